@@ -1,0 +1,304 @@
+"""Records to HBase rows and back, without loss.
+
+A row key is plain text joined with `#`; a cell is text that reads well in `hbase shell`. `decode` gives back what
+`encode` was given, up to nulls: a null field has no cell, and comes back as null when the catalogue knows it.
+
+>>> from f1hbase.catalog import ENDPOINTS
+>>> pit = {"meeting_key": 1, "session_key": 2, "driver_number": 16, "lap_number": 31, "stop_duration": 2.0}
+>>> row = encode(ENDPOINTS["pit"], 2025, pit)
+>>> row.key, row.cells
+(b'2025#1#2#16#31', {b'pit:stop_duration': b'2.0'})
+>>> decode(ENDPOINTS["pit"], row.key, row.cells)["stop_duration"]
+2.0
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from f1hbase.catalog import Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord, Slicing
+
+Record = dict[str, Any]
+"""One object of an answer, as `json.loads` gives it."""
+
+SEPARATOR = "#"
+MAX_ROW_KEY_BYTES = 32_767
+"""HBase keeps the length of a row key in a signed 16-bit number (`HConstants.MAX_ROW_LENGTH`)."""
+
+# A text cell holds the string as it is, so a value there that is no string (OpenF1 has been seen to send
+# qualifying_phase as a number) needs a sign that it is JSON: an empty cell beside it with this at the end of its
+# qualifier. Without it, 1 would come back as "1".
+_JSON_SIGN = "%json"
+
+
+class EncodeError(ValueError):
+    """A record that has no row key or no faithful cell form; the message says which field and why."""
+
+
+class Row(NamedTuple):
+    """One row's worth of one record: its key, and its cells by `family:qualifier`."""
+
+    key: bytes
+    cells: dict[bytes, bytes]
+
+
+def scope_prefix(year: int, meeting_key: int, session_key: int | None) -> str:
+    """Return `{year}#{meeting_key}#{session_key}`, or `{year}#{meeting_key}` for a meeting."""
+    prefix = f"{year}{SEPARATOR}{meeting_key}"
+    return prefix if session_key is None else f"{prefix}{SEPARATOR}{session_key}"
+
+
+def escape(text: str) -> str:
+    """Make a text safe as one component of a row key; `unescape` reverses it."""
+    return text.replace("%", "%25").replace(SEPARATOR, "%23")
+
+
+def unescape(component: str) -> str:
+    """Give back the text that `escape` was given."""
+    return component.replace("%23", SEPARATOR).replace("%25", "%")
+
+
+def encode(endpoint: Endpoint, year: int, record: Record) -> Row:
+    """Turn a record into its row.
+
+    Args:
+        endpoint: Where the record came from.
+        year: The meeting's year, which every row key begins with.
+        record: The record, with `meeting_key` and (all but meetings) `session_key`.
+
+    Raises:
+        EncodeError: If a key field is missing or of another type than the API's, or a value has no JSON or UTF-8
+            form (NaN, Infinity, half of a surrogate pair). Such records belong in quarantine.
+    """
+    try:
+        key = _row_key(endpoint, year, record)
+        cells = _cells(endpoint, record)
+    except UnicodeEncodeError as error:
+        raise EncodeError(f"text that UTF-8 cannot hold: {error.reason} at {error.start}") from error
+    if len(key) > MAX_ROW_KEY_BYTES:
+        raise EncodeError(f"the row key has {len(key)} bytes, HBase takes {MAX_ROW_KEY_BYTES}")
+    return Row(key, cells)
+
+
+def decode(endpoint: Endpoint, key: bytes, cells: Mapping[bytes, bytes]) -> Record:
+    """Turn a row's key and the cells of the endpoint's family back into the record.
+
+    Args:
+        endpoint: The endpoint that the row was encoded for.
+        key: The row key.
+        cells: `family:qualifier` to value; cells of other families are passed over.
+
+    Returns:
+        Every known field (None where there is no cell) and the unknown fields that were not null.
+
+    Raises:
+        ValueError: If the key is not one of this endpoint's.
+    """
+    record: Record = dict.fromkeys(endpoint.fields)
+    record.update(_key_values(endpoint, key.decode()))
+    prefix = f"{endpoint.family}:".encode()
+    for column, value in cells.items():
+        if not column.startswith(prefix):
+            continue
+        name = column[len(prefix) :].decode()
+        if name in endpoint.text:
+            is_json = f"{endpoint.family}:{name}{_JSON_SIGN}".encode() in cells
+            record[name] = _from_self_describing(value) if is_json else value.decode()
+        elif name == "" and value == b"":
+            continue  # the sign that a record without any other cell exists
+        elif not (name.endswith(_JSON_SIGN) and name.removesuffix(_JSON_SIGN) in endpoint.text):
+            record[name] = _from_self_describing(value)
+    return record
+
+
+def null_columns(endpoint: Endpoint, row: Row) -> list[bytes]:
+    """Return the columns that a refreshed row must not have: known fields that are null by now, and signs."""
+    return [column for column in _columns(endpoint).possible if column not in row.cells]
+
+
+def compact_json(value: Any) -> str:
+    """Return the JSON of a value without spaces, non-ASCII characters as they are.
+
+    Raises:
+        EncodeError: If the value holds NaN or Infinity.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise EncodeError(f"a number that JSON does not know: {error}") from error
+
+
+def raw_json(record: object) -> str:
+    """Return any decoded JSON as text that UTF-8 can hold: what quarantine keeps, NaN included."""
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(record, separators=(",", ":"))
+    return text
+
+
+def checksum(row: Row) -> int:
+    """Return a 64-bit hash of a row's key and cells that does not depend on the order of the cells.
+
+    The checksum of a unit is the sum of its rows' modulo 2**64, so it does not depend on the rows' order either.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(b"%d:%b" % (len(row.key), row.key))
+    for column, value in sorted(row.cells.items()):
+        digest.update(b"%d:%b%d:%b" % (len(column), column, len(value), value))
+    return int.from_bytes(digest.digest(), "big")
+
+
+class _Columns(NamedTuple):
+    """The column names of one endpoint, worked out once."""
+
+    names: dict[str, bytes]  # known fields that get a cell
+    in_key: frozenset[str]
+    empty: bytes
+    possible: tuple[bytes, ...]
+
+
+@cache
+def _columns_of(family: str, fields: tuple[str, ...], in_key: frozenset[str]) -> _Columns:
+    names = {field: f"{family}:{field}".encode() for field in fields if field not in in_key}
+    empty = f"{family}:".encode()
+    return _Columns(names, in_key, empty, (empty, *names.values()))
+
+
+def _columns(endpoint: Endpoint) -> _Columns:
+    in_key = {"meeting_key", *endpoint.key_fields}
+    if endpoint.slicing is not Slicing.MEETING:
+        in_key.add("session_key")
+    return _columns_of(endpoint.family, endpoint.fields, frozenset(in_key))
+
+
+def _row_key(endpoint: Endpoint, year: int, record: Record) -> bytes:
+    parts = [str(year), _key_int(record, "meeting_key")]
+    if endpoint.slicing is not Slicing.MEETING:
+        parts.append(_key_int(record, "session_key"))
+    if endpoint.keyed_by_year and _key_int(record, "year") != parts[0]:
+        raise EncodeError(f"'year' is {record['year']}, but the meeting's is {year}")
+    parts.extend(_component(part, record) for part in endpoint.key)
+    return SEPARATOR.join(parts).encode()
+
+
+def _component(part: KeyPart, record: Record) -> str:
+    match part:
+        case KeyInt(field):
+            return _key_int(record, field)
+        case KeyText(field):
+            return escape(_key_text(record, field))
+        case KeyWord(word):
+            return word
+        case KeyHash(fields):
+            message = compact_json([record.get(field) for field in fields])
+            return hashlib.sha256(message.encode()).hexdigest()[:8]
+
+
+def _key_int(record: Record, field: str) -> str:
+    value = record.get(field)
+    if type(value) is not int:
+        raise EncodeError(_wrong_key(record, field, "a whole number"))
+    return str(value)
+
+
+def _key_text(record: Record, field: str) -> str:
+    value = record.get(field)
+    if type(value) is not str:
+        raise EncodeError(_wrong_key(record, field, "a text"))
+    return value
+
+
+def _wrong_key(record: Record, field: str, wanted: str) -> str:
+    if record.get(field) is None:
+        return f"the key field '{field}' is missing"
+    return f"the key field '{field}' is {raw_json(record[field])[:40]}, not {wanted}"
+
+
+def _cells(endpoint: Endpoint, record: Record) -> dict[bytes, bytes]:
+    names, in_key, empty, _ = _columns(endpoint)
+    text = endpoint.text
+    cells: dict[bytes, bytes] = {}
+    for field, value in record.items():
+        if value is None or field in in_key:
+            continue
+        column = names.get(field)
+        if column is None:
+            column = _unknown_column(endpoint, field)
+        if field not in text:
+            cells[column] = _self_describing(field, value)
+        elif type(value) is str:
+            cells[column] = value.encode()
+        else:
+            cells[column] = compact_json(value).encode()
+            cells[column + _JSON_SIGN.encode()] = b""
+    if not cells:
+        cells[empty] = b""
+    return cells
+
+
+def _unknown_column(endpoint: Endpoint, field: str) -> bytes:
+    if field.endswith(_JSON_SIGN) and field.removesuffix(_JSON_SIGN) in endpoint.text:
+        raise EncodeError(f"the field name '{field}' is one that f1hbase uses itself")
+    return f"{endpoint.family}:{field}".encode()
+
+
+def _self_describing(field: str, value: Any) -> bytes:
+    if type(value) is int:  # by far the most values; json.dumps would take five times as long
+        return b"%d" % value
+    if type(value) is not str:
+        return compact_json(value).encode()
+    # An empty text under an empty name would look like the sign of a record without cells.
+    quote = _parses(value) or (value == "" and field == "")
+    return (compact_json(value) if quote else value).encode()
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _from_self_describing(value: bytes) -> Any:
+    text = value.decode()
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _key_values(endpoint: Endpoint, key: str) -> Record:
+    """Take a row key apart into the fields it carries."""
+    values: Record = {}
+    expected: list[tuple[str, Callable[[str], Any]] | str | None] = [
+        ("year", int) if endpoint.keyed_by_year else None,
+        ("meeting_key", int),
+    ]
+    if endpoint.slicing is not Slicing.MEETING:
+        expected.append(("session_key", int))
+    for part in endpoint.key:
+        match part:
+            case KeyInt(field):
+                expected.append((field, int))
+            case KeyText(field):
+                expected.append((field, unescape))
+            case KeyWord(word):
+                expected.append(word)
+            case KeyHash():
+                expected.append(None)
+    components = key.split(SEPARATOR)
+    if len(components) != len(expected):
+        raise ValueError(f"'{key}' is not a row key of {endpoint.name}")
+    for component, wanted in zip(components, expected, strict=True):
+        if isinstance(wanted, tuple):
+            values[wanted[0]] = wanted[1](component)
+        elif isinstance(wanted, str) and component != wanted:
+            raise ValueError(f"'{key}' is not a row key of {endpoint.name}: '{component}' is not '{wanted}'")
+    return values
