@@ -1,0 +1,1 @@
+"""The sink: everything that knows Thrift and HBase."""

@@ -1,0 +1,223 @@
+"""The main job: plan, then load, then say what was done; and the plan alone, for those who want to see it first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from urllib.parse import urlsplit
+
+from f1hbase import __version__
+from f1hbase.collector import EXIT_DONE, ParallelF1DataCollector, Result
+from f1hbase.errors import F1HBaseError, UnreachableError
+from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
+from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
+from f1hbase.hbase.schema import Tables, ensure_tables
+from f1hbase.logs import SUCCESS
+from f1hbase.openf1.client import OpenF1Client
+from f1hbase.openf1.errors import GiveUpError, RequestError
+from f1hbase.openf1.limiter import SharedRateLimiter, state_path
+from f1hbase.openf1.queue import RequestQueue
+from f1hbase.plan import Remaining, make_plan
+from f1hbase.progress import log_summary, make_display, terminal
+from f1hbase.settings import Settings
+from f1hbase.units import MeetingPlan, Scope
+
+_log = logging.getLogger(__name__)
+
+# At the start HBase is there or it is not: a mistake in the address must not take half an hour to show.
+_PATIENCE_AT_THE_DOOR_SECONDS = 10.0
+
+
+def load(settings: Settings) -> int:
+    """Load what is missing and return the exit code.
+
+    Raises:
+        F1HBaseError: If nothing could be begun; its message says why and what to do.
+    """
+    started = monotonic()
+    tables = Tables(settings.table_prefix)
+    gateway = _find_gateway(settings)
+    connector = HBaseConnector(gateway, _PATIENCE_AT_THE_DOOR_SECONDS)
+    _log.info("HBase at %s, tables %s and %s", gateway, tables.data, tables.reports)
+    for name in ensure_tables(connector, tables):
+        _log.info("created the table %s", name)
+    plan = plan_from_api(settings)
+    sessions = sum(len(meeting.sessions) for meeting in plan)
+    _log.info("to load: %d sessions of %d meetings", sessions, len(plan))
+
+    reports = HBaseReports(HBaseConnector(gateway, settings.patience.total_seconds()), tables.reports)
+    now = datetime.now(UTC)
+    run_id = new_run_id(now)
+    begun = RunState(run_id, meta={"start": now.isoformat(), "version": __version__, **_shown(settings)})
+    reports.write_run(begun)
+    display = make_display(len(plan), terminal(), quiet=settings.quiet)
+    try:
+        result = ParallelF1DataCollector(
+            settings,
+            gateway=gateway,
+            tables=tables,
+            reports=reports,
+            run_id=run_id,
+            limiter_file=_limiter_file(settings),
+            display=display,
+        ).run(plan)
+    finally:
+        display.close()
+    seconds = monotonic() - started
+    log_summary(result.overall, meetings=len(plan), complete=result.complete, seconds=seconds)
+    _log.log(*_verdict(result))
+    reports.write_run(_ended(run_id, result, seconds))
+    return result.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What loading a session would take.
+
+    Attributes:
+        units: How many units are missing; an estimate while the drivers are not known.
+        requests: How many requests that takes.
+        estimated: Whether the drivers are not known yet.
+    """
+
+    scope: Scope
+    units: int
+    requests: int
+    estimated: bool
+
+
+_USUAL_DRIVERS = range(20)
+
+
+def forecast(plan: Sequence[MeetingPlan], settings: Settings) -> list[Forecast]:
+    """Return what is missing of each session; touches nothing, and does without HBase when it is not there."""
+    tables = Tables(settings.table_prefix)
+    reports = _existing_reports(settings, tables)
+    now = datetime.now(UTC)
+    forecasts = []
+    for meeting in plan:
+        states = [] if reports is None else [s for scope in meeting.scopes for s in reports.unit_states(scope)]
+        remaining = Remaining(meeting, states, settings, now)
+        first = remaining.first()
+        for session in meeting.sessions:
+            known = remaining.drivers(session.scope)
+            windows = remaining.windows(session.scope, () if known else _USUAL_DRIVERS)
+            mine = [unit for unit in first if unit.scope == session.scope]
+            # The records of sessions came with the plan.
+            asked = [unit for unit in mine if unit.endpoint != "sessions"]
+            estimated = not known and not settings.driver and bool(windows)
+            forecasts.append(Forecast(session.scope, len(mine) + len(windows), len(asked) + len(windows), estimated))
+    return forecasts
+
+
+def plan_from_api(settings: Settings) -> list[MeetingPlan]:
+    """Ask the API what there is to load.
+
+    Raises:
+        NothingToLoadError: If it has nothing of what was asked for.
+        UnreachableError: If it does not answer, or not as OpenF1 does.
+    """
+    return asyncio.run(_plan_from_api(settings))
+
+
+async def _plan_from_api(settings: Settings) -> list[MeetingPlan]:
+    async with OpenF1Client(settings.api_url, settings.request_timeout.total_seconds()) as client:
+        queue = RequestQueue(
+            client,
+            SharedRateLimiter(settings.rates, _limiter_file(settings)),
+            max_concurrent_requests=settings.max_concurrent_requests,
+            max_retries=settings.max_retries,
+            retry_delay=settings.retry_delay.total_seconds(),
+        )
+        try:
+            return await make_plan(queue.ask, settings, datetime.now(UTC))
+        except GiveUpError as error:
+            raise UnreachableError(
+                f"API: {settings.api_url} refuses: {error}. The address of OpenF1 ends in /v1; see --api-url."
+            ) from error
+        except RequestError as error:
+            raise UnreachableError(
+                f"API: {settings.api_url} does not answer: {error}. Check the network and --api-url."
+            ) from error
+
+
+def _limiter_file(settings: Settings) -> Path:
+    return state_path(urlsplit(settings.api_url).netloc)
+
+
+def _find_gateway(settings: Settings) -> Gateway:
+    return find_gateway(settings.hbase_host, settings.hbase_port, settings.hbase_transport, settings.hbase_protocol)
+
+
+def _existing_reports(settings: Settings, tables: Tables) -> HBaseReports | None:
+    try:
+        connector = HBaseConnector(_find_gateway(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
+        there = tables.reports in connector.tables()
+    except UnreachableError as error:
+        _log.warning("%s The plan is made as if nothing were loaded.", error)
+        return None
+    return HBaseReports(connector, tables.reports) if there else None
+
+
+def open_reports(settings: Settings) -> HBaseReports:
+    """Return the reports of an installation.
+
+    Raises:
+        F1HBaseError: If there are none.
+    """
+    tables = Tables(settings.table_prefix)
+    connector = HBaseConnector(_find_gateway(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
+    if tables.reports not in connector.tables():
+        raise F1HBaseError(
+            f"there is no table '{tables.reports}': nothing has been loaded yet, or into tables of another "
+            "name (--table-prefix)."
+        )
+    return HBaseReports(connector, tables.reports)
+
+
+def _shown(settings: Settings) -> dict[str, str]:
+    """The settings as the run's row keeps them; credentials are no settings, so none can be among them."""
+    return {item.name: _text(getattr(settings, item.name)) for item in fields(settings)}
+
+
+def _text(value: object) -> str:
+    return " ".join(map(_text, value)) if isinstance(value, tuple) else str(value)
+
+
+def _verdict(result: Result) -> tuple[int, str]:
+    if result.exit_code == EXIT_DONE:
+        return SUCCESS, "all that was asked for is loaded"
+    overall = result.overall
+    parts = []
+    if overall.failed:
+        parts.append(f"{overall.failed:,} units failed")
+    if overall.quarantined:
+        parts.append(f"{overall.quarantined:,} records are in quarantine")
+    parts += result.crashed
+    why = "; ".join(parts) or "interrupted"
+    return logging.WARNING, f"not all is loaded: {why}. What is done stays done; run again to load the rest."
+
+
+def _ended(run_id: str, result: Result, seconds: float) -> RunState:
+    overall = result.overall
+    return RunState(
+        run_id,
+        meta={"end": datetime.now(UTC).isoformat(), "exit": str(result.exit_code)},
+        stats={
+            "units": str(overall.stored),
+            "failed": str(overall.failed),
+            "rows": str(overall.all_rows),
+            "quarantined": str(overall.quarantined),
+            "bytes": str(overall.bytes),
+            "requests": str(overall.requests),
+            "retries": str(overall.retries),
+            "seconds": f"{seconds:.1f}",
+            "rows_per_second": f"{overall.all_rows / seconds:.0f}" if seconds else "0",
+        },
+        errors={kind: str(count) for kind, count in result.errors.items()},
+    )

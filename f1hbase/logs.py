@@ -1,0 +1,95 @@
+"""Log lines: `[ERROR] 2024-01-15 10:30:18 - what happened`, in colour on a terminal, plain in the log file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TextIO
+
+from colorama import Fore, Style
+from tqdm import tqdm
+
+from f1hbase.errors import LogFileError
+
+STATS = 21
+PROGRESS = 22
+SUCCESS = 25
+
+_COLOURS = {
+    logging.DEBUG: Style.DIM,
+    logging.INFO: Fore.CYAN,
+    STATS: Fore.MAGENTA,
+    PROGRESS: Fore.BLUE,
+    SUCCESS: Fore.GREEN,
+    logging.WARNING: Fore.YELLOW,
+    logging.ERROR: Fore.RED,
+    logging.CRITICAL: Fore.RED,
+}
+
+for _level, _name in ((STATS, "STATS"), (PROGRESS, "PROGRESS"), (SUCCESS, "SUCCESS")):
+    logging.addLevelName(_level, _name)
+
+
+class LineFormatter(logging.Formatter):
+    """One line a message; the level in colour if wanted."""
+
+    def __init__(self, *, colour: bool = False) -> None:
+        super().__init__("%(message)s", "%Y-%m-%d %H:%M:%S")
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        level = f"[{record.levelname}]"
+        if self._colour:
+            level = f"{_COLOURS.get(record.levelno, '')}{level}{Style.RESET_ALL}"
+        return f"{level} {self.formatTime(record, self.datefmt)} - {super().format(record)}"
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes lines above the progress bars, if there are any."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.setFormatter(LineFormatter(colour=wants_colour(stream)))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            tqdm.write(self.format(record), file=self._stream)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # The terminal is gone, or the disk under the redirected output is full: the load goes on.
+            self.handleError(record)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Return whether lines on this stream are coloured: on a terminal, unless NO_COLOR is set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def set_up_logging(stream: TextIO, log_file: Path | None, *, quiet: bool = False, verbose: bool = False) -> None:
+    """Send what `f1hbase` logs to the screen and everything to the log file.
+
+    Raises:
+        LogFileError: If the file cannot be opened for appending.
+    """
+    # A full disk under the log must not stop a load, nor print a stack trace for each line.
+    logging.raiseExceptions = False
+    root = logging.getLogger("f1hbase")
+    root.setLevel(logging.DEBUG)
+    root.propagate = False
+    console = ConsoleHandler(stream)
+    console.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    root.handlers = [console]
+    if log_file is not None:
+        try:
+            file = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise LogFileError(
+                f"cannot write the log file '{log_file}': {(error.strerror or str(error)).lower()}. "
+                "Name another with --log-file."
+            ) from error
+        file.setFormatter(LineFormatter())
+        root.addHandler(file)

@@ -1,0 +1,251 @@
+"""Which sessions to load, and which units they are made of."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from f1hbase.catalog import ENDPOINTS, FIRST_YEAR, Slicing
+from f1hbase.codec import Record
+from f1hbase.coverage import Coverage, UnitState
+from f1hbase.errors import NothingToLoadError
+from f1hbase.settings import Settings
+from f1hbase.units import MeetingPlan, Query, Scope, SessionPlan, Unit, parse_time, slice_time
+
+_log = logging.getLogger(__name__)
+
+Ask = Callable[[Query], Awaitable[list[Any]]]
+
+
+async def make_plan(ask: Ask, settings: Settings, now: datetime) -> list[MeetingPlan]:
+    """Find the sessions that the settings ask for; takes two requests, however many sessions there are.
+
+    Args:
+        ask: Sends a query to the API.
+        settings: What was asked for.
+        now: The present; sessions that begin later are left out.
+
+    Returns:
+        The meetings in order of time, each with those of its sessions that were asked for.
+
+    Raises:
+        NothingToLoadError: If the API has nothing of what was asked for; names it and what to try.
+    """
+    found = [record for record in await ask(_sessions_query(settings)) if _is_session(record)]
+    wanted = [record for record in found if _matches(record, settings)]
+    _refuse_unknown(settings, wanted)
+    begun = _begun(wanted, settings, now)
+    if settings.mode == "latest":
+        begun = sorted(begun, key=_start)[-settings.num_sessions :]
+    if not begun:
+        raise NothingToLoadError(_nothing(settings, wanted))
+    meetings = await ask(_meetings_query(begun))
+    return _by_meeting(begun, meetings, now)
+
+
+def first_units(meeting: MeetingPlan, settings: Settings) -> Iterator[Unit]:
+    """Yield the units that need no knowledge of the drivers: all endpoints but those cut into windows."""
+    for name in settings.endpoints:
+        endpoint = ENDPOINTS[name]
+        if endpoint.slicing is Slicing.MEETING:
+            yield Unit(name, meeting.scope)
+        elif endpoint.slicing is Slicing.SESSION:
+            for session in meeting.sessions:
+                if session.scope.cancelled and name != "sessions":
+                    continue
+                drivers = settings.driver if endpoint.by_driver else ()
+                yield from (Unit(name, session.scope, driver) for driver in drivers or (None,))
+
+
+def window_units(scope: Scope, drivers: Collection[int], settings: Settings) -> Iterator[Unit]:
+    """Yield the units of the endpoints cut into windows, for each driver; without any driver, for all at once."""
+    if scope.cancelled:
+        return
+    windows = slice_time(scope.date_start, scope.date_end, settings.window)
+    for name in settings.endpoints:
+        if ENDPOINTS[name].slicing is Slicing.WINDOWS:
+            for driver in settings.driver or sorted(drivers) or (None,):
+                yield from (Unit(name, scope, driver, window) for window in windows)
+
+
+class Remaining:
+    """What of a meeting is still to be loaded.
+
+    Args:
+        meeting: What was asked for.
+        states: The units known of its sessions.
+        settings: With `refresh`, everything remains.
+        now: The present.
+    """
+
+    def __init__(self, meeting: MeetingPlan, states: Iterable[UnitState], settings: Settings, now: datetime) -> None:
+        self._meeting = meeting
+        self._settings = settings
+        states = list(states)
+        self._coverage = {scope: Coverage(scope, states, now) for scope in meeting.scopes}
+
+    def first(self) -> list[Unit]:
+        """Return what is missing of `first_units`."""
+        return self._missing(first_units(self._meeting, self._settings))
+
+    def windows(self, scope: Scope, drivers: Iterable[int] = ()) -> list[Unit]:
+        """Return what is missing of `window_units`, for the drivers known from earlier and those given."""
+        return self._missing(window_units(scope, self.drivers(scope) | set(drivers), self._settings))
+
+    def drivers(self, scope: Scope) -> frozenset[int]:
+        """Return the drivers that what is stored of a session has named."""
+        return self._coverage[scope].drivers
+
+    def nothing(self) -> bool:
+        """Return whether all of the meeting is loaded."""
+        return not self.first() and not any(self.windows(session.scope) for session in self._meeting.sessions)
+
+    def _missing(self, units: Iterable[Unit]) -> list[Unit]:
+        if self._settings.refresh:
+            return list(units)
+        return [part for unit in units for part in self._coverage[unit.scope].missing(unit)]
+
+
+def _sessions_query(settings: Settings) -> Query:
+    """One query that covers what is asked for; `_matches` takes away what it brings too much."""
+    if settings.session_key:
+        filters = [f"session_key={key}" for key in settings.session_key]
+    elif settings.meeting_key:
+        filters = [f"meeting_key={key}" for key in settings.meeting_key]
+    elif settings.date:
+        after = max(settings.date) + timedelta(days=1)
+        filters = [f"date_start>={min(settings.date)}T00:00:00", f"date_start<{after}T00:00:00"]
+    elif settings.year:
+        filters = [f"year={year}" for year in settings.year]
+    else:
+        filters = [f"year>={FIRST_YEAR}"]
+    return Query("sessions", tuple(filters))
+
+
+def _meetings_query(sessions: Sequence[Record]) -> Query:
+    keys = {record["meeting_key"] for record in sessions}
+    years = {record["year"] for record in sessions}
+    if len(keys) <= 5:
+        return Query("meetings", tuple(f"meeting_key={key}" for key in sorted(keys)))
+    return Query("meetings", tuple(f"year={year}" for year in sorted(years)))
+
+
+def _is_session(record: Any) -> bool:
+    keys = ("year", "meeting_key", "session_key")
+    if isinstance(record, dict) and all(type(record.get(key)) is int for key in keys):
+        return True
+    _log.error("the API lists a session that cannot be loaded, because a key of it is missing: %.300s", record)
+    return False
+
+
+def _matches(record: Record, settings: Settings) -> bool:
+    start = _start(record)
+    return (
+        (not settings.session_key or record["session_key"] in settings.session_key)
+        and (not settings.meeting_key or record["meeting_key"] in settings.meeting_key)
+        and (not settings.year or record["year"] in settings.year)
+        and (not settings.date or start.date() in settings.date)
+    )
+
+
+def _refuse_unknown(settings: Settings, sessions: Sequence[Record]) -> None:
+    """Name the keys, years and dates that no session has."""
+    asked: dict[str, Iterable[object]] = {
+        "--session-key": set(settings.session_key) - {record["session_key"] for record in sessions},
+        "--meeting-key": set(settings.meeting_key) - {record["meeting_key"] for record in sessions},
+        "--year": set(settings.year) - {record["year"] for record in sessions},
+        "--date": set(settings.date) - {_start(record).date() for record in sessions},
+    }
+    unknown = [f"{option} {value}" for option, values in asked.items() for value in sorted(values, key=str)]
+    if unknown:
+        raise NothingToLoadError(
+            f"the API at {settings.api_url} has no session for {', '.join(unknown)}"
+            f"{' (all options together)' if sum(map(bool, asked.values())) > 1 else ''}. "
+            f"It has the seasons since {FIRST_YEAR}; {settings.api_url}/sessions?year={datetime.now(UTC).year} "
+            "lists the sessions of this year with their keys."
+        )
+
+
+def _begun(sessions: Sequence[Record], settings: Settings, now: datetime) -> list[Record]:
+    named = bool(settings.session_key or settings.meeting_key or settings.date)
+    begun = []
+    for record in sessions:
+        if _start(record) <= now:
+            begun.append(record)
+        elif named:
+            _log.warning("%s has not begun (it starts %s) and is left out", _name(record), record["date_start"])
+    return begun
+
+
+def _nothing(settings: Settings, sessions: Sequence[Record]) -> str:
+    if sessions:
+        first = min(map(_start, sessions))
+        return f"none of the {len(sessions)} sessions asked for has begun; the first starts {first:%Y-%m-%d %H:%M} UTC."
+    return f"the API at {settings.api_url} lists no sessions at all."
+
+
+def _by_meeting(sessions: Sequence[Record], meetings: Sequence[Any], asked_at: datetime) -> list[MeetingPlan]:
+    records = {record.get("meeting_key"): record for record in meetings if isinstance(record, dict)}
+    groups: dict[tuple[int, int], list[SessionPlan]] = defaultdict(list)
+    for record in sorted(sessions, key=_start):
+        meeting = records.get(record["meeting_key"])
+        # The year of every row key is the meeting's.
+        year = _year(meeting, record)
+        groups[year, record["meeting_key"]].append(SessionPlan(_session_scope(year, record, meeting), record))
+    plans = []
+    for (year, meeting_key), group in groups.items():
+        meeting = records.get(meeting_key)
+        if meeting is None:
+            _log.warning("the API has sessions of meeting %d, but not the meeting itself", meeting_key)
+        plans.append(MeetingPlan(_meeting_scope(year, meeting_key, meeting), meeting, tuple(group), asked_at))
+    return plans
+
+
+def _year(meeting: Record | None, session: Record) -> int:
+    year = None if meeting is None else meeting.get("year")
+    return year if type(year) is int else int(session["year"])
+
+
+def _session_scope(year: int, record: Record, meeting: Record | None) -> Scope:
+    return Scope(
+        year=year,
+        meeting_key=record["meeting_key"],
+        session_key=record["session_key"],
+        date_start=_time(record, "date_start"),
+        date_end=_time(record, "date_end"),
+        name=f"{(meeting or {}).get('meeting_name') or _name(record)}, {record.get('session_name')}",
+        cancelled=bool(record.get("is_cancelled") or (meeting or {}).get("is_cancelled")),
+    )
+
+
+def _meeting_scope(year: int, meeting_key: int, record: Record | None) -> Scope:
+    record = record or {}
+    return Scope(
+        year=year,
+        meeting_key=meeting_key,
+        session_key=None,
+        date_start=_time(record, "date_start"),
+        date_end=_time(record, "date_end"),
+        name=f"{year} {record.get('meeting_name') or f'meeting {meeting_key}'}",
+        cancelled=bool(record.get("is_cancelled")),
+    )
+
+
+def _name(record: Record) -> str:
+    return f"session {record['session_key']} ({record.get('location')}, {record.get('session_name')})"
+
+
+def _start(record: Record) -> datetime:
+    """When a session begins; one without a time counts as begun long ago, so that it is not overlooked."""
+    return _time(record, "date_start") or datetime.min.replace(tzinfo=UTC)
+
+
+def _time(record: Record, field: str) -> datetime | None:
+    value = record.get(field)
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

@@ -1,0 +1,280 @@
+"""What one sees of a run: counts, bars on a terminal, a line a minute without one, and the summary at the end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import NoReturn, Protocol, TextIO
+
+from tqdm import tqdm
+
+from f1hbase.logs import PROGRESS, STATS, wants_colour
+from f1hbase.units import MeetingPlan, Outcome
+
+_log = logging.getLogger(__name__)
+
+_LINE_SECONDS = 60.0
+_RATE_SECONDS = 30.0
+"""The span over which the rate on the bars is taken, so that it shows what happens now."""
+
+_SHOWN_FAILURES = 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a run, or of one meeting in it."""
+
+    planned: int = 0
+    stored: int = 0
+    failed: int = 0
+    records: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    requests: int = 0
+    retries: int = 0
+    failures: list[str] = field(default_factory=list)
+    sessions: set[str] = field(default_factory=set)
+
+    @property
+    def ended(self) -> int:
+        """How many units are stored or have failed."""
+        return self.stored + self.failed
+
+    @property
+    def all_rows(self) -> int:
+        """The rows of all endpoints."""
+        return self.rows.total()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one unit."""
+        self.bytes += outcome.bytes
+        self.requests += outcome.requests
+        self.retries += outcome.retries
+        self.quarantined += outcome.quarantined
+        if outcome.error is not None:
+            self.failed += 1
+            self.failures.append(f"{outcome.unit}: {outcome.error}")
+            return
+        self.stored += 1
+        self.records += outcome.records
+        self.duplicates += outcome.duplicates
+        self.rows[outcome.unit.endpoint] += outcome.rows
+        if outcome.unit.scope.session_key is not None:
+            self.sessions.add(outcome.unit.scope.prefix)
+
+
+class Pace:
+    """Rows a second over the last half minute."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque([(monotonic(), 0)])
+
+    def update(self, rows: int) -> float:
+        """Note the count of now and return the rate."""
+        now = monotonic()
+        self._points.append((now, rows))
+        while len(self._points) > 2 and self._points[0][0] < now - _RATE_SECONDS:
+            self._points.popleft()
+        then, before = self._points[0]
+        return (rows - before) / (now - then) if now > then else 0.0
+
+
+class Display(Protocol):
+    """Shows how a run goes."""
+
+    def begin(self, meeting: MeetingPlan) -> None:
+        """A meeting is being loaded from now on."""
+
+    def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
+        """Something of a meeting has been counted."""
+
+    def end(self, meeting: MeetingPlan) -> None:
+        """A meeting is no longer being loaded."""
+
+    def tick(self, overall: Tally) -> None:
+        """Time has passed."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+def make_display(meetings: int, stream: TextIO, *, quiet: bool = False) -> Display:
+    """Return bars on a terminal and lines elsewhere."""
+    return Bars(meetings, stream) if stream.isatty() and not quiet else Lines(meetings)
+
+
+class Bars:
+    """tqdm's bars: one overall and one for each running meeting.
+
+    Args:
+        meetings: How many meetings the run has.
+        stream: The terminal.
+    """
+
+    def __init__(self, meetings: int, stream: TextIO) -> None:
+        self._meetings = meetings
+        self._stream = stream
+        self._begun = 0
+        self._done = 0
+        self._paces: dict[int, Pace] = {}
+        self._bars: dict[int, tqdm[NoReturn]] = {}
+        self._pace = Pace()
+        self._overall = self._bar("all meetings", 0, keep=True)
+
+    def begin(self, meeting: MeetingPlan) -> None:
+        """Show a bar for the meeting in the first free line."""
+        taken = {bar.pos for bar in self._bars.values()}
+        line = next(n for n in range(1, len(taken) + 2) if -n not in taken)
+        key = meeting.scope.meeting_key
+        self._bars[key] = self._bar(f"{key} {_short(meeting)}", line)
+        self._paces[key] = Pace()
+        self._begun += 1
+
+    def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
+        """Move the meeting's bar and the overall one."""
+        key = meeting.scope.meeting_key
+        if key in self._bars:
+            _move(self._bars[key], tally, self._paces[key])
+        self._show_overall(overall)
+
+    def end(self, meeting: MeetingPlan) -> None:
+        """Take the meeting's bar away."""
+        bar = self._bars.pop(meeting.scope.meeting_key, None)
+        if bar is not None:
+            bar.close()
+        self._done += 1
+
+    def tick(self, overall: Tally) -> None:
+        """Keep the clocks running."""
+        self._show_overall(overall)
+        for bar in self._bars.values():
+            bar.refresh()
+
+    def close(self) -> None:
+        """Leave the overall bar as it stands."""
+        for bar in self._bars.values():
+            bar.close()
+        self._overall.close()
+
+    def _show_overall(self, overall: Tally) -> None:
+        self._overall.set_description_str(f"{self._done}/{self._meetings} meetings".ljust(18), refresh=False)
+        _move(self._overall, overall, self._pace, _expected(overall, self._begun, self._meetings))
+
+    def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
+        return tqdm(
+            desc=f"{name[:18]:<18}", total=0, position=line, leave=keep, file=self._stream, dynamic_ncols=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix} [{elapsed}<{remaining}]",
+            colour="green" if keep and wants_colour(self._stream) else None,
+        )  # fmt: skip
+
+
+class Lines:
+    """A line a minute, for a log file or a pipe."""
+
+    def __init__(self, meetings: int) -> None:
+        self._meetings = meetings
+        self._begun = 0
+        self._done = 0
+        self._started = monotonic()
+        self._last = self._started
+        self._last_rows = 0
+
+    def begin(self, meeting: MeetingPlan) -> None:
+        """Say which meeting begins."""
+        _log.info("loading %s (meeting %d)", meeting.scope.name, meeting.scope.meeting_key)
+        self._begun += 1
+
+    def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
+        """Nothing to draw."""
+
+    def end(self, meeting: MeetingPlan) -> None:
+        """Count it."""
+        self._done += 1
+
+    def tick(self, overall: Tally) -> None:
+        """Write a line when a minute has passed."""
+        now = monotonic()
+        if now - self._last < _LINE_SECONDS:
+            return
+        expected = _expected(overall, self._begun, self._meetings)
+        rate = (overall.all_rows - self._last_rows) / (now - self._last)
+        self._last, self._last_rows = now, overall.all_rows
+        left = ""
+        if overall.ended:
+            seconds = (now - self._started) / overall.ended * (expected - overall.ended)
+            left = f", about {duration(seconds)} left"
+        _log.log(
+            PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s",
+            self._done, self._meetings, f"{overall.ended:,}", f"{expected:,}",
+            100 * overall.ended / max(1, expected), f"{overall.all_rows:,}", f"{rate:,.0f}",
+            f"{overall.requests:,}", overall.failed, left,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing to take away."""
+
+
+def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float) -> None:
+    """Log what a run did: the totals, the rows of each endpoint, and each failure with its reason."""
+    rate = overall.all_rows / seconds if seconds > 0 else 0.0
+    already = f" ({complete} of them complete already)" if complete else ""
+    lines = [
+        f"{meetings} meetings{already}, {len(overall.sessions)} sessions loaded in {duration(seconds)}",
+        f"units: {overall.stored:,} stored, {overall.failed:,} failed",
+        f"requests: {overall.requests:,}, {overall.retries:,} of them retries; {overall.bytes / 1e6:,.1f} MB received",
+        f"records: {overall.records:,}, {overall.duplicates:,} duplicates, {overall.quarantined:,} in quarantine",
+        f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s)",
+    ]
+    lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
+    for line in lines:
+        _log.log(STATS, line)
+    for failure in overall.failures[:_SHOWN_FAILURES]:
+        _log.error("not loaded: %s", failure)
+    more = len(overall.failures) - _SHOWN_FAILURES
+    if more > 0:
+        _log.error("not loaded: %d more; 'status' lists them all", more)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people: `45 s`, `12 min`, `5 h 03 min`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def terminal() -> TextIO:
+    """The stream that bars are drawn on."""
+    return sys.stderr
+
+
+def _expected(overall: Tally, begun: int, meetings: int) -> int:
+    """How many units the run will have: those planned, and as many for each meeting that has not begun."""
+    return overall.planned if begun == 0 else round(overall.planned / begun * max(begun, meetings))
+
+
+def _move(bar: tqdm[NoReturn], tally: Tally, pace: Pace, total: int | None = None) -> None:
+    bar.total = max(total or tally.planned, tally.ended)
+    bar.n = tally.ended
+    failed = f" {tally.failed} failed" if tally.failed else ""
+    bar.set_postfix_str(
+        f"{_compact(tally.all_rows)} rows {_compact(pace.update(tally.all_rows))}/s{failed}", refresh=False
+    )
+    bar.refresh()
+
+
+def _compact(number: float) -> str:
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{letter}"
+    return f"{number:.0f}"
+
+
+def _short(meeting: MeetingPlan) -> str:
+    record = meeting.record or {}
+    return str(record.get("location") or record.get("meeting_name") or "")

@@ -1,0 +1,296 @@
+"""One definition of every option: its flag, its environment variable, its key in `f1hbase.toml` and its default.
+
+A value is taken from the flag, else from `F1HBASE_<OPTION>` in the environment, else from the file, else the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from f1hbase.catalog import ENDPOINTS, FIRST_YEAR
+from f1hbase.rates import Rate, parse_rates
+
+ENVIRONMENT_PREFIX = "F1HBASE_"
+DEFAULT_FILE = Path("f1hbase.toml")
+OPENF1_URL = "https://api.openf1.org/v1"
+OPENF1_RATE = "3/s,30/m"
+"""What OpenF1 allows without a subscription (DESIGN.md, Facts about the API)."""
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time such as `15m`, `30s`, `1h` or plain seconds, as a timedelta."""
+
+    name = "duration"
+
+    def __init__(self, *, least: timedelta = timedelta(0)) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read the text."""
+        if isinstance(value, timedelta):
+            return value
+        text = str(value).strip().lower().replace(" ", "")
+        number = text.rstrip("dhms")
+        try:
+            duration = timedelta(seconds=float(number) * _DURATION_UNITS[text[len(number) :] or "s"])
+        except (ValueError, KeyError, OverflowError):
+            self.fail(f"'{value}' is not a length of time; write 15m, 30s, 1h or 1.5h.", param, ctx)
+        if duration < self._least:
+            self.fail(f"'{value}' is too short; the least is {self._least.total_seconds():g}s.", param, ctx)
+        return duration
+
+
+class Day(click.ParamType[date]):
+    """A day such as `2024-12-08`, in UTC."""
+
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Read the text; a TOML file gives a date already."""
+        if isinstance(value, datetime):
+            return value.date()
+        if isinstance(value, date):
+            return value
+        try:
+            return datetime.strptime(str(value), "%Y-%m-%d").replace(tzinfo=UTC).date()
+        except ValueError:
+            self.fail(f"'{value}' is not a date; write it as YYYY-MM-DD, such as 2024-12-08.", param, ctx)
+
+
+class Rates(click.ParamType[tuple[Rate, ...]]):
+    """Limits such as `3/s,30/m`, or `none`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Rate, ...]:
+        """Read the text."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_rates(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Url(click.ParamType[str]):
+    """An http or https address without a slash at its end."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text."""
+        text = str(value).rstrip("/")
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError as error:
+            self.fail(f"'{value}' is not an address: {error}.", param, ctx)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            self.fail(f"'{value}' is not an address; it looks like {OPENF1_URL}.", param, ctx)
+        if parts.username or parts.password:
+            self.fail(
+                "credentials do not belong in the address, which is logged; "
+                "give F1HBASE_API_USERNAME and F1HBASE_API_PASSWORD.", param, ctx,
+            )  # fmt: skip
+        return text
+
+
+class Prefix(click.ParamType[str]):
+    """The beginning of a table's name, of the characters that HBase takes."""
+
+    name = "prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text."""
+        text = str(value)
+        if text and not (text[0].isalnum() and all(c.isascii() and (c.isalnum() or c in "_-.") for c in text)):
+            self.fail(f"'{text}' cannot begin a table's name; use letters, digits, '_', '-' and '.'.", param, ctx)
+        return text
+
+
+def _option(help: str, kind: Any, default: Any = None, **extra: Any) -> Any:  # noqa: A002 - click's own word
+    """Describe one setting for `click_options`; a repeatable one has `multiple=True`."""
+    metadata = {"help": help, "type": kind, "default": default, **extra}
+    return field(metadata=metadata, default=() if extra.get("multiple") else default)
+
+
+_NUMBER = click.IntRange(min=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of a load; `load`, `plan` and the others take the ones they need."""
+
+    mode: str | None = _option(
+        "What to load: every session since 2023 that has begun (all), the latest ones (latest), whole seasons "
+        "(year), or the dates and keys given (manual).  [default: all, or manual when a key, year or date is given]",
+        click.Choice(["all", "latest", "year", "manual"]),
+    )
+    num_sessions: int = _option("With --mode latest: how many sessions.", _NUMBER, 10)
+    year: tuple[int, ...] = _option("A season; repeatable.", int, multiple=True, metavar="Y")
+    date: tuple[date, ...] = _option("The UTC day on which a session begins; repeatable.", Day(), multiple=True)
+    meeting_key: tuple[int, ...] = _option("A race meeting; repeatable.", int, multiple=True, metavar="K")
+    session_key: tuple[int, ...] = _option("A session; repeatable.", int, multiple=True, metavar="K")
+    endpoint: tuple[str, ...] = _option(
+        "Only this endpoint; repeatable.  [default: all 18]",
+        click.Choice(list(ENDPOINTS)), multiple=True, metavar="E",
+    )  # fmt: skip
+    driver: tuple[int, ...] = _option(
+        "Only this driver, where an endpoint has records by driver; repeatable.",
+        click.IntRange(min=0), multiple=True, metavar="N",
+    )  # fmt: skip
+    processes: int = _option("How many meetings to load at once, a process each.", _NUMBER, 10)
+    max_concurrent_requests: int = _option("Requests under way at once in each process.", _NUMBER, 10)
+    window: timedelta = _option(
+        "The length of the time windows in which car_data and location are fetched.",
+        Duration(least=timedelta(seconds=1)), "15m",
+    )  # fmt: skip
+    max_retries: int = _option("How often a failed request is sent again.", click.IntRange(min=0), 3)
+    retry_delay: timedelta = _option(
+        "The wait before the first retry; it doubles with each further one.", Duration(), "5s"
+    )
+    request_timeout: timedelta = _option(
+        "How long one request may take.", Duration(least=timedelta(milliseconds=100)), "60s"
+    )
+    rate: tuple[Rate, ...] | None = _option(
+        f"The API's limits, shared by all processes of this machine; 'none' for no limit.  "
+        f"[default: {OPENF1_RATE} for OpenF1's own host, none for any other]",
+        Rates(),
+    )
+    api_url: str = _option("The API.", Url(), OPENF1_URL)
+    hbase_host: str = _option("The host of HBase's Thrift gateway.", str, "localhost")
+    hbase_port: int = _option("The port of HBase's Thrift gateway.", click.IntRange(1, 65535), 9090)
+    hbase_transport: str = _option("The gateway's transport.", click.Choice(["auto", "buffered", "framed"]), "auto")
+    hbase_protocol: str = _option("The gateway's protocol.", click.Choice(["auto", "binary", "compact"]), "auto")
+    table_prefix: str = _option("Begin both table names with this and an underscore.", Prefix(), "")
+    patience: timedelta = _option("How long the API or HBase may be away before the run gives up.", Duration(), "30m")
+    refresh: bool = _option("Ask again for what is done, and delete cells that have become null.", bool, False)
+    dry_run: bool = _option("Say what would be loaded; touch nothing.", bool, False)
+    log_file: Path = _option(
+        "Everything is logged here, appended to what is there.", click.Path(path_type=Path), "populate.log"
+    )
+    quiet: bool = _option("Only warnings and errors on the screen; the log file has all.", bool, False)
+    verbose: bool = _option("Each request on the screen as well.", bool, False)
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The limits that hold for the chosen API."""
+        if self.rate is not None:
+            return self.rate
+        own_host = urlsplit(self.api_url).hostname == urlsplit(OPENF1_URL).hostname
+        return parse_rates(OPENF1_RATE) if own_host else ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The endpoints to load, in the catalogue's order."""
+        return tuple(name for name in ENDPOINTS if not self.endpoint or name in self.endpoint)
+
+    def check(self) -> None:
+        """Refuse combinations that make no sense.
+
+        Raises:
+            click.UsageError: Saying which and what to do.
+        """
+        selected = {"--date": self.date, "--meeting-key": self.meeting_key, "--session-key": self.session_key}
+        if self.mode == "year" and not self.year:
+            raise click.UsageError("--mode year needs the season: add --year 2024 (repeatable).")
+        if self.mode == "manual" and not (self.year or any(selected.values())):
+            raise click.UsageError(
+                "--mode manual needs what to load: add --date, --meeting-key, --session-key or --year."
+            )
+        if self.mode == "all" and any(selected.values()):
+            given = next(name for name, values in selected.items() if values)
+            raise click.UsageError(f"--mode all loads everything; leave it out to load only what {given} names.")
+        for year in self.year:
+            if year < FIRST_YEAR:
+                raise click.UsageError(f"--year {year}: OpenF1 has no data before {FIRST_YEAR}.")
+        if self.quiet and self.verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other.")
+
+
+def defaults(**changes: Any) -> Settings:
+    """Return the settings of a run without any option, but for `changes`; for use from Python and in tests."""
+    values: dict[str, Any] = {}
+    for item in fields(Settings):
+        kind, default = item.metadata["type"], item.default
+        convertible = isinstance(kind, click.ParamType) and default not in (None, ())
+        values[item.name] = kind.convert(default, None, None) if convertible else default
+    return Settings(**(values | changes))
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def click_options(names: Iterable[str] | None = None) -> Callable[[Command], Command]:
+    """Give a click command the named settings as options (default: all), and `--config`."""
+    wanted = None if names is None else set(names)
+
+    def decorate(command: Command) -> Command:
+        config = click.option(
+            "--config", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", is_eager=True,
+            expose_value=False, callback=_read_file, envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
+            help=f"Settings in TOML, such as  num-sessions = 5.  [default: ./{DEFAULT_FILE} if it is there]",
+        )  # fmt: skip
+        command = config(command)
+        for item in reversed(fields(Settings)):
+            if wanted is None or item.name in wanted:
+                command = _click_option(item.name, dict(item.metadata))(command)
+        return command
+
+    return decorate
+
+
+def _click_option(name: str, metadata: dict[str, Any]) -> Callable[[Command], Command]:
+    arguments: dict[str, Any] = {**metadata, "envvar": ENVIRONMENT_PREFIX + name.upper()}
+    if arguments["type"] is bool:
+        arguments["is_flag"] = True
+    elif arguments["default"] not in (None, ""):
+        arguments["show_default"] = True
+    if arguments.get("multiple"):
+        arguments.pop("default")
+    return click.option(f"--{name.replace('_', '-')}", name, **arguments)
+
+
+def _read_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    """Make the file's values the defaults of the command line."""
+    path = value or DEFAULT_FILE
+    if value is None and not path.exists():
+        return
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.BadParameter(f"cannot read '{path}': {error.strerror}.", ctx, param) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"'{path}' is not TOML: {error}.", ctx, param) from error
+    known = {item.name: item.metadata for item in fields(Settings)}
+    values: dict[str, Any] = {}
+    for key, setting in content.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise click.BadParameter(_unknown_key(path, key, known), ctx, param)
+        values[name] = _file_value(path, key, setting, bool(known[name].get("multiple")), ctx, param)
+    ctx.default_map = {**values, **(ctx.default_map or {})}
+
+
+def _file_value(path: Path, key: str, value: Any, multiple: bool, ctx: click.Context, param: click.Parameter) -> Any:
+    if isinstance(value, dict) or (isinstance(value, list) and not multiple):
+        raise click.BadParameter(f"'{key}' in '{path}' takes one value, not {value}.", ctx, param)
+    return value if isinstance(value, list) or not multiple else [value]
+
+
+def _unknown_key(path: Path, key: str, known: Iterable[str]) -> str:
+    names: Sequence[str] = [name.replace("_", "-") for name in known]
+    close = difflib.get_close_matches(key, names, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ". 'load --help' lists them all."
+    return f"'{key}' in '{path}' is not a setting{hint}"

@@ -1,0 +1,136 @@
+"""What is loaded and what failed, from the reports, by season, meeting and session."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from f1hbase.codec import SEPARATOR
+from f1hbase.coverage import Coverage, Status, UnitState
+from f1hbase.hbase.reports import HBaseReports, RunState
+from f1hbase.units import Scope, Unit
+
+
+@dataclass(slots=True)
+class ScopeStatus:
+    """How a session (or a meeting as such, with session key None) stands.
+
+    Attributes:
+        units: How many units there are of each status; failures that a later run made good are not counted.
+        rows: The rows stored, by endpoint.
+        quarantined: How many records are in quarantine, by endpoint.
+        failures: Each unit that failed, with the reason.
+    """
+
+    year: int
+    meeting_key: int
+    session_key: int | None
+    units: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    quarantined: dict[str, int] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it in JSON's types."""
+        return {
+            "year": self.year,
+            "meeting_key": self.meeting_key,
+            "session_key": self.session_key,
+            "units": dict(self.units),
+            "rows": dict(self.rows),
+            "quarantined": self.quarantined,
+            "failures": [{"unit": unit, "reason": reason} for unit, reason in self.failures],
+        }
+
+
+def read_status(reports: HBaseReports) -> list[ScopeStatus]:
+    """Return how each session stands, in the order of the keys."""
+    by_scope: dict[str, list[UnitState]] = defaultdict(list)
+    for state in reports.all_unit_states():
+        by_scope[state.scope_prefix].append(state)
+    quarantined: dict[str, dict[str, int]] = defaultdict(dict)
+    for (prefix, endpoint), count in reports.quarantined().items():
+        quarantined[prefix][endpoint] = count
+    prefixes = sorted(
+        {*by_scope, *quarantined}, key=lambda prefix: [_number(part) or 0 for part in prefix.split(SEPARATOR)]
+    )
+    return [_scope_status(prefix, by_scope[prefix], quarantined[prefix]) for prefix in prefixes]
+
+
+def status_json(scopes: Iterable[ScopeStatus], runs: Iterable[RunState]) -> dict[str, Any]:
+    """Return everything in JSON's types."""
+    return {
+        "sessions": [scope.as_json() for scope in scopes],
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "meta": dict(run.meta),
+                "stats": dict(run.stats),
+                "errors": dict(run.errors),
+            }
+            for run in runs
+        ],
+    }
+
+
+def status_lines(scopes: list[ScopeStatus], runs: list[RunState]) -> Iterable[str]:
+    """Yield everything for people."""
+    if not scopes:
+        yield "Nothing is loaded yet."
+    layout = "{:<6}{:>8}{:>9}{:>8}{:>13}{:>9}{:>8}{:>12}"
+    total: Counter[str] = Counter()
+    year = None
+    for scope in scopes:
+        if scope.year != year:
+            year = scope.year
+            yield layout.format("season", "meeting", "session", "done", "provisional", "partial", "failed", "rows")
+        session = "-" if scope.session_key is None else scope.session_key
+        counts = [scope.units[status.value] for status in Status]
+        rows = scope.rows.total()
+        total.update(rows=rows, failed=len(scope.failures), quarantined=sum(scope.quarantined.values()))
+        yield layout.format(scope.year, scope.meeting_key, session, *counts, f"{rows:,}")
+    if scopes:
+        yield (
+            f"{total['rows']:,} rows; {total['failed']:,} units failed; {total['quarantined']:,} records in quarantine"
+        )
+    for scope in scopes:
+        for unit, reason in scope.failures:
+            yield f"failed: {unit}: {reason}"
+        for endpoint, count in scope.quarantined.items():
+            where = f"{scope.year}#{scope.meeting_key}#{'-' if scope.session_key is None else scope.session_key}"
+            yield f"quarantine: {count:,} records of {endpoint}: rows quarantine#{where}#{endpoint}#... of the reports"
+    if runs:
+        yield f"last run: {_run_line(runs[0])}"
+
+
+def _scope_status(prefix: str, states: list[UnitState], quarantined: Mapping[str, int]) -> ScopeStatus:
+    year, meeting_key, session_key = map(_number, prefix.split(SEPARATOR))
+    assert year is not None
+    assert meeting_key is not None
+    scope = Scope(year, meeting_key, session_key)
+    result = ScopeStatus(year, meeting_key, session_key, quarantined=dict(quarantined))
+    coverage = Coverage(scope, states, datetime.now(UTC))
+    for state in states:
+        unit = Unit(state.endpoint, scope, state.driver, state.window)
+        if state.status is Status.FAILED:
+            if not coverage.missing(unit):
+                continue
+            result.failures.append((str(unit), state.error or "no reason known"))
+        else:
+            result.rows[state.endpoint] += int(state.stats.get("rows", 0))
+        result.units[state.status.value] += 1
+    return result
+
+
+def _number(component: str) -> int | None:
+    return None if component == "-" else int(component)
+
+
+def _run_line(run: RunState) -> str:
+    end = run.meta.get("end")
+    how = f"ended {end} with exit code {run.meta.get('exit')}" if end else "has not ended, or was killed"
+    rows = f"; {run.stats['rows']} rows in {run.stats.get('seconds')} s" if "rows" in run.stats else ""
+    return f"{run.run_id}, begun {run.meta.get('start')}, {how}{rows}"

@@ -1,0 +1,333 @@
+"""The life of one meeting: a process that fetches its units, stores them, reports them, and tells its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import monotonic
+from typing import TypeVar
+
+from f1hbase.coverage import UnitState
+from f1hbase.errors import F1HBaseError
+from f1hbase.hbase.connector import Gateway, HBaseConnector
+from f1hbase.hbase.reports import HBaseReports
+from f1hbase.hbase.schema import Tables
+from f1hbase.hbase.sink import HBaseSink
+from f1hbase.openf1.client import OpenF1Client
+from f1hbase.openf1.limiter import SharedRateLimiter
+from f1hbase.openf1.queue import RequestQueue
+from f1hbase.plan import Remaining
+from f1hbase.protocols import Reports, Sink, Source
+from f1hbase.settings import Settings
+from f1hbase.units import Answer, MeetingPlan, Outcome, Unit
+
+_log = logging.getLogger("f1hbase.worker")
+
+_REPORT_UNITS = 100
+_REPORT_SECONDS = 1.0
+"""Unit rows are written in one call for so many units, or so often: what a kill makes a run fetch again."""
+
+_ANSWERS_WAITING = 1
+"""Decoded answers that wait while one is being stored; more would only take memory (see RequestQueue)."""
+
+GRACE_SECONDS = 10.0
+"""How long a worker that was told to stop may take to store what it has in hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All that a worker needs to know."""
+
+    meeting: MeetingPlan
+    states: Sequence[UnitState]
+    settings: Settings
+    gateway: Gateway
+    tables: Tables
+    run_id: str
+    limiter_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Told to the parent: so many units more are to be loaded."""
+
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Told to the parent: these units are stored (or failed), and their lines in the reports are written."""
+
+    outcomes: Sequence[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """Told to the parent, which alone writes the log."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Told to the parent at the end; `error` says why not everything was tried."""
+
+    error: str | None = None
+    exit_code: int = 0
+
+
+Message = Planned | Reported | LogLine | Finished
+_Result = TypeVar("_Result")
+Tell = Callable[[Message], None]
+
+STOP = "stop"
+"""What the parent sends to a worker that is to finish what it has in hand."""
+
+
+class MeetingLoader:
+    """Loads what remains of one meeting.
+
+    Args:
+        meeting: The meeting and its sessions.
+        remaining: What of it is not stored yet.
+        source: Where the records come from.
+        sink: Where they go.
+        reports: Who remembers.
+        run_id: The run that this is part of.
+        tell: Receives what the parent should know.
+    """
+
+    def __init__(
+        self,
+        meeting: MeetingPlan,
+        remaining: Remaining,
+        *,
+        source: Source,
+        sink: Sink,
+        reports: Reports,
+        run_id: str,
+        tell: Tell,
+    ) -> None:
+        self._meeting = meeting
+        self._remaining = remaining
+        self._source = source
+        self._sink = sink
+        self._reports = reports
+        self._run_id = run_id
+        self._tell = tell
+        self._stopping = asyncio.Event()
+        self._drivers: dict[str, set[int]] = {}
+        self._unreported: list[Outcome] = []
+        # One thread: the connection to HBase is not for several, and the order of puts and reports is a promise.
+        self._writer = ThreadPoolExecutor(1, "hbase-writer")
+
+    async def run(self) -> None:
+        """Load all units; those whose answers are at hand when `stop` is called are still stored.
+
+        Raises:
+            UnreachableError: If HBase is away for longer than patience lasts.
+        """
+        try:
+            first = self._remaining.first()
+            # How many windows there will be is not known before the drivers are; what is known gives the display
+            # an early idea.
+            await self._load(first)
+            windows = [
+                unit
+                for session in self._meeting.sessions
+                for unit in self._remaining.windows(session.scope, self._drivers.get(session.scope.prefix, ()))
+            ]
+            await self._load(windows)
+        finally:
+            self._writer.shutdown()
+
+    def stop(self) -> None:
+        """Fetch nothing more; `run` returns when what has been fetched is stored and reported."""
+        self._stopping.set()
+
+    async def _load(self, units: Sequence[Unit]) -> None:
+        if not units or self._stopping.is_set():
+            return
+        self._tell(Planned(len(units)))
+        answers: asyncio.Queue[Answer | None] = asyncio.Queue(_ANSWERS_WAITING)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._store(answers))
+            await self._fetch(units, answers)
+            await answers.put(None)
+
+    async def _fetch(self, units: Sequence[Unit], answers: asyncio.Queue[Answer | None]) -> None:
+        """Put an answer for each unit into the queue; returns early when told to stop."""
+        unknown = []
+        for unit in units:
+            known = self._known_answer(unit)
+            if known is None:
+                unknown.append(unit)
+            else:
+                await answers.put(known)
+        fetching = asyncio.ensure_future(self._source.fetch(unknown, answers.put))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # A request under way is abandoned: its unit has no line in the reports and is asked for again.
+            stopping.cancel()
+            if not fetching.done():
+                fetching.cancel()
+            with suppress(asyncio.CancelledError):
+                await fetching
+
+    def _known_answer(self, unit: Unit) -> Answer | None:
+        """The records of meetings and sessions came with the plan."""
+        known = None
+        if unit.endpoint == "meetings":
+            known = self._meeting.record
+        elif unit.endpoint == "sessions":
+            known = next((s.record for s in self._meeting.sessions if s.scope == unit.scope), None)
+        return None if known is None else Answer(unit, self._meeting.asked_at, [known])
+
+    async def _store(self, answers: asyncio.Queue[Answer | None]) -> None:
+        reported = monotonic()
+        while True:
+            try:
+                answer = await asyncio.wait_for(answers.get(), _REPORT_SECONDS)
+            except TimeoutError:
+                await self._report()
+                reported = monotonic()
+                continue
+            if answer is None:
+                break
+            outcome = await self._write(partial(self._sink.store, answer))
+            self._drivers.setdefault(outcome.unit.scope.prefix, set()).update(outcome.drivers)
+            self._unreported.append(outcome)
+            if len(self._unreported) >= _REPORT_UNITS or monotonic() - reported >= _REPORT_SECONDS:
+                await self._report()
+                reported = monotonic()
+        await self._report()
+
+    async def _report(self) -> None:
+        outcomes, self._unreported = self._unreported, []
+        if outcomes:
+            await self._write(partial(self._reports.write_units, self._run_id, outcomes))
+            self._tell(Reported(outcomes))
+
+    async def _write(self, call: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+
+class Link:
+    """A worker's end of the pipe to its parent; may be used from several threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def tell(self, message: Message) -> None:
+        """Send a message; without a parent there is nobody to tell."""
+        with self._lock, suppress(OSError):
+            self._connection.send(message)
+
+    def listen(self, loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> None:
+        """Call `on_stop` when the parent says so, or is no more."""
+
+        def read() -> None:
+            try:
+                self._connection.recv()
+            except (EOFError, OSError):
+                loop.remove_reader(self._connection.fileno())
+            on_stop()
+
+        loop.add_reader(self._connection.fileno(), read)
+
+
+class _LinkHandler(logging.Handler):
+    """Hands log lines to the parent."""
+
+    def __init__(self, link: Link, prefix: str) -> None:
+        super().__init__()
+        self._link = link
+        self._prefix = prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._link.tell(LogLine(record.levelno, f"{self._prefix}: {record.getMessage()}"))
+
+
+def main(task: Task, connection: Connection) -> None:
+    """Run a worker process; never raises, so that no stack trace reaches the user."""
+    # Ctrl-C reaches every process of the terminal, but the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = Link(connection)
+    logger = logging.getLogger("f1hbase")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.handlers = [_LinkHandler(link, f"meeting {task.meeting.scope.meeting_key}")]
+    try:
+        asyncio.run(_load_meeting(task, link))
+    except* F1HBaseError as group:
+        error = _first(group.exceptions)
+        link.tell(Finished(str(error), error.exit_code if isinstance(error, F1HBaseError) else 1))
+    except* Exception as group:  # noqa: BLE001 - a bug must be told to the parent, not printed
+        _log.debug("the worker failed", exc_info=True)
+        error = _first(group.exceptions)
+        link.tell(Finished(f"{type(error).__name__}: {error}", 1))
+    else:
+        link.tell(Finished())
+
+
+async def _load_meeting(task: Task, link: Link) -> None:
+    settings = task.settings
+    stop_waiting = threading.Event()
+    connector = HBaseConnector(task.gateway, settings.patience.total_seconds(), stop_waiting)
+    limiter = SharedRateLimiter(settings.rates, task.limiter_file)
+    async with OpenF1Client(settings.api_url, settings.request_timeout.total_seconds()) as client:
+        source = RequestQueue(
+            client,
+            limiter,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            max_retries=settings.max_retries,
+            retry_delay=settings.retry_delay.total_seconds(),
+        )
+        loader = MeetingLoader(
+            task.meeting,
+            Remaining(task.meeting, task.states, settings, datetime.now(UTC)),
+            source=source,
+            sink=HBaseSink(connector, task.tables, refresh=settings.refresh),
+            reports=HBaseReports(connector, task.tables.reports),
+            run_id=task.run_id,
+            tell=link.tell,
+        )
+
+        def stop() -> None:
+            loader.stop()
+            stop_waiting.set()
+            # What hangs in a call to HBase cannot be interrupted; what it speaks of is simply not done.
+            deadline = threading.Timer(GRACE_SECONDS, os._exit, (1,))
+            deadline.daemon = True
+            deadline.start()
+
+        loop = asyncio.get_running_loop()
+        link.listen(loop, stop)
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        try:
+            await loader.run()
+        finally:
+            connector.close()
+
+
+def _first(exceptions: Iterable[BaseException]) -> BaseException:
+    """The first error inside nested groups."""
+    error = next(iter(exceptions))
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

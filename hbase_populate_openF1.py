@@ -1,0 +1,6 @@
+"""Load Formula 1 data from the OpenF1 API into HBase: `python hbase_populate_openF1.py --help` says how."""
+
+from f1hbase.cli import main
+
+if __name__ == "__main__":  # worker processes import this file, too
+    main()
