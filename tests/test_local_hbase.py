@@ -1,0 +1,302 @@
+"""scripts/local_hbase.sh: a real HBase that starts, answers, survives and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import happybase
+import psutil
+import pytest
+from hbase_server import HOST, SCRIPT, LocalHBase
+
+FAMILY = {"f": {"block_cache_enabled": True}}
+
+
+@contextmanager
+def connected(hbase: LocalHBase) -> Iterator[happybase.Connection]:
+    connection = happybase.Connection(
+        hbase.host, hbase.port, transport=hbase.transport, protocol=hbase.protocol, timeout=60_000
+    )
+    with closing(connection):
+        yield connection
+
+
+def rows_of(hbase: LocalHBase, table: str) -> dict[bytes, bytes]:
+    with connected(hbase) as connection:
+        return {key: cells[b"f:q"] for key, cells in connection.table(table).scan()}
+
+
+def put_rows(hbase: LocalHBase, table: str, count: int) -> dict[bytes, bytes]:
+    rows = {b"row%05d" % i: b"value %d" % i for i in range(count)}
+    with connected(hbase) as connection:
+        connection.create_table(table, FAMILY)
+        with connection.table(table).batch(batch_size=1000) as batch:
+            for key, value in rows.items():
+                batch.put(key, {b"f:q": value})
+    return rows
+
+
+def script(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run local_hbase.sh with this environment alone."""
+    return subprocess.run([str(SCRIPT), *arguments], env=env, capture_output=True, text=True, check=False)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether the process runs; one that has ended and that nobody has asked for yet does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder for PATH with what a bare system has: no Java, no Maven."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    programs = "bash awk cat cut dirname grep head ln mkdir mv python3 readlink rm rmdir sed sha256sum sleep"
+    for program in [*programs.split(), "tail", "touch", "tr", "wc"]:
+        (folder / program).symlink_to(str(shutil.which(program)))
+    return folder
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """A port of 127.0.0.1 on which a program that is not HBase listens."""
+    with socket.create_server((HOST, 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.hbase
+def test_a_second_start_changes_nothing(hbase: LocalHBase) -> None:
+    before = hbase.pids()
+
+    again = hbase.run("start")
+
+    assert "running already" in again.stderr
+    assert f"127.0.0.1:{hbase.port}" in again.stdout
+    assert hbase.pids() == before
+    assert set(before) == {"master", "gateway"}
+
+
+@pytest.mark.hbase
+def test_status_says_what_runs_and_how_many_tables_there_are(hbase: LocalHBase, table_prefix: str) -> None:
+    def tables() -> int:
+        lines = hbase.run("status").stdout.splitlines()
+        return int(next(line for line in lines if line.startswith("tables: ")).split()[1])
+
+    before = tables()
+    put_rows(hbase, f"{table_prefix}_status", 1)
+
+    assert tables() == before + 1
+
+
+@pytest.mark.hbase
+def test_it_listens_on_the_loopback_address_alone(hbase: LocalHBase) -> None:
+    for pid in hbase.pids().values():
+        listening = [c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        assert listening
+        assert set(listening) == {HOST}
+
+
+@pytest.mark.hbase
+def test_rows_survive_kill_minus_nine(hbase: LocalHBase, table_prefix: str) -> None:
+    table = f"{table_prefix}_kill"
+    rows = put_rows(hbase, table, 10_000)
+
+    hbase.kill_master()
+    assert hbase.run("status", check=False).returncode == 3
+    hbase.start()
+
+    assert rows_of(hbase, table) == rows
+
+
+@pytest.mark.hbase
+def test_the_gateway_comes_back_alone_and_in_another_dialect(hbase: LocalHBase, table_prefix: str) -> None:
+    table = f"{table_prefix}_gateway"
+    rows = put_rows(hbase, table, 10)
+    master = hbase.pids()["master"]
+
+    hbase.kill_gateway()
+    stopped = hbase.run("status", check=False)
+    assert stopped.returncode == 3
+    assert "gateway: stopped" in stopped.stdout
+    try:
+        hbase.start_gateway(transport="framed", protocol="compact")
+        assert rows_of(hbase, table) == rows
+    finally:
+        hbase.stop_gateway()
+        hbase.start_gateway(transport="buffered", protocol="binary")
+
+    assert rows_of(hbase, table) == rows
+    assert hbase.pids()["master"] == master
+
+
+@pytest.mark.hbase
+def test_the_genuine_shell_counts_a_table_and_fails_for_a_wrong_one(hbase: LocalHBase, table_prefix: str) -> None:
+    table = f"{table_prefix}_shell"
+    put_rows(hbase, table, 1234)
+
+    result = hbase.run("shell", stdin=f"count '{table}'\ncount 'no_such_table'\n", check=False)
+
+    assert "1234 row(s)" in result.stdout
+    assert "log4j" not in result.stdout + result.stderr
+    assert result.returncode == 1
+
+
+@pytest.mark.hbase
+def test_stop_leaves_no_process_and_keeps_the_rows(hbase: LocalHBase, table_prefix: str) -> None:
+    table = f"{table_prefix}_stop"
+    rows = put_rows(hbase, table, 100)
+    pids = hbase.pids()
+    try:
+        hbase.stop()
+        assert not any(is_alive(pid) for pid in pids.values())
+        assert hbase.run("status", check=False).returncode == 3
+        assert hbase.pids() == {}
+        assert "was not running" in hbase.run("stop").stderr
+    finally:
+        hbase.start()
+
+    assert rows_of(hbase, table) == rows
+
+
+@pytest.mark.hbase
+def test_wipe_refuses_while_it_runs(hbase: LocalHBase) -> None:
+    refused = hbase.run("wipe", "--yes", check=False)
+
+    assert refused.returncode == 1
+    assert "HBase is running" in refused.stderr
+
+
+@pytest.mark.hbase
+def test_a_pid_that_was_given_to_another_process_is_left_alone(tmp_path: Path) -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        other = LocalHBase(tmp_path / "hbase")
+        (other.folder / "run").mkdir(parents=True)
+        (other.folder / "run" / "master").write_text(f"pid={stranger.pid}\n")
+
+        other.stop()
+
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.hbase
+@pytest.mark.parametrize("setting", ["LOCAL_HBASE_THRIFT_PORT", "LOCAL_HBASE_ZK_PORT"])
+def test_a_taken_port_is_named_with_the_setting_that_changes_it(tmp_path: Path, listener: int, setting: str) -> None:
+    other = LocalHBase(tmp_path / "hbase")
+
+    refused = other.run("start", check=False, env={setting: str(listener)})
+
+    assert refused.returncode == 1
+    assert f"port {listener} is taken" in refused.stderr
+    assert f"{setting}=" in refused.stderr
+    assert other.pids() == {}
+
+
+@pytest.mark.hbase
+def test_a_start_that_fails_shows_the_log_and_leaves_nothing(tmp_path: Path) -> None:
+    other = LocalHBase(tmp_path / "hbase")
+    other.folder.mkdir()
+    (other.folder / "data").write_text("in the way")
+
+    failed = other.run("start", check=False)
+
+    assert failed.returncode == 1
+    assert f"{other.folder}/logs/master.log" in failed.stderr
+    assert "hbase.rootdir" in failed.stderr
+    assert other.pids() == {}
+
+
+def test_without_java_it_says_how_to_install_it(tmp_path: Path, tools: Path) -> None:
+    refused = script("start", PATH=str(tools), HOME=str(tmp_path))
+
+    assert refused.returncode == 1
+    assert "there is no java" in refused.stderr
+    for line in ("apt-get install", "dnf install", "brew install"):
+        assert line in refused.stderr
+
+
+def test_a_wrong_java_home_is_named(tmp_path: Path, tools: Path) -> None:
+    refused = script("start", PATH=str(tools), HOME=str(tmp_path), JAVA_HOME="/nowhere")
+
+    assert refused.returncode == 1
+    assert "JAVA_HOME is /nowhere" in refused.stderr
+
+
+def test_without_maven_it_says_how_to_install_it(tmp_path: Path, tools: Path) -> None:
+    java = tools / "java"
+    java.write_text("#!/usr/bin/env bash\necho 'openjdk version \"17.0.1\"' >&2\n")
+    java.chmod(0o755)
+    (tools / "env").symlink_to(str(shutil.which("env")))
+
+    refused = script("fetch", PATH=str(tools), HOME=str(tmp_path))
+
+    assert refused.returncode == 1
+    assert "there is no mvn" in refused.stderr
+    assert "apt-get install" in refused.stderr
+
+
+def test_a_java_that_is_too_old_or_too_new_is_named(tmp_path: Path, tools: Path) -> None:
+    (tools / "env").symlink_to(str(shutil.which("env")))
+    java = tools / "java"
+    for version, name in (("1.8.0_402", "is 1"), ("24", "is 24")):
+        java.write_text(f"#!/usr/bin/env bash\necho 'openjdk version \"{version}\"' >&2\n")
+        java.chmod(0o755)
+
+        refused = script("start", PATH=str(tools), HOME=str(tmp_path))
+
+        assert refused.returncode == 1
+        assert f"{java} {name}" in refused.stderr
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path, tools: Path) -> None:
+    refused = script("status", PATH=str(tools), HOME=str(tmp_path), LOCAL_HBASE_ZK_PORT="many")
+
+    assert refused.returncode == 2
+    assert "LOCAL_HBASE_ZK_PORT is 'many'" in refused.stderr
+
+
+def test_wipe_deletes_the_data_of_this_hbase_and_nothing_else(tmp_path: Path, tools: Path) -> None:
+    folder = tmp_path / "hbase"
+    for name in ("data", "zookeeper", "run", "mine"):
+        (folder / name).mkdir(parents=True)
+    (folder / "mine" / "file").touch()
+    env = {"PATH": str(tools), "HOME": str(tmp_path), "LOCAL_HBASE_DIR": str(folder)}
+
+    assert "nothing to delete" in script("wipe", "--yes", **env).stderr
+    assert (folder / "data").exists()
+
+    (folder / ".f1hbase-local-hbase").touch()
+    assert "data" in script("wipe", "--yes", **env).stderr
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+@pytest.mark.hbase
+def test_a_jar_cut_short_is_noticed_and_mended(hbase: LocalHBase, tmp_path: Path) -> None:
+    del hbase  # it is running, so its jars are there
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jars = Path(os.environ.get("LOCAL_HBASE_JARS") or home / "f1hbase" / "hbase-jars")
+    (whole,) = jars.glob("server-*")
+    copy = tmp_path / "jars" / whole.name
+    shutil.copytree(whole, copy, copy_function=os.link)
+    jar = next(copy.glob("hbase-server-*.jar"))
+    jar.unlink()
+    jar.write_bytes((whole / jar.name).read_bytes()[:100_000])
+
+    mended = script("fetch", "server", **(os.environ | {"LOCAL_HBASE_JARS": str(copy.parent)}))
+
+    assert mended.returncode == 0, mended.stderr
+    assert f"damaged in {copy}, fetching again: {jar.name}" in mended.stderr
+    assert jar.read_bytes() == (whole / jar.name).read_bytes()
+    assert [path.name for path in copy.parent.iterdir() if path.is_dir()] == [whole.name]
