@@ -1,0 +1,243 @@
+"""The command line of ``python -m f1hbase.replay``."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import click
+from aiohttp import web
+
+from f1hbase.rates import Rate, parse_rates
+from f1hbase.replay.server import Credentials, create_app
+from f1hbase.replay.simulator import Plan
+from f1hbase.replay.simulator import simulate as simulate_season
+from f1hbase.replay.simulator.people import MOST_DRIVERS
+from f1hbase.replay.simulator.season import KINDS, WEEKEND
+from f1hbase.replay.store import Store, StoreError
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class RatesType(click.ParamType[tuple[Rate, ...]]):
+    """Request rates such as ``3/s,30/m``."""
+
+    name = "rates"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Rate, ...]:
+        """Return the rates that the text names."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_rates(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Simulate Formula 1 data, and serve data as the OpenF1 API would: no network needed.
+
+    \b
+    A race weekend in miniature, and the API over it:
+      python -m f1hbase.replay simulate out/demo --seed 1 --minutes 3
+      python -m f1hbase.replay serve out/demo --port 8000
+      curl 'http://127.0.0.1:8000/v1/drivers?session_key=latest'
+      python hbase_populate_openF1.py --api-url http://127.0.0.1:8000/v1
+    """
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=_FOLDER)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; the default is this machine only.",
+)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Writes the port there when ready.")
+@click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
+@click.option(
+    "--rate",
+    "rates",
+    type=RatesType(),
+    default="none",
+    show_default=True,
+    metavar="RATES",
+    help="More requests, of all clients together, are a 429. OpenF1's own: 3/s,30/m",
+)
+@click.option("--retry-after", is_flag=True, help="A 429 says when to come again.")
+@click.option("--username", help="With --password: POST /token gives a Bearer token for them.")
+@click.option("--password", envvar="F1HBASE_REPLAY_PASSWORD", show_envvar=True)
+@click.option(
+    "--token-rate",
+    "token_rates",
+    type=RatesType(),
+    metavar="RATES",
+    help="Rates for requests with a token. OpenF1's own: 6/s,60/m",
+)
+@click.option(
+    "--shuffle-seed",
+    type=int,
+    metavar="N",
+    help="Shuffles each answer, the same way for the same N and question.",
+)
+def serve(
+    folders: tuple[Path, ...],
+    host: str,
+    port: int,
+    port_file: Path | None,
+    max_rows: int | None,
+    rates: tuple[Rate, ...],
+    retry_after: bool,
+    username: str | None,
+    password: str | None,
+    token_rates: tuple[Rate, ...] | None,
+    shuffle_seed: int | None,
+) -> None:
+    """Answer /v1/<endpoint> from the files <endpoint>.jsonl[.gz] in the folders and below.
+
+    Several folders are one API. Prints "serving http://HOST:PORT/v1" when ready, and serves until SIGTERM or
+    Ctrl-C. GET /_log lists the requests so far.
+
+    \b
+    Everything below a folder, at a free port:
+      python -m f1hbase.replay serve out/demo --port 0
+    As slow and as strict as OpenF1 itself:
+      python -m f1hbase.replay serve out/demo --rate 3/s,30/m --retry-after --max-rows 50000
+    What it answers:
+      curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
+      curl 'http://127.0.0.1:8000/v1/weather?session_key=latest&csv=true'
+    """
+    if (username is None) != (password is None):
+        raise click.UsageError("--username and --password go together")
+    credentials = None if username is None or password is None else Credentials(username, password)
+    try:
+        store = Store.load(folders)
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    app = create_app(
+        store,
+        max_rows=max_rows,
+        rates=rates,
+        retry_after=retry_after,
+        credentials=credentials,
+        token_rates=token_rates,
+        shuffle_seed=shuffle_seed,
+    )
+    try:
+        asyncio.run(_serve(app, host, port, port_file))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
+
+
+class KindsType(click.ParamType[tuple[str, ...]]):
+    """Kinds of sessions such as ``practice,qualifying,race``."""
+
+    name = "kinds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the kinds that the text names."""
+        if isinstance(value, tuple):
+            return value
+        kinds = tuple(part.strip() for part in str(value).split(","))
+        for kind in kinds:
+            if kind not in KINDS:
+                self.fail(f"{kind!r} is not one of {', '.join(KINDS)}", param, ctx)
+        return kinds
+
+
+@main.command()
+@click.argument("out", metavar="OUTDIR", type=_FOLDER)
+@click.option("--seed", default=1, show_default=True, metavar="N", help="The same seed writes the same bytes.")
+@click.option("--year", default=2025, show_default=True, type=click.IntRange(2018, 2100))
+@click.option(
+    "--meetings",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 99),
+    metavar="N",
+    help="Of 6 and more, one is cancelled.",
+)
+@click.option(
+    "--sessions",
+    type=KindsType(),
+    default=",".join(WEEKEND),
+    show_default=True,
+    metavar="KINDS",
+    help=f"Of each meeting, in order: {', '.join(KINDS)}.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(1, 600),
+    metavar="M",
+    help="Length of each session; laps get shorter with it.  [default: as in reality]",
+)
+@click.option("--drivers", default=MOST_DRIVERS, show_default=True, type=click.IntRange(1, MOST_DRIVERS), metavar="N")
+@click.option(
+    "--start-date",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="First day of the first meeting; its year counts.  [default: a Friday in March]",
+)
+def simulate(
+    out: Path,
+    seed: int,
+    year: int,
+    meetings: int,
+    sessions: tuple[str, ...],
+    minutes: float | None,
+    drivers: int,
+    start_date: datetime | None,
+) -> None:
+    """Write the records of races that never happened, as OpenF1 would have them.
+
+    OUTDIR gets a folder a meeting, in it one a session, in it <endpoint>.jsonl.gz. People, teams and circuits are
+    invented; cars move on a closed track, and all else follows from their motion.
+
+    \b
+    A weekend in miniature, for a demo or a test (about 180,000 records, some seconds):
+      python -m f1hbase.replay simulate out/demo --minutes 3
+    A race as long as a real one, of two cars:
+      python -m f1hbase.replay simulate out/duel --sessions race --drivers 2
+    A season (about 85 million records in 0.9 GB, half an hour):
+      python -m f1hbase.replay simulate out/season --year 2024 --meetings 24
+    """
+    plan = Plan(
+        seed=seed,
+        year=year if start_date is None else start_date.year,
+        meetings=meetings,
+        sessions=sessions,
+        minutes=minutes,
+        drivers=drivers,
+        first_day=None if start_date is None else start_date.date(),
+    )
+    total = 0
+    try:
+        for one in simulate_season(out, plan):
+            total += one.records
+            click.echo(f"{one.meeting_key} {one.session_key} {one.name}: {one.records:,} records")
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{total:,} records in {out}")
+
+
+async def _serve(app: web.Application, host: str, port: int, port_file: Path | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows has no signal handlers in the loop
+            loop.add_signal_handler(name, stop.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        port = runner.addresses[0][1]
+        if port_file is not None:
+            await asyncio.to_thread(port_file.write_text, f"{port}\n")
+        click.echo(f"serving http://{host}:{port}/v1")
+        await stop.wait()
+    finally:
+        await runner.cleanup()
