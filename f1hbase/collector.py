@@ -134,8 +134,7 @@ class ParallelF1DataCollector:
         if Remaining(meeting, states, self._settings, datetime.now(UTC)).nothing():
             _log.info("%s (meeting %d): all loaded already", meeting.scope.name, meeting.scope.meeting_key)
             self._result.complete += 1
-            self._display.begin(meeting)
-            self._display.end(meeting)
+            self._display.skip(meeting)
             return
         ours, theirs = _processes.Pipe()
         task = worker.Task(

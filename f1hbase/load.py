@@ -44,11 +44,11 @@ def load(settings: Settings) -> int:
     gateway = _find_gateway(settings)
     connector = HBaseConnector(gateway, _PATIENCE_AT_THE_DOOR_SECONDS)
     _log.info("HBase at %s, tables %s and %s", gateway, tables.data, tables.reports)
-    for name in ensure_tables(connector, tables):
-        _log.info("created the table %s", name)
     plan = plan_from_api(settings)
     sessions = sum(len(meeting.sessions) for meeting in plan)
-    _log.info("to load: %d sessions of %d meetings", sessions, len(plan))
+    _log.info("asked for: %d sessions of %d meetings", sessions, len(plan))
+    for name in ensure_tables(connector, tables):
+        _log.info("created the table %s", name)
 
     reports = HBaseReports(HBaseConnector(gateway, settings.patience.total_seconds()), tables.reports)
     now = datetime.now(UTC)

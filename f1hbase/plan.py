@@ -43,7 +43,10 @@ async def make_plan(ask: Ask, settings: Settings, now: datetime) -> list[Meeting
     if not begun:
         raise NothingToLoadError(_nothing(settings, wanted))
     meetings = await ask(_meetings_query(begun))
-    return _by_meeting(begun, meetings, now)
+    plans = _by_meeting(begun, meetings, now)
+    for session in (session for plan in plans for session in plan.sessions if session.scope.cancelled):
+        _log.info("%s was cancelled: of it only its own record is loaded", session.scope.name)
+    return plans
 
 
 def first_units(meeting: MeetingPlan, settings: Settings) -> Iterator[Unit]:

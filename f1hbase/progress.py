@@ -93,6 +93,9 @@ class Display(Protocol):
     def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
         """Something of a meeting has been counted."""
 
+    def skip(self, meeting: MeetingPlan) -> None:
+        """A meeting has nothing left to load."""
+
     def end(self, meeting: MeetingPlan) -> None:
         """A meeting is no longer being loaded."""
 
@@ -119,6 +122,7 @@ class Bars:
     def __init__(self, meetings: int, stream: TextIO) -> None:
         self._meetings = meetings
         self._stream = stream
+        self._skipped = 0
         self._begun = 0
         self._done = 0
         self._paces: dict[int, Pace] = {}
@@ -142,6 +146,10 @@ class Bars:
             _move(self._bars[key], tally, self._paces[key])
         self._show_overall(overall)
 
+    def skip(self, meeting: MeetingPlan) -> None:
+        """Count it."""
+        self._skipped += 1
+
     def end(self, meeting: MeetingPlan) -> None:
         """Take the meeting's bar away."""
         bar = self._bars.pop(meeting.scope.meeting_key, None)
@@ -162,8 +170,9 @@ class Bars:
         self._overall.close()
 
     def _show_overall(self, overall: Tally) -> None:
-        self._overall.set_description_str(f"{self._done}/{self._meetings} meetings".ljust(18), refresh=False)
-        _move(self._overall, overall, self._pace, _expected(overall, self._begun, self._meetings))
+        done = f"{self._skipped + self._done}/{self._meetings} meetings"
+        self._overall.set_description_str(f"{done:<18}", refresh=False)
+        _move(self._overall, overall, self._pace, _expected(overall, self._begun, self._meetings - self._skipped))
 
     def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
         return tqdm(
@@ -178,6 +187,7 @@ class Lines:
 
     def __init__(self, meetings: int) -> None:
         self._meetings = meetings
+        self._skipped = 0
         self._begun = 0
         self._done = 0
         self._started = monotonic()
@@ -192,6 +202,10 @@ class Lines:
     def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
         """Nothing to draw."""
 
+    def skip(self, meeting: MeetingPlan) -> None:
+        """Count it."""
+        self._skipped += 1
+
     def end(self, meeting: MeetingPlan) -> None:
         """Count it."""
         self._done += 1
@@ -201,7 +215,7 @@ class Lines:
         now = monotonic()
         if now - self._last < _LINE_SECONDS:
             return
-        expected = _expected(overall, self._begun, self._meetings)
+        expected = _expected(overall, self._begun, self._meetings - self._skipped)
         rate = (overall.all_rows - self._last_rows) / (now - self._last)
         self._last, self._last_rows = now, overall.all_rows
         left = ""
@@ -210,7 +224,7 @@ class Lines:
             left = f", about {duration(seconds)} left"
         _log.log(
             PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s",
-            self._done, self._meetings, f"{overall.ended:,}", f"{expected:,}",
+            self._skipped + self._done, self._meetings, f"{overall.ended:,}", f"{expected:,}",
             100 * overall.ended / max(1, expected), f"{overall.all_rows:,}", f"{rate:,.0f}",
             f"{overall.requests:,}", overall.failed, left,
         )  # fmt: skip
@@ -223,12 +237,14 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     """Log what a run did: the totals, the rows of each endpoint, and each failure with its reason."""
     rate = overall.all_rows / seconds if seconds > 0 else 0.0
     already = f" ({complete} of them complete already)" if complete else ""
+    _log.log(STATS, f"{meetings} meetings{already}, {len(overall.sessions)} sessions loaded in {duration(seconds)}")
+    if not overall.ended:
+        return
     lines = [
-        f"{meetings} meetings{already}, {len(overall.sessions)} sessions loaded in {duration(seconds)}",
         f"units: {overall.stored:,} stored, {overall.failed:,} failed",
         f"requests: {overall.requests:,}, {overall.retries:,} of them retries; {overall.bytes / 1e6:,.1f} MB received",
         f"records: {overall.records:,}, {overall.duplicates:,} duplicates, {overall.quarantined:,} in quarantine",
-        f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s)",
+        f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s), counted in each column family",
     ]
     lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
     for line in lines:

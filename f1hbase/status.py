@@ -94,7 +94,8 @@ def status_lines(scopes: list[ScopeStatus], runs: list[RunState]) -> Iterable[st
         yield layout.format(scope.year, scope.meeting_key, session, *counts, f"{rows:,}")
     if scopes:
         yield (
-            f"{total['rows']:,} rows; {total['failed']:,} units failed; {total['quarantined']:,} records in quarantine"
+            f"{total['rows']:,} rows, counted in each column family (records of one instant or lap share an HBase row); "
+            f"{total['failed']:,} units failed; {total['quarantined']:,} records in quarantine"
         )
     for scope in scopes:
         for unit, reason in scope.failures:

@@ -241,3 +241,8 @@ class Outcome:
     seconds: float = 0.0
     drivers: frozenset[int] = frozenset()
     error: str | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How often the API was asked for it: `requests` by the name that the reports give it."""
+        return self.requests

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import happybase
@@ -28,6 +29,14 @@ _CALL_SECONDS = 60.0
 """How long one call may take. HBase's own client inside the gateway retries a moving region for about as long."""
 
 _LONGEST_WAIT_SECONDS = 30.0
+
+BATCH_CELLS = 24_000
+"""How many cells one call puts. Measured with six cells a row: batches of 1,000 cells 9 to 20 thousand rows a second,
+of 24,000 cells 25 thousand, larger ones no more (DESIGN.md, Facts about HBase from Python)."""
+
+BATCH_BYTES = 1_000_000
+"""How many bytes of keys, columns and values one call puts: a framed gateway refuses frames above 2 MB unless told
+otherwise (`hbase.regionserver.thrift.framed.max_frame_size_in_mb`), and Thrift adds about 20 bytes a cell."""
 
 _TRANSIENT = (TTransportException, TProtocolException, TApplicationException, OSError, HBaseIOError)
 _REFUSALS = ("TableNotFoundException", "NoSuchColumnFamilyException", "AccessDeniedException")
@@ -131,7 +140,7 @@ class HBaseConnector:
         self._stop = stop or threading.Event()
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_transient),
-            stop=tenacity.stop_any(tenacity.stop_after_delay(patience), tenacity.stop_when_event_set(self._stop)),
+            stop=tenacity.stop_any(tenacity.stop_before_delay(patience), tenacity.stop_when_event_set(self._stop)),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_SECONDS),
             sleep=tenacity.sleep_using_event(self._stop),
             before_sleep=self._reconnect_later,
@@ -156,25 +165,14 @@ class HBaseConnector:
         return True
 
     def put(self, table: str, mutations: Iterable[RowMutation]) -> None:
-        """Send mutations in one call; on return they are in HBase's write-ahead log.
+        """Send mutations, in as few calls as is good; on return they are in HBase's write-ahead log.
 
         Raises:
             StoreError: If HBase refuses them.
             UnreachableError: If HBase stays away longer than patience lasts.
         """
-
-        def send(connection: Any) -> None:
-            # Built anew for each try: the mutations are at hand, and a happybase batch belongs to its connection.
-            batch = connection.table(table).batch()
-            for key, cells, deletes in rows:
-                batch.put(key, cells)
-                if deletes:
-                    batch.delete(key, deletes)
-            batch.send()
-
-        rows = list(mutations)
-        if rows:
-            self._call(send)
+        for batch in _batches(mutations):
+            self._call(partial(_send, table=table, mutations=batch))
 
     def scan(
         self, table: str, prefix: bytes, columns: Sequence[bytes] | None = None
@@ -225,6 +223,33 @@ def _connect(gateway: Gateway, seconds: float) -> Any:
         gateway.host, gateway.port, timeout=int(seconds * 1000),
         transport=gateway.dialect.transport, protocol=gateway.dialect.protocol,
     )  # fmt: skip
+
+
+def _batches(mutations: Iterable[RowMutation]) -> Iterator[list[RowMutation]]:
+    """Cut mutations into what one call takes; a row is never cut."""
+    batch: list[RowMutation] = []
+    cells = size = 0
+    for mutation in mutations:
+        columns = len(mutation.cells) + len(mutation.deletes)
+        row_size = len(mutation.key) + sum(map(len, mutation.cells)) + sum(map(len, mutation.cells.values()))
+        if batch and (cells + columns > BATCH_CELLS or size + row_size > BATCH_BYTES):
+            yield batch
+            batch, cells, size = [], 0, 0
+        batch.append(mutation)
+        cells += columns
+        size += row_size
+    if batch:
+        yield batch
+
+
+def _send(connection: Any, *, table: str, mutations: Iterable[RowMutation]) -> None:
+    # Made anew for each try: a happybase batch belongs to its connection.
+    batch = connection.table(table).batch()
+    for key, cells, deletes in mutations:
+        batch.put(key, cells)
+        if deletes:
+            batch.delete(key, deletes)
+    batch.send()
 
 
 def _is_transient(error: BaseException) -> bool:

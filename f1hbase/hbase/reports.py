@@ -17,7 +17,7 @@ from f1hbase.units import Outcome, Scope, parse_unit_key
 _log = logging.getLogger(__name__)
 
 _UNIT_STATS = (
-    "records", "rows", "duplicates", "quarantined", "bytes", "requests", "retries", "seconds", "checksum",
+    "records", "rows", "duplicates", "quarantined", "bytes", "attempts", "seconds", "checksum",
 )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class HBaseReports:
         return runs[::-1]
 
     def write_units(self, run_id: str, outcomes: Sequence[Outcome]) -> None:
-        """Remember how units ended, in one call; only ever after their rows are acknowledged."""
+        """Remember how units ended; only ever after their rows are acknowledged."""
         self._connector.put(self._table, [_unit_row(run_id, outcome) for outcome in outcomes])
 
     def unit_states(self, scope: Scope) -> list[UnitState]:

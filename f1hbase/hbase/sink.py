@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
 from time import monotonic
 
 from f1hbase.catalog import ENDPOINTS, Endpoint
@@ -14,10 +13,6 @@ from f1hbase.errors import StoreError
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
 from f1hbase.hbase.schema import Tables
 from f1hbase.units import Answer, Outcome, Unit
-
-BATCH_CELLS = 24_000
-"""How many cells one call puts. Measured with six cells a row: batches of 1,000 cells 9 to 20 thousand rows a second,
-of 24,000 cells 25 thousand, larger ones no more (DESIGN.md, Facts about HBase from Python)."""
 
 _CHECKSUM_MODULUS = 2**64
 
@@ -51,7 +46,7 @@ class HBaseSink:
         error = answer.error
         try:
             self._connector.put(self._tables.reports, quarantined)
-            self._put(ENDPOINTS[unit.endpoint], rows)
+            self._connector.put(self._tables.data, self._mutations(ENDPOINTS[unit.endpoint], rows))
         except StoreError as refusal:
             error = str(refusal)
         return Outcome(
@@ -93,21 +88,9 @@ class HBaseSink:
                 drivers.add(record["driver_number"])
         return rows, quarantined, drivers
 
-    def _put(self, endpoint: Endpoint, rows: dict[bytes, dict[bytes, bytes]]) -> None:
-        for batch in _batches(endpoint, rows, refresh=self._refresh):
-            self._connector.put(self._tables.data, batch)
-
-
-def _batches(
-    endpoint: Endpoint, rows: dict[bytes, dict[bytes, bytes]], *, refresh: bool
-) -> Iterator[list[RowMutation]]:
-    """Cut rows into batches of about `BATCH_CELLS` cells."""
-    items = iter(rows.items())
-    widest = max(1, len(endpoint.fields))
-    while batch := list(islice(items, max(1, BATCH_CELLS // widest))):
-        yield [
-            RowMutation(key, cells, null_columns(endpoint, Row(key, cells)) if refresh else ()) for key, cells in batch
-        ]
+    def _mutations(self, endpoint: Endpoint, rows: dict[bytes, dict[bytes, bytes]]) -> Iterator[RowMutation]:
+        for key, cells in rows.items():
+            yield RowMutation(key, cells, null_columns(endpoint, Row(key, cells)) if self._refresh else ())
 
 
 def _quarantine(unit: Unit, record: object, reason: str, found: datetime) -> RowMutation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -172,6 +173,7 @@ def _excerpt(body: bytes) -> str:
 def _connection_reason(error: aiohttp.ClientConnectionError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host's name cannot be resolved"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return error.os_error.strerror.lower()
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        # asyncio's own words for it name the address again, but not the reason.
+        return os.strerror(error.os_error.errno).lower()
     return str(error) or type(error).__name__

@@ -3,8 +3,8 @@
 Why our own: pyrate-limiter 4.5.1 keeps its `MultiprocessBucket` in one run's `multiprocessing.Manager`, so
 two runs have two budgets; its `SQLiteBucket` with a file lock is shared, but goes by the wall clock, records
 the time a waiter meant to wake at and not when it did, and in a trial of 8 processes gave one of them 628 of
-768 slots. `limits` and `throttled-py` need a server to share anything; `ratemate` shares one rate among the
-children of one process. None of them can be paused.
+768 slots. `limits` needs a server to share anything; `ratemate` shares one rate among the children of one
+process. In none of them did we find a way to pause everybody.
 
 How it works: a file holds the times of the last grants, `paused_until` and the queue of waiting processes.
 Each step (read, decide, write) happens under `flock`, which the kernel drops when its holder dies, and takes

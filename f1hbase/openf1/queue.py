@@ -13,7 +13,7 @@ from typing import Any
 import tenacity
 
 from f1hbase.openf1.client import OpenF1Client, decode_records, query_of
-from f1hbase.openf1.errors import GiveUpError, RequestError, SessionLiveError, SlowDownError, TransientError
+from f1hbase.openf1.errors import RequestError, SessionLiveError, SlowDownError, TransientError
 from f1hbase.openf1.limiter import SharedRateLimiter
 from f1hbase.units import Answer, Query, Unit
 
@@ -118,6 +118,7 @@ class RequestQueue:
         try:
             await self._persist(query_of(unit), effort, hand_on)
         except RequestError as error:
+            _log.error("not loaded: %s: %s", unit, error)
             answer.error = str(error)
             _settle(answer, effort, started)
             await deliver(answer)
@@ -150,9 +151,6 @@ class RequestQueue:
             except SessionLiveError as error:
                 _log.warning("%s; looking again in %.0f s", error, _LIVE_POLL_SECONDS)
                 self._limiter.pause(_LIVE_POLL_SECONDS)
-            except GiveUpError as error:
-                _log.error("%s: %s", query, error)
-                raise
             else:
                 effort.bytes += len(body)
                 _log.debug("%s: %d bytes", query, len(body))

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Sets up everything, then lints, checks types and runs every test, those against a real HBase included.
+# The tests start an HBase of their own, on free ports and in a temporary folder, and stop it again.
+# Usage: scripts/test.sh [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The jars are fetched here and with progress lines, not inside the first test that needs them.
+scripts/local_hbase.sh fetch &
+fetch=$!
+scripts/setup.sh
+wait "$fetch"
+.venv/bin/ruff check
+.venv/bin/ruff format --check
+.venv/bin/mypy
+exec .venv/bin/python -m pytest "$@"

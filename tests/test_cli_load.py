@@ -1,0 +1,367 @@
+"""The main job as a user runs it: the entry point, a replay server, a real HBase."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import happybase
+import psutil
+import pytest
+from cli import Loader
+from hbase_server import LocalHBase, free_ports
+from replay_server import ReplayServer
+from tables import rows_by_family, scan, source_identities, source_records, values
+
+from f1hbase.catalog import ENDPOINTS
+from f1hbase.codec import decode, encode
+
+pytestmark = pytest.mark.hbase
+
+_YEAR = 2025
+
+
+@pytest.fixture(scope="module")
+def weekend(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated meetings of a practice and a race each, two minutes long, with four drivers."""
+    folder = tmp_path_factory.mktemp("weekend")
+    arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", "2", "--drivers", "4"]
+    subprocess.run(
+        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), "--year", str(_YEAR), *arguments],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def api(weekend: Path) -> Iterator[ReplayServer]:
+    with ReplayServer(weekend) as server:
+        yield server
+
+
+MakeLoader = Callable[[str], Loader]
+
+
+@pytest.fixture
+def loader_for(hbase: LocalHBase, table_prefix: str, tmp_path: Path) -> MakeLoader:
+    """Makes a loader for an API address, with tables of its own."""
+
+    def make(url: str) -> Loader:
+        return Loader(
+            tmp_path,
+            {
+                "F1HBASE_HBASE_HOST": hbase.host,
+                "F1HBASE_HBASE_PORT": str(hbase.port),
+                "F1HBASE_API_URL": url,
+                "F1HBASE_TABLE_PREFIX": table_prefix,
+                "F1HBASE_RETRY_DELAY": "0",
+                "F1HBASE_WINDOW": "1m",
+                "XDG_STATE_HOME": str(tmp_path / "state"),
+            },
+        )
+
+    return make
+
+
+@pytest.fixture
+def loader(loader_for: MakeLoader, api: ReplayServer) -> Loader:
+    return loader_for(api.url)
+
+
+def _requests_of(api: ReplayServer, before: int) -> list[str]:
+    return [entry["path"].rpartition("/")[2] for entry in api.log()[before:] if entry["path"].startswith("/v1/")]
+
+
+def test_every_record_of_every_endpoint_arrives(
+    loader: Loader, weekend: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    output = loader.run("--year", str(_YEAR))
+
+    table = scan(hbase.port, f"{table_prefix}_f1_data")
+    assert rows_by_family(table) == source_identities(weekend)
+    stored = values(table)
+    for name, record in source_records(weekend):
+        key, _ = encode(ENDPOINTS[name], _YEAR, record)
+        decoded = decode(ENDPOINTS[name], key, stored[key])
+        assert {k: v for k, v in decoded.items() if v is not None} == {k: v for k, v in record.items() if v is not None}
+    assert "all that was asked for is loaded" in output
+    total = sum(1 for _ in source_records(weekend))
+    assert f"records: {total:,}" in output
+
+
+def test_a_second_run_asks_for_the_plan_alone_and_changes_nothing(
+    loader: Loader, api: ReplayServer, hbase: LocalHBase, table_prefix: str
+) -> None:
+    loader.run("--year", str(_YEAR))
+    first = scan(hbase.port, f"{table_prefix}_f1_data")
+    before = len(api.log())
+
+    loader.run("--year", str(_YEAR))
+
+    assert sorted(_requests_of(api, before)) == ["meetings", "sessions"]
+    assert scan(hbase.port, f"{table_prefix}_f1_data") == first, "timestamps included"
+
+
+def test_another_window_size_and_more_processes_ask_for_nothing_anew(loader: Loader, api: ReplayServer) -> None:
+    loader.run("--year", str(_YEAR))
+    before = len(api.log())
+    loader.run("--year", str(_YEAR), "--window", "37s", "--processes", "3")
+    assert sorted(_requests_of(api, before)) == ["meetings", "sessions"]
+
+
+def test_what_a_first_run_left_out_is_all_that_a_second_one_asks_for(
+    loader: Loader, api: ReplayServer, weekend: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    driver = min(record["driver_number"] for name, record in source_records(weekend) if name == "drivers")
+    loader.run("--year", str(_YEAR), "--endpoint", "car_data", "--endpoint", "laps", "--driver", str(driver))
+    before = len(api.log())
+
+    loader.run("--year", str(_YEAR))
+
+    again = [entry["query"] for entry in api.log()[before:] if entry["path"].endswith("/car_data")]
+    assert again
+    assert not [query for query in again if f"driver_number={driver}&" in query]
+    assert rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data")) == source_identities(weekend)
+
+
+def test_a_dry_run_and_a_plan_touch_nothing(loader: Loader, hbase: LocalHBase, table_prefix: str) -> None:
+    for arguments in (["plan", "--year", str(_YEAR)], ["--year", str(_YEAR), "--dry-run"]):
+        assert re.search(r"4 sessions, about \d+ units in about \d+ requests", loader.run(*arguments))
+    connection = happybase.Connection(hbase.host, hbase.port)
+    assert not [name for name in connection.tables() if name.decode().startswith(f"{table_prefix}_")]
+    connection.close()
+    assert not (loader.folder / "populate.log").exists()
+
+
+def test_the_plan_is_what_load_then_asks_for(loader: Loader, api: ReplayServer) -> None:
+    loader.run("--year", str(_YEAR), "--endpoint", "drivers")
+    planned = re.search(r"4 sessions, ([\d,]+) units in ([\d,]+) requests", loader.run("plan", "--year", str(_YEAR)))
+    assert planned is not None
+    before = len(api.log())
+    loader.run("--year", str(_YEAR))
+    made = len(_requests_of(api, before)) - 2  # the plan of the load itself
+    assert made == int(planned[2].replace(",", ""))
+
+
+def test_status_shows_what_is_loaded(loader: Loader, weekend: Path) -> None:
+    loader.run("--year", str(_YEAR))
+    total = sum(source_identities(weekend).values())
+    status = loader.run("status")
+    assert f"{total:,} rows (" in status
+    assert "0 units failed; 0 records in quarantine" in status
+    report = json.loads(loader.run("status", "--json"))
+    assert sum(sum(session["rows"].values()) for session in report["sessions"]) == total
+    assert report["runs"][0]["meta"]["exit"] == "0"
+
+
+def test_a_record_without_its_key_is_put_in_quarantine_and_the_rest_is_loaded(
+    loader_for: MakeLoader, weekend: Path, tmp_path: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    folder = tmp_path / "spoilt"
+    session = next(path.parent for path in weekend.rglob("laps.jsonl.gz"))
+    folder.mkdir()
+    for name in ("meetings", "sessions", "drivers", "laps"):
+        source = next(
+            path for path in (session / f"{name}.jsonl.gz", session.parent / f"{name}.jsonl.gz") if path.exists()
+        )
+        (folder / f"{name}.jsonl").write_bytes(gzip.decompress(source.read_bytes()))
+    laps = (folder / "laps.jsonl").read_text(encoding="utf-8").splitlines()
+    spoilt = json.loads(laps[0]) | {"lap_number": None}
+    (folder / "laps.jsonl").write_text("\n".join([*laps, json.dumps(spoilt)]) + "\n", encoding="utf-8")
+
+    with ReplayServer(folder) as api:
+        output = loader_for(api.url).run("--endpoint", "laps", exit_code=1)
+
+    assert "1 records are in quarantine" in output
+    reports = values(scan(hbase.port, f"{table_prefix}_f1_reports"))
+    key = next(key for key in reports if key.startswith(b"quarantine#"))
+    assert json.loads(reports[key][b"meta:record"]) == spoilt
+    assert b"lap_number" in reports[key][b"errors:reason"]
+    assert len(scan(hbase.port, f"{table_prefix}_f1_data")) == len(laps)
+
+
+def test_refresh_deletes_the_cell_of_a_field_that_has_become_null(
+    loader_for: MakeLoader, weekend: Path, tmp_path: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    records = {name: record for name, record in source_records(weekend) if name in {"meetings", "sessions", "weather"}}
+    folder = tmp_path / "changed"
+    folder.mkdir()
+
+    def serve_and_load(weather: dict[str, object], *arguments: str) -> dict[bytes, bytes]:
+        for name, record in (records | {"weather": weather}).items():
+            (folder / f"{name}.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+        with ReplayServer(folder) as api:
+            loader_for(api.url).run("--endpoint", "weather", *arguments)
+        (row,) = values(scan(hbase.port, f"{table_prefix}_f1_data")).values()
+        return row
+
+    weather = dict(records["weather"])
+    weather["session_key"] = records["sessions"]["session_key"]
+    weather["meeting_key"] = records["sessions"]["meeting_key"]
+    assert b"weather:humidity" in serve_and_load(weather)
+    changed = weather | {"humidity": None, "rainfall": 1}
+    assert serve_and_load(changed, "--refresh")[b"weather:rainfall"] == b"1"
+    assert b"weather:humidity" not in serve_and_load(changed)
+
+
+def test_a_killed_worker_is_reported_and_the_other_meeting_goes_on(
+    loader_for: MakeLoader, weekend: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    with ReplayServer(weekend, "--rate", "60/s") as api:
+        loader = loader_for(api.url)
+        process = loader.start("--year", str(_YEAR), "--rate", "50/s")
+        with process:
+            assert process.stdout is not None
+            output = _read_until(process, "(meeting ", times=2)
+            victim = _workers(process)[0]
+            victim.kill()
+            output += process.stdout.read()
+        assert process.returncode == 1
+        assert "ended by signal SIGKILL" in output
+        assert output.count("[SUCCESS]") == 1, "the other meeting was loaded"
+
+        assert "all that was asked for is loaded" in loader.run("--year", str(_YEAR))
+    assert rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data")) == source_identities(weekend)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_load_keeps_what_is_done_leaves_no_process_and_goes_on_later(
+    loader_for: MakeLoader, weekend: Path, hbase: LocalHBase, table_prefix: str, number: signal.Signals
+) -> None:
+    with ReplayServer(weekend) as api:
+        loader = loader_for(api.url)
+        with loader.start("--year", str(_YEAR), "--rate", "50/s") as process:
+            assert process.stdout is not None
+            _read_until(process, "(meeting ", times=2)
+            workers = _workers(process)
+            process.send_signal(number)
+            output = process.stdout.read()
+        assert process.returncode == 130, output
+        assert not [worker for worker in workers if worker.is_running()]
+        run = json.loads(loader.run("status", "--json"))["runs"][0]
+        assert run["meta"]["exit"] == "130"
+
+        loader.run("--year", str(_YEAR))
+    assert rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data")) == source_identities(weekend)
+
+
+def test_an_endpoint_that_always_fails_is_named_and_asked_again_by_the_next_run(
+    loader_for: MakeLoader, weekend: Path
+) -> None:
+    # Every answer longer than a few records is refused, so the endpoints with more of them fail.
+    with ReplayServer(weekend, "--max-rows", "20") as api:
+        output = loader_for(api.url).run(
+            "--year", str(_YEAR), "--endpoint", "weather", "--endpoint", "laps", exit_code=1
+        )
+    assert "not loaded: laps session" in output
+    with ReplayServer(weekend) as api:
+        loader = loader_for(api.url)
+        assert "failed: laps session" in loader.run("status")
+        loader.run("--year", str(_YEAR), "--endpoint", "weather", "--endpoint", "laps")
+        assert {entry["path"] for entry in api.log() if "laps" in entry["path"] or "weather" in entry["path"]} == {
+            "/v1/laps"
+        }
+        assert "0 units failed" in loader.run("status")
+
+
+def test_the_dialect_of_the_gateway_is_found(
+    loader: Loader, weekend: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    hbase.stop_gateway()
+    hbase.start_gateway(transport="framed", protocol="compact")
+    try:
+        loader.run("--year", str(_YEAR), "--endpoint", "laps")
+        table = scan(hbase.port, f"{table_prefix}_f1_data", transport="framed", protocol="compact")
+        assert rows_by_family(table)["laps"] == source_identities(weekend)["laps"]
+    finally:
+        hbase.stop_gateway()
+        hbase.start_gateway(transport="buffered", protocol="binary")
+
+
+def test_a_table_that_lacks_a_family_is_refused_with_the_command_that_adds_it(
+    loader: Loader, hbase: LocalHBase, table_prefix: str
+) -> None:
+    connection = happybase.Connection(hbase.host, hbase.port)
+    families: dict[str, dict[str, str]] = {
+        endpoint.family: {} for endpoint in ENDPOINTS.values() if endpoint.name not in {"pit", "weather"}
+    }
+    connection.create_table(f"{table_prefix}_f1_data", families)
+    output = loader.run("--year", str(_YEAR), exit_code=2)
+    assert f"alter '{table_prefix}_f1_data', {{NAME => 'pit', VERSIONS => 1}}, {{NAME => 'weather'" in output
+    assert len(connection.table(f"{table_prefix}_f1_data").families()) == len(families), "nothing was changed"
+    connection.close()
+
+
+def test_tables_get_one_version_and_the_block_cache(loader: Loader, hbase: LocalHBase, table_prefix: str) -> None:
+    loader.run("--year", str(_YEAR), "--endpoint", "meetings")
+    connection = happybase.Connection(hbase.host, hbase.port)
+    for table in (f"{table_prefix}_f1_data", f"{table_prefix}_f1_reports"):
+        for family in connection.table(table).families().values():
+            assert family["max_versions"] == 1
+            assert family["block_cache_enabled"]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["--hbase-port", "{unused}"], 3, r"cannot connect to the Thrift gateway at .*:{unused} \(connection refused"),
+        (["--hbase-port", "{api}"], 3, "does not answer in any Thrift dialect"),
+        (["--hbase-protocol", "compact", "--hbase-transport", "buffered"], 3, "Leave out --hbase-transport"),
+        (["--api-url", "http://127.0.0.1:{unused}/v1", "--max-retries", "0"], 3, "connection refused. Check"),
+        (["--api-url", "http://127.0.0.1:{api}"], 3, "The address of OpenF1 ends in /v1"),
+        (["--meeting-key", "999999"], 2, "has no session for --meeting-key 999999"),
+        (["--year", "2024"], 2, "has no session for --year 2024"),
+        (["--year", "1999"], 2, "no data before 2023"),
+        (["--date", "2024-13-01"], 2, "'2024-13-01' is not a date; write it as YYYY-MM-DD"),
+        (["--processes", "-1"], 2, "'--processes': -1 is not in the range"),
+        (["--log-file", "no/such/folder.log"], 2, "cannot write the log file 'no/such/folder.log': no such file"),
+        (["--rate", "fast"], 2, "'fast'"),
+        (["--mode", "year"], 2, "--mode year needs the season"),
+        (["status"], 1, "nothing has been loaded yet"),
+    ],
+)  # fmt: skip
+def test_wrong_use_gets_one_clear_line(
+    loader: Loader, api: ReplayServer, arguments: list[str], exit_code: int, message: str
+) -> None:
+    places = {"unused": str(free_ports(1)[0]), "api": re.findall(r":(\d+)/", api.url)[0]}
+
+    def fill(text: str) -> str:
+        return re.sub(r"\{(\w+)\}", lambda place: places[place[1]], text)
+
+    output = loader.run(*map(fill, arguments), exit_code=exit_code)
+    assert re.search(fill(message), output), output
+    assert "Traceback" not in output
+
+
+def test_the_log_file_has_every_request_and_greps_by_level(loader: Loader, api: ReplayServer) -> None:
+    before = len(api.log())
+    output = loader.run("--year", str(_YEAR), "--endpoint", "laps")
+    requests = _requests_of(api, before)
+    lines = loader.log.splitlines()
+    assert all(re.match(r"\[[A-Z]+\] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ", line) for line in lines)
+    assert len([line for line in lines if line.startswith("[DEBUG]") and " bytes" in line]) == len(requests)
+    assert "\r" not in output
+    assert "\x1b" not in output
+
+
+def _workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The worker processes, not multiprocessing's own helper."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+
+
+def _read_until(process: subprocess.Popen[str], text: str, *, times: int) -> str:
+    assert process.stdout is not None
+    output = ""
+    while output.count(text) < times:
+        line = process.stdout.readline()
+        assert line, f"it ended early: {output}"
+        output += line
+    return output
