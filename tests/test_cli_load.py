@@ -153,7 +153,7 @@ def test_status_shows_what_is_loaded(loader: Loader, weekend: Path) -> None:
     loader.run("--year", str(_YEAR))
     total = sum(source_identities(weekend).values())
     status = loader.run("status")
-    assert f"{total:,} rows (" in status
+    assert f"{total:,} rows, " in status
     assert "0 units failed; 0 records in quarantine" in status
     report = json.loads(loader.run("status", "--json"))
     assert sum(sum(session["rows"].values()) for session in report["sessions"]) == total
