@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import click
 
 from f1hbase import __version__
+from f1hbase.collector import EXIT_INTERRUPTED
+from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
 from f1hbase.load import forecast, load, open_reports, plan_from_api
 from f1hbase.logs import set_up_logging
 from f1hbase.progress import duration
 from f1hbase.rates import Rate
-from f1hbase.settings import Settings, click_options, defaults
+from f1hbase.settings import Settings, click_options, credentials_of, defaults
 from f1hbase.status import read_status, status_json, status_lines
 
 _log = logging.getLogger(__name__)
@@ -67,7 +70,8 @@ def cli() -> None:
 
 @cli.command("load", short_help="Load what is missing (the default).")
 @click_options()
-def load_command(**options: Any) -> None:
+@click.pass_context
+def load_command(ctx: click.Context, /, **options: Any) -> None:
     """Load what is missing; run it again to update or to resume.
 
     \b
@@ -82,20 +86,21 @@ def load_command(**options: Any) -> None:
     settings.check()
     if settings.dry_run:
         set_up_logging(sys.stdout, None, quiet=settings.quiet, verbose=settings.verbose)
-        _print_plan(settings)
+        _print_plan(settings, credentials_of(ctx))
         return
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
-    sys.exit(load(settings))
+    sys.exit(load(settings, credentials_of(ctx)))
 
 
 @cli.command("plan", short_help="Say what load would ask for; touch nothing.")
-@click_options((*_WHAT, *_API, *_WHERE, "window", "refresh"))
-def plan_command(**options: Any) -> None:
+@click_options((*_WHAT, *_API, *_WHERE, "window", "response_budget", "refresh"))
+@click.pass_context
+def plan_command(ctx: click.Context, /, **options: Any) -> None:
     """Say what `load` with the same options would ask for: sessions, units and requests. Touches nothing."""
     settings = defaults(**options)
     settings.check()
     set_up_logging(sys.stdout, None)
-    _print_plan(settings)
+    _print_plan(settings, credentials_of(ctx))
 
 
 @cli.command("status", short_help="What is loaded, what failed and why.")
@@ -113,8 +118,9 @@ def status_command(*, as_json: bool, **options: Any) -> None:
             click.echo(line)
 
 
-def _print_plan(settings: Settings) -> None:
-    forecasts = forecast(plan_from_api(settings), settings)
+def _print_plan(settings: Settings, credentials: Credentials | None) -> None:
+    plan, _ = plan_from_api(settings, credentials)
+    forecasts = forecast(plan, settings)
     layout = "{:>8}{:>9}  {:<44}{:>17}{:>10}{:>10}"
     click.echo(layout.format("meeting", "session", "", "begins (UTC)", "units", "requests"))
     for item in forecasts:
@@ -133,13 +139,14 @@ def _print_plan(settings: Settings) -> None:
             )
         )
     requests = sum(item.requests for item in forecasts)
+    least = _time_at_limits(requests, settings.rates(authenticated=credentials is not None))
     about = "about " if any(item.estimated for item in forecasts) else ""
     click.echo(
         f"{len(forecasts)} sessions, {about}{sum(item.units for item in forecasts):,} units in "
-        f"{about}{requests:,} requests{_time_at_limits(requests, settings.rates)}."
+        f"{about}{requests:,} requests{least}."
     )
     if about:
-        click.echo("~ the drivers are not known yet; 20 are assumed.")
+        click.echo("~ an estimate: 20 drivers where they are not known yet, usual sizes with --window auto.")
 
 
 def _time_at_limits(requests: int, rates: Sequence[Rate]) -> str:
@@ -152,13 +159,19 @@ def _time_at_limits(requests: int, rates: Sequence[Rate]) -> str:
 def main() -> None:
     """Run the command line; every error that a user can make is one line."""
     try:
-        cli()
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except F1HBaseError as error:
         if not logging.getLogger("f1hbase").handlers:
             set_up_logging(sys.stdout, None)
         _log.error("%s", error)
         sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _log.warning("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # `| head` has seen enough.
-        sys.stderr.close()
+        # `| head` has seen enough; what is still buffered must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from f1hbase.catalog import Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord, Slicing
+from f1hbase.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord, Slicing
 
 Record = dict[str, Any]
 """One object of an answer, as `json.loads` gives it."""
@@ -115,9 +115,27 @@ def decode(endpoint: Endpoint, key: bytes, cells: Mapping[bytes, bytes]) -> Reco
     return record
 
 
-def null_columns(endpoint: Endpoint, row: Row) -> list[bytes]:
-    """Return the columns that a refreshed row must not have: known fields that are null by now, and signs."""
-    return [column for column in _columns(endpoint).possible if column not in row.cells]
+def null_columns(endpoint: Endpoint, record: Record, cells: Mapping[bytes, bytes]) -> list[bytes]:
+    """Return the columns that the row of a record must not have when it is refreshed.
+
+    They are those of the fields that are null, known or not, and of the signs that its cells do without.
+    """
+    columns = _columns(endpoint)
+    unknown = [f"{endpoint.family}:{field}".encode() for field, value in record.items() if value is None]
+    return [column for column in {*columns.possible, *unknown} if column not in cells and column not in columns.keys]
+
+
+def merge(endpoint: Endpoint, older: dict[bytes, bytes], newer: Mapping[bytes, bytes]) -> None:
+    """Put the cells of a later record of the same identity over those of an earlier one."""
+    for sign, column in _columns(endpoint).signs.items():
+        if column in newer and sign not in newer:
+            older.pop(sign, None)
+    older.update(newer)
+
+
+def unknown_fields(endpoint: Endpoint, record: Record) -> set[str]:
+    """Return the fields of a record that the catalogue does not know."""
+    return record.keys() - _columns(endpoint).known
 
 
 def compact_json(value: Any) -> str:
@@ -158,23 +176,36 @@ class _Columns(NamedTuple):
     """The column names of one endpoint, worked out once."""
 
     names: dict[str, bytes]  # known fields that get a cell
+    known: frozenset[str]
     in_key: frozenset[str]
+    keys: frozenset[bytes]  # the columns that fields in the key would have
     empty: bytes
+    signs: dict[bytes, bytes]  # the sign of each text field, and the column it stands beside
     possible: tuple[bytes, ...]
 
 
 @cache
-def _columns_of(family: str, fields: tuple[str, ...], in_key: frozenset[str]) -> _Columns:
-    names = {field: f"{family}:{field}".encode() for field in fields if field not in in_key}
-    empty = f"{family}:".encode()
-    return _Columns(names, in_key, empty, (empty, *names.values()))
-
-
-def _columns(endpoint: Endpoint) -> _Columns:
+def _columns_of(endpoint_name: str) -> _Columns:
+    endpoint = ENDPOINTS[endpoint_name]
     in_key = {"meeting_key", *endpoint.key_fields}
     if endpoint.slicing is not Slicing.MEETING:
         in_key.add("session_key")
-    return _columns_of(endpoint.family, endpoint.fields, frozenset(in_key))
+    prefix = f"{endpoint.family}:"
+    names = {field: f"{prefix}{field}".encode() for field in endpoint.fields if field not in in_key}
+    signs = {names[field] + _JSON_SIGN.encode(): names[field] for field in sorted(endpoint.text)}
+    return _Columns(
+        names=names,
+        known=frozenset(endpoint.fields),
+        in_key=frozenset(in_key),
+        keys=frozenset(f"{prefix}{field}".encode() for field in in_key),
+        empty=prefix.encode(),
+        signs=signs,
+        possible=(prefix.encode(), *names.values(), *signs),
+    )
+
+
+def _columns(endpoint: Endpoint) -> _Columns:
+    return _columns_of(endpoint.name)
 
 
 def _row_key(endpoint: Endpoint, year: int, record: Record) -> bytes:
@@ -221,8 +252,8 @@ def _wrong_key(record: Record, field: str, wanted: str) -> str:
 
 
 def _cells(endpoint: Endpoint, record: Record) -> dict[bytes, bytes]:
-    names, in_key, empty, _ = _columns(endpoint)
-    text = endpoint.text
+    columns = _columns(endpoint)
+    names, in_key, text = columns.names, columns.in_key, endpoint.text
     cells: dict[bytes, bytes] = {}
     for field, value in record.items():
         if value is None or field in in_key:
@@ -238,7 +269,7 @@ def _cells(endpoint: Endpoint, record: Record) -> dict[bytes, bytes]:
             cells[column] = compact_json(value).encode()
             cells[column + _JSON_SIGN.encode()] = b""
     if not cells:
-        cells[empty] = b""
+        cells[columns.empty] = b""
     return cells
 
 

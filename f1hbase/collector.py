@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import re
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from time import monotonic
 from types import FrameType
 
 from f1hbase import worker
+from f1hbase.credentials import Credentials
+from f1hbase.errors import UnreachableError
 from f1hbase.hbase.connector import Gateway
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
@@ -23,7 +26,7 @@ from f1hbase.logs import SUCCESS
 from f1hbase.plan import Remaining
 from f1hbase.progress import Display, Tally
 from f1hbase.settings import Settings
-from f1hbase.units import MeetingPlan
+from f1hbase.units import MeetingPlan, Outcome
 
 _log = logging.getLogger(__name__)
 _processes = multiprocessing.get_context("spawn")  # no copies of the parent's threads, sockets and memory
@@ -61,10 +64,16 @@ class Result:
     crashed: list[str] = field(default_factory=list)
     exit_code: int = EXIT_DONE
 
+    def quarantined(self, records: int) -> None:
+        """Count records that were put aside before any unit was loaded."""
+        self.overall.quarantined += records
+        if records and self.exit_code == EXIT_DONE:
+            self.exit_code = EXIT_FAILED
+
     @property
     def errors(self) -> Counter[str]:
         """How many failures there were of each kind."""
-        kinds = Counter(failure.partition(": ")[2].partition(":")[0] for failure in self.overall.failures)
+        kinds = Counter(re.split("[:(]", reason)[0].strip() for reason in self.overall.failures.values())
         kinds.update("worker crashed" for _ in self.crashed)
         return kinds
 
@@ -77,51 +86,55 @@ class ParallelF1DataCollector:
 
     Args:
         settings: The settings of the run.
+        credentials: Those of a subscription, if there is one.
         gateway: Where HBase is.
         tables: Where to load.
         reports: What is done already, read when a meeting's turn comes.
         run_id: The run that this is.
-        limiter_file: What the workers share the API's limits through.
         display: Shows how it goes.
+        stop: Set at the first interrupt, for whatever of this process waits for HBase.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
+        credentials: Credentials | None,
         gateway: Gateway,
         tables: Tables,
         reports: HBaseReports,
         run_id: str,
-        limiter_file: Path,
         display: Display,
+        stop: threading.Event,
     ) -> None:
         self._settings = settings
+        self._credentials = credentials
         self._gateway = gateway
         self._tables = tables
         self._reports = reports
         self._run_id = run_id
-        self._limiter_file = limiter_file
         self._display = display
         self._running: list[_Running] = []
+        self._failed: list[MeetingPlan] = []
         self._result = Result()
+        self._stop = stop
+        self._unknown_fields: set[tuple[str, str]] = set()
         self._interrupts = 0
         self._stop_sent = False
         self._kill_at: float | None = None
 
     def run(self, meetings: Sequence[MeetingPlan]) -> Result:
-        """Load the meetings and return how it went; Ctrl-C and SIGTERM end it early, with exit code 130."""
-        pending = deque(meetings)
+        """Load the meetings and return how it went; Ctrl-C and SIGTERM end it early, with exit code 130.
+
+        What failed is tried once more when all else is done.
+        """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while pending or self._running:
-                while pending and not self._stop_sent and len(self._running) < self._settings.processes:
-                    self._start(pending.popleft())
-                if self._stop_sent:
-                    pending.clear()
-                self._listen()
-                self._obey_interrupts()
-                self._display.tick(self._result.overall)
+            self._load(meetings)
+            again, self._failed = self._failed, []
+            if again and not self._stop_sent:
+                _log.info("%d units failed; trying them once more", self._result.overall.failed)
+                self._load(again)
         finally:
             self._kill_all()
             for number, handler in before.items():
@@ -129,8 +142,24 @@ class ParallelF1DataCollector:
         self._result.exit_code = self._exit_code()
         return self._result
 
+    def _load(self, meetings: Sequence[MeetingPlan]) -> None:
+        pending = deque(meetings)
+        while pending or self._running:
+            while pending and not self._stop_sent and len(self._running) < self._settings.processes:
+                self._start(pending.popleft())
+            if self._stop_sent:
+                pending.clear()
+            self._listen()
+            self._obey_interrupts()
+            self._display.tick(self._result.overall)
+
     def _start(self, meeting: MeetingPlan) -> None:
-        states = [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
+        try:
+            states = [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
+        except UnreachableError as error:
+            if not self._interrupts:
+                self._give_up(str(error))
+            return
         if Remaining(meeting, states, self._settings, datetime.now(UTC)).nothing():
             _log.info("%s (meeting %d): all loaded already", meeting.scope.name, meeting.scope.meeting_key)
             self._result.complete += 1
@@ -138,7 +167,7 @@ class ParallelF1DataCollector:
             return
         ours, theirs = _processes.Pipe()
         task = worker.Task(
-            meeting, states, self._settings, self._gateway, self._tables, self._run_id, self._limiter_file
+            meeting, states, self._settings, self._credentials, self._gateway, self._tables, self._run_id
         )
         process = _processes.Process(
             target=worker.main, args=(task, theirs), name=f"f1hbase-{meeting.scope.meeting_key}", daemon=True
@@ -155,11 +184,11 @@ class ParallelF1DataCollector:
             assert isinstance(ready, Connection)
             running = by_connection[ready]
             try:
-                # All that is there, so that a chatty worker is not behind the others.
-                while running.connection.poll():
-                    self._receive(running, running.connection.recv())
+                message = running.connection.recv()
             except (EOFError, OSError):
                 self._end(running)
+            else:
+                self._receive(running, message)
 
     def _receive(self, running: _Running, message: worker.Message) -> None:
         match message:
@@ -170,6 +199,7 @@ class ParallelF1DataCollector:
                 for outcome in outcomes:
                     running.tally.add(outcome)
                     self._result.overall.add(outcome)
+                    self._name_unknown_fields(outcome)
             case worker.LogLine(level, text):
                 _log.log(level, "%s", text)
                 return
@@ -184,29 +214,44 @@ class ParallelF1DataCollector:
         self._display.end(running.meeting)
         meeting = f"{running.meeting.scope.name} (meeting {running.meeting.scope.meeting_key})"
         finished = running.finished
+        if self._stop_sent:
+            return  # it was told to end, and how it did so says nothing new
         if finished is None:
-            if not self._interrupts:
-                reason = f"{meeting}: its process ended {_how(running.process.exitcode)}"
-                _log.error("%s; what it stored is kept, run again to load the rest", reason)
-                self._result.crashed.append(reason)
+            reason = f"{meeting}: its process ended {_how(running.process.exitcode)}"
+            _log.error("%s; what it stored is kept, run again to load the rest", reason)
+            self._result.crashed.append(reason)
+        elif finished.error is not None and finished.exit_code == EXIT_UNREACHABLE:
+            # What one worker waited for in vain, the others will not get either.
+            self._give_up(f"{meeting}: {finished.error}")
         elif finished.error is not None:
             _log.error("%s: %s", meeting, finished.error)
             self._result.crashed.append(f"{meeting}: {finished.error}")
-            if finished.exit_code == EXIT_UNREACHABLE and not self._stop_sent:
-                # What one worker waited for in vain, the others will not get either.
-                self._result.exit_code = EXIT_UNREACHABLE
-                self._stop_workers()
-        elif not self._interrupts:
+        else:
             tally = running.tally
+            if tally.failed:
+                self._failed.append(running.meeting)
             _log.log(
                 SUCCESS if not tally.failed else logging.WARNING,
                 "%s: %s units, %s rows%s", meeting, f"{tally.stored:,}", f"{tally.all_rows:,}",
                 f", {tally.failed:,} units failed" if tally.failed else "",
             )  # fmt: skip
 
+    def _give_up(self, reason: str) -> None:
+        _log.error("%s", reason)
+        self._result.crashed.append(reason)
+        self._result.exit_code = EXIT_UNREACHABLE
+        self._stop_workers()
+
+    def _name_unknown_fields(self, outcome: Outcome) -> None:
+        new = {(outcome.unit.endpoint, name) for name in outcome.unknown_fields} - self._unknown_fields
+        for endpoint, name in sorted(new):
+            _log.warning("%s has a field '%s' that f1hbase does not know; it is stored as it is", endpoint, name)
+        self._unknown_fields |= new
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # Only counted here: a handler may interrupt the display in the middle of a line.
         self._interrupts += 1
+        self._stop.set()
 
     def _obey_interrupts(self) -> None:
         if self._interrupts and not self._stop_sent:

@@ -51,12 +51,12 @@ class UnitState:
 def status_of(unit: Unit, fetched: datetime) -> Status:
     """Return how a unit stands whose records were asked for at `fetched` and are stored."""
     scope = unit.scope
-    if scope.date_end is None or scope.settled_at is None:
-        # Without an end nothing can be awaited; asking at every run would never come to rest.
+    if scope.over_at is None or scope.settled_at is None:
+        # Without any date nothing can be awaited; asking at every run would never come to rest.
         return Status.DONE
     if fetched >= scope.settled_at:
         return Status.DONE
-    over = fetched >= scope.date_end or (unit.window.end is not None and unit.window.end <= fetched)
+    over = fetched >= scope.over_at or (unit.window.end is not None and unit.window.end <= fetched)
     return Status.PROVISIONAL if over else Status.PARTIAL
 
 

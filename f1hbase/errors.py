@@ -31,7 +31,7 @@ class StoreError(F1HBaseError):
     """HBase answers, but refuses what it was given for a reason that waiting does not mend."""
 
 
-class LogFileError(F1HBaseError):
-    """The log file cannot be written."""
+class SetupError(F1HBaseError):
+    """A file that a run needs for itself cannot be written."""
 
     exit_code = 2

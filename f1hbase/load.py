@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
-from urllib.parse import urlsplit
 
 from f1hbase import __version__
 from f1hbase.collector import EXIT_DONE, ParallelF1DataCollector, Result
+from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError, UnreachableError
 from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
 from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
 from f1hbase.hbase.schema import Tables, ensure_tables
+from f1hbase.hbase.sink import HBaseSink
 from f1hbase.logs import SUCCESS
-from f1hbase.openf1.client import OpenF1Client
-from f1hbase.openf1.errors import GiveUpError, RequestError
-from f1hbase.openf1.limiter import SharedRateLimiter, state_path
-from f1hbase.openf1.queue import RequestQueue
+from f1hbase.openf1.errors import AwayError, GiveUpError, RequestError
+from f1hbase.openf1.source import open_source
 from f1hbase.plan import Remaining, make_plan
 from f1hbase.progress import log_summary, make_display, terminal
 from f1hbase.settings import Settings
@@ -32,8 +31,11 @@ _log = logging.getLogger(__name__)
 # At the start HBase is there or it is not: a mistake in the address must not take half an hour to show.
 _PATIENCE_AT_THE_DOOR_SECONDS = 10.0
 
+_NO_SCOPE = "-#-#-"
+"""The place in quarantine of what does not say which session it is."""
 
-def load(settings: Settings) -> int:
+
+def load(settings: Settings, credentials: Credentials | None = None) -> int:
     """Load what is missing and return the exit code.
 
     Raises:
@@ -44,13 +46,17 @@ def load(settings: Settings) -> int:
     gateway = _find_gateway(settings)
     connector = HBaseConnector(gateway, _PATIENCE_AT_THE_DOOR_SECONDS)
     _log.info("HBase at %s, tables %s and %s", gateway, tables.data, tables.reports)
-    plan = plan_from_api(settings)
+    plan, unusable = plan_from_api(settings, credentials)
     sessions = sum(len(meeting.sessions) for meeting in plan)
     _log.info("asked for: %d sessions of %d meetings", sessions, len(plan))
     for name in ensure_tables(connector, tables):
         _log.info("created the table %s", name)
 
-    reports = HBaseReports(HBaseConnector(gateway, settings.patience.total_seconds()), tables.reports)
+    sink = HBaseSink(connector, tables)
+    for record in unusable:
+        sink.quarantine("sessions", _NO_SCOPE, record, "a key field of the session is missing")
+    stop = threading.Event()
+    reports = HBaseReports(HBaseConnector(gateway, settings.patience.total_seconds(), stop), tables.reports)
     now = datetime.now(UTC)
     run_id = new_run_id(now)
     begun = RunState(run_id, meta={"start": now.isoformat(), "version": __version__, **_shown(settings)})
@@ -59,19 +65,24 @@ def load(settings: Settings) -> int:
     try:
         result = ParallelF1DataCollector(
             settings,
+            credentials=credentials,
             gateway=gateway,
             tables=tables,
             reports=reports,
             run_id=run_id,
-            limiter_file=_limiter_file(settings),
             display=display,
+            stop=stop,
         ).run(plan)
     finally:
         display.close()
+    result.quarantined(len(unusable))
     seconds = monotonic() - started
     log_summary(result.overall, meetings=len(plan), complete=result.complete, seconds=seconds)
     _log.log(*_verdict(result))
-    reports.write_run(_ended(run_id, result, seconds))
+    try:
+        HBaseReports(connector, tables.reports).write_run(_ended(run_id, result, seconds))
+    except UnreachableError as error:
+        _log.warning("the end of the run is not in %s: %s", tables.reports, error)
     return result.exit_code
 
 
@@ -80,9 +91,9 @@ class Forecast:
     """What loading a session would take.
 
     Attributes:
-        units: How many units are missing; an estimate while the drivers are not known.
+        units: How many units are missing.
         requests: How many requests that takes.
-        estimated: Whether the drivers are not known yet.
+        estimated: Whether these are estimates: the drivers are not known yet, or the sizes of answers matter.
     """
 
     scope: Scope
@@ -110,32 +121,32 @@ def forecast(plan: Sequence[MeetingPlan], settings: Settings) -> list[Forecast]:
             mine = [unit for unit in first if unit.scope == session.scope]
             # The records of sessions came with the plan.
             asked = [unit for unit in mine if unit.endpoint != "sessions"]
-            estimated = not known and not settings.driver and bool(windows)
-            forecasts.append(Forecast(session.scope, len(mine) + len(windows), len(asked) + len(windows), estimated))
+            scouting = session.scope in remaining.without_drivers()
+            requests = len(asked) + scouting + expected_requests(windows, settings)
+            estimated = bool(windows) and (settings.window is None or not (known or settings.drivers))
+            forecasts.append(Forecast(session.scope, len(mine) + len(windows), requests, estimated))
     return forecasts
 
 
-def plan_from_api(settings: Settings) -> list[MeetingPlan]:
-    """Ask the API what there is to load.
+def plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:
+    """Ask the API what there is to load; also return the records of sessions that lack a key.
 
     Raises:
         NothingToLoadError: If it has nothing of what was asked for.
         UnreachableError: If it does not answer, or not as OpenF1 does.
     """
-    return asyncio.run(_plan_from_api(settings))
+    return asyncio.run(_plan_from_api(settings, credentials))
 
 
-async def _plan_from_api(settings: Settings) -> list[MeetingPlan]:
-    async with OpenF1Client(settings.api_url, settings.request_timeout.total_seconds()) as client:
-        queue = RequestQueue(
-            client,
-            SharedRateLimiter(settings.rates, _limiter_file(settings)),
-            max_concurrent_requests=settings.max_concurrent_requests,
-            max_retries=settings.max_retries,
-            retry_delay=settings.retry_delay.total_seconds(),
-        )
+async def _plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:
+    patience = min(settings.patience.total_seconds(), _PATIENCE_AT_THE_DOOR_SECONDS)
+    async with open_source(settings, credentials, patience) as source:
         try:
-            return await make_plan(queue.ask, settings, datetime.now(UTC))
+            return await make_plan(source.ask, settings, datetime.now(UTC))
+        except AwayError as error:
+            raise UnreachableError(f"{error}. Check the network and --api-url.") from error
+        except F1HBaseError:
+            raise
         except GiveUpError as error:
             raise UnreachableError(
                 f"API: {settings.api_url} refuses: {error}. The address of OpenF1 ends in /v1; see --api-url."
@@ -144,10 +155,6 @@ async def _plan_from_api(settings: Settings) -> list[MeetingPlan]:
             raise UnreachableError(
                 f"API: {settings.api_url} does not answer: {error}. Check the network and --api-url."
             ) from error
-
-
-def _limiter_file(settings: Settings) -> Path:
-    return state_path(urlsplit(settings.api_url).netloc)
 
 
 def _find_gateway(settings: Settings) -> Gateway:

@@ -10,7 +10,7 @@ from typing import TextIO
 from colorama import Fore, Style
 from tqdm import tqdm
 
-from f1hbase.errors import LogFileError
+from f1hbase.errors import SetupError
 
 STATS = 21
 PROGRESS = 22
@@ -73,7 +73,7 @@ def set_up_logging(stream: TextIO, log_file: Path | None, *, quiet: bool = False
     """Send what `f1hbase` logs to the screen and everything to the log file.
 
     Raises:
-        LogFileError: If the file cannot be opened for appending.
+        SetupError: If the file cannot be opened for appending.
     """
     # A full disk under the log must not stop a load, nor print a stack trace for each line.
     logging.raiseExceptions = False
@@ -87,7 +87,7 @@ def set_up_logging(stream: TextIO, log_file: Path | None, *, quiet: bool = False
         try:
             file = logging.FileHandler(log_file, encoding="utf-8")
         except OSError as error:
-            raise LogFileError(
+            raise SetupError(
                 f"cannot write the log file '{log_file}': {(error.strerror or str(error)).lower()}. "
                 "Name another with --log-file."
             ) from error

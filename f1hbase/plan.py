@@ -17,10 +17,13 @@ from f1hbase.units import MeetingPlan, Query, Scope, SessionPlan, Unit, parse_ti
 
 _log = logging.getLogger(__name__)
 
+_NEVER = 9000
+"""A year that stands for no date at all; what is reckoned from it would leave the calendar."""
+
 Ask = Callable[[Query], Awaitable[list[Any]]]
 
 
-async def make_plan(ask: Ask, settings: Settings, now: datetime) -> list[MeetingPlan]:
+async def make_plan(ask: Ask, settings: Settings, now: datetime) -> tuple[list[MeetingPlan], list[object]]:
     """Find the sessions that the settings ask for; takes two requests, however many sessions there are.
 
     Args:
@@ -29,48 +32,55 @@ async def make_plan(ask: Ask, settings: Settings, now: datetime) -> list[Meeting
         now: The present; sessions that begin later are left out.
 
     Returns:
-        The meetings in order of time, each with those of its sessions that were asked for.
+        The meetings in order of time, each with those of its sessions that were asked for; and the records of
+        sessions that cannot be loaded because they lack a key, whether they were asked for or not.
 
     Raises:
         NothingToLoadError: If the API has nothing of what was asked for; names it and what to try.
     """
-    found = [record for record in await ask(_sessions_query(settings)) if _is_session(record)]
+    listed = await ask(_sessions_query(settings))
+    found = [record for record in listed if _is_session(record)]
+    unusable = [record for record in listed if not _is_session(record)]
+    for record in unusable:
+        _log.error("the API lists a session without a key, which cannot be loaded: %.300s", record)
     wanted = [record for record in found if _matches(record, settings)]
     _refuse_unknown(settings, wanted)
     begun = _begun(wanted, settings, now)
     if settings.mode == "latest":
-        begun = sorted(begun, key=_start)[-settings.num_sessions :]
+        held = [record for record in begun if not record.get("is_cancelled")]
+        begun = sorted(held, key=_start)[-settings.num_sessions :]
     if not begun:
         raise NothingToLoadError(_nothing(settings, wanted))
     meetings = await ask(_meetings_query(begun))
     plans = _by_meeting(begun, meetings, now)
     for session in (session for plan in plans for session in plan.sessions if session.scope.cancelled):
-        _log.info("%s was cancelled: of it only its own record is loaded", session.scope.name)
-    return plans
+        _log.info("%s was cancelled; what there is of it is loaded all the same", session.scope.name)
+    return plans, unusable
 
 
 def first_units(meeting: MeetingPlan, settings: Settings) -> Iterator[Unit]:
     """Yield the units that need no knowledge of the drivers: all endpoints but those cut into windows."""
     for name in settings.endpoints:
         endpoint = ENDPOINTS[name]
-        if endpoint.slicing is Slicing.MEETING:
+        if endpoint.slicing is Slicing.MEETING and meeting.record is not None:
             yield Unit(name, meeting.scope)
         elif endpoint.slicing is Slicing.SESSION:
             for session in meeting.sessions:
-                if session.scope.cancelled and name != "sessions":
-                    continue
-                drivers = settings.driver if endpoint.by_driver else ()
+                drivers = settings.drivers if endpoint.by_driver else ()
                 yield from (Unit(name, session.scope, driver) for driver in drivers or (None,))
 
 
 def window_units(scope: Scope, drivers: Collection[int], settings: Settings) -> Iterator[Unit]:
-    """Yield the units of the endpoints cut into windows, for each driver; without any driver, for all at once."""
-    if scope.cancelled:
+    """Yield the units of the endpoints cut into windows, for each driver; without any driver, for all at once.
+
+    A session that was cancelled before anybody drove has none.
+    """
+    if scope.cancelled and not drivers:
         return
-    windows = slice_time(scope.date_start, scope.date_end, settings.window)
+    windows = slice_time(scope.date_start, scope.date_end, settings.unit_window)
     for name in settings.endpoints:
         if ENDPOINTS[name].slicing is Slicing.WINDOWS:
-            for driver in settings.driver or sorted(drivers) or (None,):
+            for driver in settings.drivers or sorted(drivers) or (None,):
                 yield from (Unit(name, scope, driver, window) for window in windows)
 
 
@@ -97,6 +107,17 @@ class Remaining:
     def windows(self, scope: Scope, drivers: Iterable[int] = ()) -> list[Unit]:
         """Return what is missing of `window_units`, for the drivers known from earlier and those given."""
         return self._missing(window_units(scope, self.drivers(scope) | set(drivers), self._settings))
+
+    def without_drivers(self) -> list[Scope]:
+        """Return the sessions with windows to load whose drivers neither the settings nor anything stored name.
+
+        Where the drivers themselves are to be loaded, that says who there is.
+        """
+        if self._settings.drivers or "drivers" in self._settings.endpoints:
+            return []
+        sliced = [name for name in self._settings.endpoints if ENDPOINTS[name].slicing is Slicing.WINDOWS]
+        scopes = [session.scope for session in self._meeting.sessions]
+        return [scope for scope in scopes if sliced and not self.drivers(scope) and self.windows(scope)]
 
     def drivers(self, scope: Scope) -> frozenset[int]:
         """Return the drivers that what is stored of a session has named."""
@@ -129,19 +150,13 @@ def _sessions_query(settings: Settings) -> Query:
 
 
 def _meetings_query(sessions: Sequence[Record]) -> Query:
-    keys = {record["meeting_key"] for record in sessions}
-    years = {record["year"] for record in sessions}
-    if len(keys) <= 5:
-        return Query("meetings", tuple(f"meeting_key={key}" for key in sorted(keys)))
-    return Query("meetings", tuple(f"year={year}" for year in sorted(years)))
+    # By key, not by year: the years of a meeting and of its sessions need not be the same.
+    return Query("meetings", tuple(f"meeting_key={key}" for key in sorted({r["meeting_key"] for r in sessions})))
 
 
 def _is_session(record: Any) -> bool:
     keys = ("year", "meeting_key", "session_key")
-    if isinstance(record, dict) and all(type(record.get(key)) is int for key in keys):
-        return True
-    _log.error("the API lists a session that cannot be loaded, because a key of it is missing: %.300s", record)
-    return False
+    return isinstance(record, dict) and all(type(record.get(key)) is int for key in keys)
 
 
 def _matches(record: Record, settings: Settings) -> bool:
@@ -203,7 +218,7 @@ def _by_meeting(sessions: Sequence[Record], meetings: Sequence[Any], asked_at: d
         meeting = records.get(meeting_key)
         if meeting is None:
             _log.warning("the API has sessions of meeting %d, but not the meeting itself", meeting_key)
-        plans.append(MeetingPlan(_meeting_scope(year, meeting_key, meeting), meeting, tuple(group), asked_at))
+        plans.append(MeetingPlan(_meeting_scope(year, meeting_key, meeting, group), meeting, tuple(group), asked_at))
     return plans
 
 
@@ -220,18 +235,19 @@ def _session_scope(year: int, record: Record, meeting: Record | None) -> Scope:
         date_start=_time(record, "date_start"),
         date_end=_time(record, "date_end"),
         name=f"{(meeting or {}).get('meeting_name') or _name(record)}, {record.get('session_name')}",
-        cancelled=bool(record.get("is_cancelled") or (meeting or {}).get("is_cancelled")),
+        cancelled=bool(record.get("is_cancelled")),
     )
 
 
-def _meeting_scope(year: int, meeting_key: int, record: Record | None) -> Scope:
+def _meeting_scope(year: int, meeting_key: int, record: Record | None, sessions: Sequence[SessionPlan]) -> Scope:
     record = record or {}
     return Scope(
         year=year,
         meeting_key=meeting_key,
         session_key=None,
         date_start=_time(record, "date_start"),
-        date_end=_time(record, "date_end"),
+        date_end=_time(record, "date_end")
+        or max((s.scope.date_end for s in sessions if s.scope.date_end), default=None),
         name=f"{year} {record.get('meeting_name') or f'meeting {meeting_key}'}",
         cancelled=bool(record.get("is_cancelled")),
     )
@@ -249,6 +265,7 @@ def _start(record: Record) -> datetime:
 def _time(record: Record, field: str) -> datetime | None:
     value = record.get(field)
     try:
-        return parse_time(value) if isinstance(value, str) else None
-    except ValueError:
+        moment = parse_time(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
         return None
+    return moment if moment is None or moment.year < _NEVER else None

@@ -6,13 +6,14 @@ import logging
 import sys
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from time import monotonic
 from typing import NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
 
 from f1hbase.logs import PROGRESS, STATS, wants_colour
-from f1hbase.units import MeetingPlan, Outcome
+from f1hbase.units import MeetingPlan, Outcome, Unit
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ class Tally:
 
     planned: int = 0
     stored: int = 0
-    failed: int = 0
     records: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
@@ -37,8 +37,13 @@ class Tally:
     bytes: int = 0
     requests: int = 0
     retries: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: dict[Unit, str] = field(default_factory=dict)
     sessions: set[str] = field(default_factory=set)
+
+    @property
+    def failed(self) -> int:
+        """How many units have failed and were not made good by a second try."""
+        return len(self.failures)
 
     @property
     def ended(self) -> int:
@@ -57,9 +62,9 @@ class Tally:
         self.retries += outcome.retries
         self.quarantined += outcome.quarantined
         if outcome.error is not None:
-            self.failed += 1
-            self.failures.append(f"{outcome.unit}: {outcome.error}")
+            self.failures[outcome.unit] = outcome.error
             return
+        self.failures.pop(outcome.unit, None)
         self.stored += 1
         self.records += outcome.records
         self.duplicates += outcome.duplicates
@@ -249,8 +254,8 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
     for line in lines:
         _log.log(STATS, line)
-    for failure in overall.failures[:_SHOWN_FAILURES]:
-        _log.error("not loaded: %s", failure)
+    for unit, reason in islice(overall.failures.items(), _SHOWN_FAILURES):
+        _log.error("not loaded: %s: %s", unit, reason)
     more = len(overall.failures) - _SHOWN_FAILURES
     if more > 0:
         _log.error("not loaded: %d more; 'status' lists them all", more)

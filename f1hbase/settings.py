@@ -6,6 +6,8 @@ A value is taken from the flag, else from `F1HBASE_<OPTION>` in the environment,
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,14 +19,21 @@ from urllib.parse import urlsplit
 import click
 
 from f1hbase.catalog import ENDPOINTS, FIRST_YEAR
+from f1hbase.credentials import CREDENTIAL_KEYS, Credentials, exposed_file_warning, read_credentials
 from f1hbase.rates import Rate, parse_rates
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
+_FILE = "f1hbase.file"
+_log = logging.getLogger(__name__)
 DEFAULT_FILE = Path("f1hbase.toml")
 OPENF1_URL = "https://api.openf1.org/v1"
 OPENF1_RATE = "3/s,30/m"
-"""What OpenF1 allows without a subscription (DESIGN.md, Facts about the API)."""
+SUBSCRIPTION_RATE = "6/s,60/m"
+"""What OpenF1 allows without and with a subscription (DESIGN.md, Facts about the API)."""
 
+_AUTO_WINDOW = timedelta(minutes=15)
+
+_LONGEST_DURATION = timedelta(days=30)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,9 +55,23 @@ class Duration(click.ParamType[timedelta]):
             duration = timedelta(seconds=float(number) * _DURATION_UNITS[text[len(number) :] or "s"])
         except (ValueError, KeyError, OverflowError):
             self.fail(f"'{value}' is not a length of time; write 15m, 30s, 1h or 1.5h.", param, ctx)
+        if duration > _LONGEST_DURATION:
+            self.fail(f"'{value}' is too long; the most is {_LONGEST_DURATION.days} days.", param, ctx)
         if duration < self._least:
             self.fail(f"'{value}' is too short; the least is {self._least.total_seconds():g}s.", param, ctx)
         return duration
+
+
+class WindowLength(click.ParamType[timedelta | None]):
+    """The length of a window, at least a second, or `auto`, which is None."""
+
+    name = "duration|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta | None:
+        """Read the text."""
+        if value is None or str(value).strip().lower() == "auto":
+            return None
+        return Duration(least=timedelta(seconds=1)).convert(value, param, ctx)
 
 
 class Day(click.ParamType[date]):
@@ -137,7 +160,7 @@ class Settings:
         "(year), or the dates and keys given (manual).  [default: all, or manual when a key, year or date is given]",
         click.Choice(["all", "latest", "year", "manual"]),
     )
-    num_sessions: int = _option("With --mode latest: how many sessions.", _NUMBER, 10)
+    num_sessions: int = _option("With --mode latest: how many sessions.", _NUMBER, 10, metavar="N")
     year: tuple[int, ...] = _option("A season; repeatable.", int, multiple=True, metavar="Y")
     date: tuple[date, ...] = _option("The UTC day on which a session begins; repeatable.", Day(), multiple=True)
     meeting_key: tuple[int, ...] = _option("A race meeting; repeatable.", int, multiple=True, metavar="K")
@@ -150,27 +173,37 @@ class Settings:
         "Only this driver, where an endpoint has records by driver; repeatable.",
         click.IntRange(min=0), multiple=True, metavar="N",
     )  # fmt: skip
-    processes: int = _option("How many meetings to load at once, a process each.", _NUMBER, 10)
-    max_concurrent_requests: int = _option("Requests under way at once in each process.", _NUMBER, 10)
-    window: timedelta = _option(
-        "The length of the time windows in which car_data and location are fetched.",
-        Duration(least=timedelta(seconds=1)), "15m",
-    )  # fmt: skip
-    max_retries: int = _option("How often a failed request is sent again.", click.IntRange(min=0), 3)
+    processes: int = _option("How many meetings to load at once, a process each.", _NUMBER, 10, metavar="N")
+    max_concurrent_requests: int = _option("Requests under way at once in each process.", _NUMBER, 10, metavar="N")
+    window: timedelta | None = _option(
+        "The length of the time windows in which car_data and location are fetched; 'auto' lets a request carry as "
+        "many drivers and windows of 15 minutes as --response-budget allows.",
+        WindowLength(),
+        "15m",
+    )
+    response_budget: int = _option(
+        "With --window auto: the size in bytes that answers are to stay below.",
+        click.IntRange(min=1000),
+        4_000_000,
+        metavar="N",
+    )
+    max_retries: int = _option("How often a failed request is sent again.", click.IntRange(min=0), 3, metavar="N")
     retry_delay: timedelta = _option(
-        "The wait before the first retry; it doubles with each further one.", Duration(), "5s"
+        "The longest wait before the first retry, a random part of which is waited; it doubles with each further one.",
+        Duration(),
+        "5s",
     )
     request_timeout: timedelta = _option(
         "How long one request may take.", Duration(least=timedelta(milliseconds=100)), "60s"
     )
     rate: tuple[Rate, ...] | None = _option(
         f"The API's limits, shared by all processes of this machine; 'none' for no limit.  "
-        f"[default: {OPENF1_RATE} for OpenF1's own host, none for any other]",
+        f"[default: {OPENF1_RATE} for OpenF1's own host ({SUBSCRIPTION_RATE} with credentials), none for any other]",
         Rates(),
     )
     api_url: str = _option("The API.", Url(), OPENF1_URL)
-    hbase_host: str = _option("The host of HBase's Thrift gateway.", str, "localhost")
-    hbase_port: int = _option("The port of HBase's Thrift gateway.", click.IntRange(1, 65535), 9090)
+    hbase_host: str = _option("The host of HBase's Thrift gateway.", str, "localhost", metavar="HOST")
+    hbase_port: int = _option("The port of HBase's Thrift gateway.", click.IntRange(1, 65535), 9090, metavar="N")
     hbase_transport: str = _option("The gateway's transport.", click.Choice(["auto", "buffered", "framed"]), "auto")
     hbase_protocol: str = _option("The gateway's protocol.", click.Choice(["auto", "binary", "compact"]), "auto")
     table_prefix: str = _option("Begin both table names with this and an underscore.", Prefix(), "")
@@ -183,13 +216,22 @@ class Settings:
     quiet: bool = _option("Only warnings and errors on the screen; the log file has all.", bool, False)
     verbose: bool = _option("Each request on the screen as well.", bool, False)
 
-    @property
-    def rates(self) -> tuple[Rate, ...]:
-        """The limits that hold for the chosen API."""
+    def rates(self, *, authenticated: bool = False) -> tuple[Rate, ...]:
+        """Return the limits that hold for the chosen API, with or without a subscription."""
         if self.rate is not None:
             return self.rate
         own_host = urlsplit(self.api_url).hostname == urlsplit(OPENF1_URL).hostname
-        return parse_rates(OPENF1_RATE) if own_host else ()
+        return parse_rates(SUBSCRIPTION_RATE if authenticated else OPENF1_RATE) if own_host else ()
+
+    @property
+    def unit_window(self) -> timedelta:
+        """The length of the windows that units have; requests may carry several of them."""
+        return _AUTO_WINDOW if self.window is None else self.window
+
+    @property
+    def drivers(self) -> tuple[int, ...]:
+        """The drivers to load, each once; none means all."""
+        return tuple(sorted(set(self.driver)))
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -275,12 +317,32 @@ def _read_file(ctx: click.Context, param: click.Parameter, value: Path | None) -
         raise click.BadParameter(f"'{path}' is not TOML: {error}.", ctx, param) from error
     known = {item.name: item.metadata for item in fields(Settings)}
     values: dict[str, Any] = {}
+    ctx.meta[_FILE] = path, content
     for key, setting in content.items():
+        if key.replace("_", "-") in CREDENTIAL_KEYS:
+            continue
         name = key.replace("-", "_")
         if name not in known:
             raise click.BadParameter(_unknown_key(path, key, known), ctx, param)
         values[name] = _file_value(path, key, setting, bool(known[name].get("multiple")), ctx, param)
     ctx.default_map = {**values, **(ctx.default_map or {})}
+
+
+def credentials_of(ctx: click.Context) -> Credentials | None:
+    """Return the credentials from the environment or the file; there are no flags for them, which others could see.
+
+    Raises:
+        click.UsageError: If only one of username and password is given.
+    """
+    path, content = ctx.meta.get(_FILE, (DEFAULT_FILE, {}))
+    try:
+        credentials = read_credentials(os.environ, content)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    warning = exposed_file_warning(path, content)
+    if warning is not None:
+        _log.warning("%s", warning)
+    return credentials
 
 
 def _file_value(path: Path, key: str, value: Any, multiple: bool, ctx: click.Context, param: click.Parameter) -> Any:

@@ -13,10 +13,12 @@ from f1hbase.coverage import Coverage, Status, UnitState
 from f1hbase.hbase.reports import HBaseReports, RunState
 from f1hbase.units import Scope, Unit
 
+_DONE = (Status.DONE, Status.PROVISIONAL)
+
 
 @dataclass(slots=True)
 class ScopeStatus:
-    """How a session (or a meeting as such, with session key None) stands.
+    """How a session (or a meeting as such, with session key None) stands; without any key, what belongs to none.
 
     Attributes:
         units: How many units there are of each status; failures that a later run made good are not counted.
@@ -25,13 +27,18 @@ class ScopeStatus:
         failures: Each unit that failed, with the reason.
     """
 
-    year: int
-    meeting_key: int
+    year: int | None
+    meeting_key: int | None
     session_key: int | None
     units: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     quarantined: dict[str, int] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Year, meeting and session as text, with `-` for what is not known."""
+        return tuple("-" if key is None else str(key) for key in (self.year, self.meeting_key, self.session_key))
 
     def as_json(self) -> dict[str, Any]:
         """Return it in JSON's types."""
@@ -84,24 +91,24 @@ def status_lines(scopes: list[ScopeStatus], runs: list[RunState]) -> Iterable[st
     total: Counter[str] = Counter()
     year = None
     for scope in scopes:
-        if scope.year != year:
+        if scope.year is not None and scope.year != year:
             year = scope.year
             yield layout.format("season", "meeting", "session", "done", "provisional", "partial", "failed", "rows")
-        session = "-" if scope.session_key is None else scope.session_key
         counts = [scope.units[status.value] for status in Status]
         rows = scope.rows.total()
         total.update(rows=rows, failed=len(scope.failures), quarantined=sum(scope.quarantined.values()))
-        yield layout.format(scope.year, scope.meeting_key, session, *counts, f"{rows:,}")
+        if scope.year is not None:
+            yield layout.format(*scope.place, *counts, f"{rows:,}")
     if scopes:
         yield (
-            f"{total['rows']:,} rows, counted in each column family (records of one instant or lap share an HBase row); "
+            f"{total['rows']:,} rows, counted in each column family (records of one instant or lap share a row); "
             f"{total['failed']:,} units failed; {total['quarantined']:,} records in quarantine"
         )
     for scope in scopes:
         for unit, reason in scope.failures:
             yield f"failed: {unit}: {reason}"
         for endpoint, count in scope.quarantined.items():
-            where = f"{scope.year}#{scope.meeting_key}#{'-' if scope.session_key is None else scope.session_key}"
+            where = SEPARATOR.join(scope.place)
             yield f"quarantine: {count:,} records of {endpoint}: rows quarantine#{where}#{endpoint}#... of the reports"
     if runs:
         yield f"last run: {_run_line(runs[0])}"
@@ -109,16 +116,16 @@ def status_lines(scopes: list[ScopeStatus], runs: list[RunState]) -> Iterable[st
 
 def _scope_status(prefix: str, states: list[UnitState], quarantined: Mapping[str, int]) -> ScopeStatus:
     year, meeting_key, session_key = map(_number, prefix.split(SEPARATOR))
-    assert year is not None
-    assert meeting_key is not None
-    scope = Scope(year, meeting_key, session_key)
     result = ScopeStatus(year, meeting_key, session_key, quarantined=dict(quarantined))
+    if year is None or meeting_key is None:
+        return result
+    scope = Scope(year, meeting_key, session_key)
     coverage = Coverage(scope, states, datetime.now(UTC))
     for state in states:
         unit = Unit(state.endpoint, scope, state.driver, state.window)
+        if state.status not in _DONE and not coverage.missing(unit):
+            continue  # made good by a later run
         if state.status is Status.FAILED:
-            if not coverage.missing(unit):
-                continue
             result.failures.append((str(unit), state.error or "no reason known"))
         else:
             result.rows[state.endpoint] += int(state.stats.get("rows", 0))

@@ -7,15 +7,23 @@ datetimes in UTC throughout.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from f1hbase.codec import SEPARATOR, Record, scope_prefix
 
+CHECKSUM_MODULUS = 2**64
+"""The checksum of a unit is the sum of its rows' checksums modulo this, so it does not depend on their order."""
+
 SETTLED_AFTER = timedelta(hours=48)
 """How long after a session's end late samples and corrections still come (DESIGN.md, Units)."""
+
+LONGEST_SESSION = timedelta(hours=12)
+"""How long a session without an end may last; the longest known, a test day, took 9 hours."""
+
+_CSV_FILTER = "csv=true"
 
 
 def parse_time(text: str) -> datetime:
@@ -96,9 +104,16 @@ class Scope:
         return f"{scope_prefix(self.year, self.meeting_key, None)}{SEPARATOR}{_component(self.session_key)}"
 
     @property
+    def over_at(self) -> datetime | None:
+        """When it is over, at the latest; None if nothing is known."""
+        if self.date_end is None and self.date_start is not None:
+            return self.date_start + LONGEST_SESSION
+        return self.date_end
+
+    @property
     def settled_at(self) -> datetime | None:
         """From when on no more late samples are expected."""
-        return None if self.date_end is None else self.date_end + SETTLED_AFTER
+        return None if self.over_at is None else self.over_at + SETTLED_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,15 @@ class Query:
     endpoint: str
     filters: tuple[str, ...] = ()
 
+    @property
+    def as_csv(self) -> bool:
+        """Whether the answer is to be CSV instead of JSON."""
+        return _CSV_FILTER in self.filters
+
+    def in_csv(self) -> Query:
+        """Return the same query for an answer in CSV."""
+        return Query(self.endpoint, (*self.filters, _CSV_FILTER))
+
     def __str__(self) -> str:
         return f"{self.endpoint}?{'&'.join(self.filters)}".rstrip("?")
 
@@ -198,6 +222,7 @@ class Answer:
         retries: How many of them failed and were sent again.
         seconds: From the first request to the last byte.
         error: Why the unit could not be fetched, for people; None when it was.
+        complete: Whether this is all of the unit; a large one may come in parts, of which the last says so.
     """
 
     unit: Unit
@@ -208,6 +233,7 @@ class Answer:
     retries: int = 0
     seconds: float = 0.0
     error: str | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +249,7 @@ class Outcome:
         quarantined: How many records could not be encoded and were put aside.
         checksum: The sum of the rows' checksums, modulo 2**64.
         drivers: The driver numbers seen.
+        unknown_fields: The fields seen that the catalogue does not know.
         bytes, requests, retries: As in `Answer`.
         seconds: What fetching and storing took.
         error: Why it failed, for people; None when it is stored.
@@ -241,6 +268,25 @@ class Outcome:
     seconds: float = 0.0
     drivers: frozenset[int] = frozenset()
     error: str | None = None
+    unknown_fields: frozenset[str] = frozenset()
+
+    def with_part(self, part: Outcome) -> Outcome:
+        """Return this outcome and that of another part of the same unit as one."""
+        return replace(
+            self,
+            records=self.records + part.records,
+            rows=self.rows + part.rows,
+            duplicates=self.duplicates + part.duplicates,
+            quarantined=self.quarantined + part.quarantined,
+            bytes=self.bytes + part.bytes,
+            requests=self.requests + part.requests,
+            retries=self.retries + part.retries,
+            checksum=(self.checksum + part.checksum) % CHECKSUM_MODULUS,
+            seconds=part.seconds,
+            drivers=self.drivers | part.drivers,
+            unknown_fields=self.unknown_fields | part.unknown_fields,
+            error=self.error or part.error,
+        )
 
     @property
     def attempts(self) -> int:

@@ -7,26 +7,24 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from f1hbase.coverage import UnitState
+from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import Gateway, HBaseConnector
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.hbase.sink import HBaseSink
-from f1hbase.openf1.client import OpenF1Client
-from f1hbase.openf1.limiter import SharedRateLimiter
-from f1hbase.openf1.queue import RequestQueue
+from f1hbase.openf1.source import open_source
 from f1hbase.plan import Remaining
 from f1hbase.protocols import Reports, Sink, Source
 from f1hbase.settings import Settings
@@ -52,10 +50,10 @@ class Task:
     meeting: MeetingPlan
     states: Sequence[UnitState]
     settings: Settings
+    credentials: Credentials | None
     gateway: Gateway
     tables: Tables
     run_id: str
-    limiter_file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +128,21 @@ class MeetingLoader:
         self._stopping = asyncio.Event()
         self._drivers: dict[str, set[int]] = {}
         self._unreported: list[Outcome] = []
-        # One thread: the connection to HBase is not for several, and the order of puts and reports is a promise.
+        self._parts: dict[Unit, Outcome] = {}  # what is stored of units that came in parts and are not complete
+        # One thread: the connection to HBase is not for several, and that puts come before reports is a promise.
         self._writer = ThreadPoolExecutor(1, "hbase-writer")
 
-    async def run(self) -> None:
-        """Load all units; those whose answers are at hand when `stop` is called are still stored.
+    async def run(self) -> bool:
+        """Load all units, and return whether all were tried.
+
+        After `stop` the answers that have been decoded are still stored and reported, and nothing more is fetched.
 
         Raises:
             UnreachableError: If HBase is away for longer than patience lasts.
         """
         try:
-            first = self._remaining.first()
-            # How many windows there will be is not known before the drivers are; what is known gives the display
-            # an early idea.
-            await self._load(first)
+            await self._load(self._remaining.first())
+            await self._find_drivers()
             windows = [
                 unit
                 for session in self._meeting.sessions
@@ -152,10 +151,24 @@ class MeetingLoader:
             await self._load(windows)
         finally:
             self._writer.shutdown()
+        return not self._stopping.is_set()
 
     def stop(self) -> None:
         """Fetch nothing more; `run` returns when what has been fetched is stored and reported."""
         self._stopping.set()
+
+    async def _find_drivers(self) -> None:
+        """Ask for the drivers of sessions that nothing stored or just loaded names any of, without storing them."""
+
+        async def note(answer: Answer) -> None:
+            numbers = {record.get("driver_number") for record in answer.records if isinstance(record, dict)}
+            drivers = self._drivers.setdefault(answer.unit.scope.prefix, set())
+            drivers |= {number for number in numbers if type(number) is int}
+
+        unknown = self._remaining.without_drivers()
+        if not self._stopping.is_set():
+            units = [Unit("drivers", scope) for scope in unknown if not self._drivers.get(scope.prefix)]
+            await self._until_stopped(self._source.fetch(units, note))
 
     async def _load(self, units: Sequence[Unit]) -> None:
         if not units or self._stopping.is_set():
@@ -176,7 +189,10 @@ class MeetingLoader:
                 unknown.append(unit)
             else:
                 await answers.put(known)
-        fetching = asyncio.ensure_future(self._source.fetch(unknown, answers.put))
+        await self._until_stopped(self._source.fetch(unknown, answers.put))
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        fetching = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -201,7 +217,9 @@ class MeetingLoader:
         reported = monotonic()
         while True:
             try:
-                answer = await asyncio.wait_for(answers.get(), _REPORT_SECONDS)
+                # Not wait_for, which in Python 3.11 may swallow a cancellation and leave this waiting for ever.
+                async with asyncio.timeout(_REPORT_SECONDS):
+                    answer = await answers.get()
             except TimeoutError:
                 await self._report()
                 reported = monotonic()
@@ -210,7 +228,12 @@ class MeetingLoader:
                 break
             outcome = await self._write(partial(self._sink.store, answer))
             self._drivers.setdefault(outcome.unit.scope.prefix, set()).update(outcome.drivers)
-            self._unreported.append(outcome)
+            if answer.unit in self._parts:
+                outcome = self._parts.pop(answer.unit).with_part(outcome)
+            if answer.complete:
+                self._unreported.append(outcome)
+            else:
+                self._parts[answer.unit] = outcome
             if len(self._unreported) >= _REPORT_UNITS or monotonic() - reported >= _REPORT_SECONDS:
                 await self._report()
                 reported = monotonic()
@@ -260,7 +283,8 @@ class _LinkHandler(logging.Handler):
         self._prefix = prefix
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._link.tell(LogLine(record.levelno, f"{self._prefix}: {record.getMessage()}"))
+        # With the stack of a bug, which belongs in the log file, at the level that only the log file shows.
+        self._link.tell(LogLine(record.levelno, f"{self._prefix}: {self.format(record)}"))
 
 
 def main(task: Task, connection: Connection) -> None:
@@ -273,7 +297,7 @@ def main(task: Task, connection: Connection) -> None:
     logger.propagate = False
     logger.handlers = [_LinkHandler(link, f"meeting {task.meeting.scope.meeting_key}")]
     try:
-        asyncio.run(_load_meeting(task, link))
+        complete = asyncio.run(_load_meeting(task, link))
     except* F1HBaseError as group:
         error = _first(group.exceptions)
         link.tell(Finished(str(error), error.exit_code if isinstance(error, F1HBaseError) else 1))
@@ -282,22 +306,14 @@ def main(task: Task, connection: Connection) -> None:
         error = _first(group.exceptions)
         link.tell(Finished(f"{type(error).__name__}: {error}", 1))
     else:
-        link.tell(Finished())
+        link.tell(Finished() if complete else Finished("it was told to stop before all was loaded", 1))
 
 
-async def _load_meeting(task: Task, link: Link) -> None:
+async def _load_meeting(task: Task, link: Link) -> bool:
     settings = task.settings
     stop_waiting = threading.Event()
     connector = HBaseConnector(task.gateway, settings.patience.total_seconds(), stop_waiting)
-    limiter = SharedRateLimiter(settings.rates, task.limiter_file)
-    async with OpenF1Client(settings.api_url, settings.request_timeout.total_seconds()) as client:
-        source = RequestQueue(
-            client,
-            limiter,
-            max_concurrent_requests=settings.max_concurrent_requests,
-            max_retries=settings.max_retries,
-            retry_delay=settings.retry_delay.total_seconds(),
-        )
+    async with open_source(settings, task.credentials, settings.patience.total_seconds()) as source:
         loader = MeetingLoader(
             task.meeting,
             Remaining(task.meeting, task.states, settings, datetime.now(UTC)),
@@ -320,7 +336,7 @@ async def _load_meeting(task: Task, link: Link) -> None:
         link.listen(loop, stop)
         loop.add_signal_handler(signal.SIGTERM, stop)
         try:
-            await loader.run()
+            return await loader.run()
         finally:
             connector.close()
 

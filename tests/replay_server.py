@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 _STOP_SECONDS = 10
 
@@ -67,7 +68,39 @@ class ReplayServer:
         return self._process.pid
 
     def log(self) -> list[dict[str, Any]]:
-        """Return the requests so far: at, seconds (monotonic), method, path, query, status, bytes."""
+        """Return the requests so far, in order of arrival, without those to /_log and /_faults.
+
+        at (when it arrived), seconds (both monotonic), method, path, query, status (0: none sent), bytes, and
+        fault: null, one of `f1hbase.replay.faults.KINDS`, or fail, lock-out, down.
+        """
         with urlopen(self.url.removesuffix("/v1") + "/_log") as answer:
             log: list[dict[str, Any]] = json.load(answer)
         return log
+
+    def faults(self, **changes: Any) -> dict[str, Any]:
+        """Change what the server does wrong from now on, and return its fault settings.
+
+        The names are the fields of `f1hbase.replay.faults.FaultSettings`, and JSON their values:
+        ``share=0.3, seed=2, kinds=["504"], fail={"laps": 500}, down=True``; ``lock_out`` is true, false or a text
+        such as ``20-60``. Besides the settings: ``dealt``, faults by kind, and ``requests``, those under /v1.
+        """
+        body = json.dumps(changes).encode() if changes else None
+        with urlopen(Request(self.url.removesuffix("/v1") + "/_faults", data=body)) as answer:
+            settings: dict[str, Any] = json.load(answer)
+        return settings
+
+
+def most_requests(log: Sequence[Mapping[str, Any]], seconds: float) -> int:
+    """Return how many requests under /v1 arrived within ``seconds`` of each other, at the busiest moment.
+
+    >>> most_requests([{"path": "/v1/laps", "at": at} for at in (0.0, 0.5, 1.0)], 1.0)
+    2
+    """
+    most = 0
+    window = deque[float]()
+    for at in sorted(one["at"] for one in log if one["path"].startswith("/v1/")):
+        window.append(at)
+        while at - window[0] >= seconds:
+            window.popleft()
+        most = max(most, len(window))
+    return most

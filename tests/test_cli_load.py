@@ -254,19 +254,16 @@ def test_an_interrupted_load_keeps_what_is_done_leaves_no_process_and_goes_on_la
 def test_an_endpoint_that_always_fails_is_named_and_asked_again_by_the_next_run(
     loader_for: MakeLoader, weekend: Path
 ) -> None:
-    # Every answer longer than a few records is refused, so the endpoints with more of them fail.
-    with ReplayServer(weekend, "--max-rows", "20") as api:
-        output = loader_for(api.url).run(
-            "--year", str(_YEAR), "--endpoint", "weather", "--endpoint", "laps", exit_code=1
-        )
-    assert "not loaded: laps session" in output
+    wanted = ["--year", str(_YEAR), "--endpoint", "weather", "--endpoint", "laps"]
+    with ReplayServer(weekend, "--fail", "laps=500") as api:
+        output = loader_for(api.url).run(*wanted, "--max-retries", "1", exit_code=1)
+    assert re.search(r"\[ERROR\] .* - not loaded: laps session \d+: HTTP 500", output)
+    assert "trying them once more" in output
     with ReplayServer(weekend) as api:
         loader = loader_for(api.url)
         assert "failed: laps session" in loader.run("status")
-        loader.run("--year", str(_YEAR), "--endpoint", "weather", "--endpoint", "laps")
-        assert {entry["path"] for entry in api.log() if "laps" in entry["path"] or "weather" in entry["path"]} == {
-            "/v1/laps"
-        }
+        loader.run(*wanted)
+        assert {path for path in _requests_of(api, 0) if path in {"laps", "weather"}} == {"laps"}
         assert "0 units failed" in loader.run("status")
 
 
@@ -314,7 +311,7 @@ def test_tables_get_one_version_and_the_block_cache(loader: Loader, hbase: Local
         (["--hbase-port", "{unused}"], 3, r"cannot connect to the Thrift gateway at .*:{unused} \(connection refused"),
         (["--hbase-port", "{api}"], 3, "does not answer in any Thrift dialect"),
         (["--hbase-protocol", "compact", "--hbase-transport", "buffered"], 3, "Leave out --hbase-transport"),
-        (["--api-url", "http://127.0.0.1:{unused}/v1", "--max-retries", "0"], 3, "connection refused. Check"),
+        (["--api-url", "http://127.0.0.1:{unused}/v1", "--patience", "0"], 3, r"no connection \(connection refused"),
         (["--api-url", "http://127.0.0.1:{api}"], 3, "The address of OpenF1 ends in /v1"),
         (["--meeting-key", "999999"], 2, "has no session for --meeting-key 999999"),
         (["--year", "2024"], 2, "has no session for --year 2024"),

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic
 
-from f1hbase.catalog import ENDPOINTS, Endpoint
-from f1hbase.codec import SEPARATOR, EncodeError, Row, checksum, encode, null_columns, raw_json
+from f1hbase.catalog import ENDPOINTS
+from f1hbase.codec import (
+    SEPARATOR,
+    EncodeError,
+    Row,
+    checksum,
+    encode,
+    merge,
+    null_columns,
+    raw_json,
+    unknown_fields,
+)  # fmt: skip
 from f1hbase.errors import StoreError
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
 from f1hbase.hbase.schema import Tables
-from f1hbase.units import Answer, Outcome, Unit
-
-_CHECKSUM_MODULUS = 2**64
+from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome
 
 
 class HBaseSink:
@@ -42,64 +51,82 @@ class HBaseSink:
         """
         started = monotonic()
         unit = answer.unit
-        rows, quarantined, drivers = self._encode(unit, answer)
+        encoded = self._encode(answer)
         error = answer.error
         try:
-            self._connector.put(self._tables.reports, quarantined)
-            self._connector.put(self._tables.data, self._mutations(ENDPOINTS[unit.endpoint], rows))
+            self._connector.put(self._tables.reports, encoded.quarantined)
+            self._connector.put(self._tables.data, encoded.mutations())
         except StoreError as refusal:
             error = str(refusal)
         return Outcome(
             unit=unit,
             asked_at=answer.asked_at,
             records=len(answer.records),
-            rows=len(rows),
-            duplicates=len(answer.records) - len(quarantined) - len(rows),
-            quarantined=len(quarantined),
+            rows=len(encoded.rows),
+            duplicates=len(answer.records) - len(encoded.quarantined) - len(encoded.rows),
+            quarantined=len(encoded.quarantined),
             bytes=answer.bytes,
             requests=answer.requests,
             retries=answer.retries,
-            checksum=sum(checksum(Row(*item)) for item in rows.items()) % _CHECKSUM_MODULUS,
+            checksum=sum(checksum(Row(*item)) for item in encoded.rows.items()) % CHECKSUM_MODULUS,
             seconds=answer.seconds + monotonic() - started,
-            drivers=frozenset(drivers),
+            drivers=frozenset(encoded.drivers),
             error=error,
+            unknown_fields=frozenset(encoded.unknown_fields),
         )
 
-    def _encode(
-        self, unit: Unit, answer: Answer
-    ) -> tuple[dict[bytes, dict[bytes, bytes]], list[RowMutation], set[int]]:
+    def quarantine(self, endpoint: str, scope_prefix: str, record: object, reason: str) -> None:
+        """Put aside a record that does not even say which unit it belongs to."""
+        row = _quarantine(endpoint, scope_prefix, record, reason, datetime.now(UTC))
+        self._connector.put(self._tables.reports, [row])
+
+    def _encode(self, answer: Answer) -> _Encoded:
+        unit = answer.unit
         endpoint = ENDPOINTS[unit.endpoint]
-        rows: dict[bytes, dict[bytes, bytes]] = {}
-        quarantined: list[RowMutation] = []
-        drivers: set[int] = set()
+        encoded = _Encoded()
         for record in answer.records:
             try:
                 if not isinstance(record, dict):
                     raise EncodeError("it is not an object")
                 key, cells = encode(endpoint, unit.scope.year, record)
             except EncodeError as error:
-                quarantined.append(_quarantine(unit, record, str(error), answer.asked_at))
+                row = _quarantine(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at)
+                encoded.quarantined.append(row)
                 continue
-            if key in rows:
-                rows[key] |= cells
+            if key in encoded.rows:
+                merge(endpoint, encoded.rows[key], cells)
             else:
-                rows[key] = cells
+                encoded.rows[key] = cells
+            if self._refresh:
+                encoded.deletes[key] = null_columns(endpoint, record, encoded.rows[key])
             if endpoint.by_driver:
-                drivers.add(record["driver_number"])
-        return rows, quarantined, drivers
-
-    def _mutations(self, endpoint: Endpoint, rows: dict[bytes, dict[bytes, bytes]]) -> Iterator[RowMutation]:
-        for key, cells in rows.items():
-            yield RowMutation(key, cells, null_columns(endpoint, Row(key, cells)) if self._refresh else ())
+                encoded.drivers.add(record["driver_number"])
+            encoded.unknown_fields |= unknown_fields(endpoint, record)
+        return encoded
 
 
-def _quarantine(unit: Unit, record: object, reason: str, found: datetime) -> RowMutation:
+@dataclass(slots=True)
+class _Encoded:
+    """What an answer's records have become."""
+
+    rows: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
+    deletes: dict[bytes, list[bytes]] = field(default_factory=dict)
+    quarantined: list[RowMutation] = field(default_factory=list)
+    drivers: set[int] = field(default_factory=set)
+    unknown_fields: set[str] = field(default_factory=set)
+
+    def mutations(self) -> Iterator[RowMutation]:
+        """Yield what changes in each row."""
+        for key, cells in self.rows.items():
+            yield RowMutation(key, cells, self.deletes.get(key, ()))
+
+
+def _quarantine(endpoint: str, scope_prefix: str, record: object, reason: str, found: datetime) -> RowMutation:
     raw = raw_json(record).encode()
     digest = hashlib.sha256(raw).hexdigest()
-    key = SEPARATOR.join(["quarantine", unit.scope.prefix, unit.endpoint, digest])
+    key = SEPARATOR.join(["quarantine", scope_prefix, endpoint, digest])
     cells = {
         b"meta:record": raw,
-        b"meta:unit": unit.key.encode(),
         b"meta:found": found.isoformat().encode(),
         b"errors:reason": reason.encode(errors="backslashreplace"),
     }

@@ -1,14 +1,11 @@
-"""One request to the API and what its answer means."""
+"""One request to the API, and what the status of its answer means."""
 
 from __future__ import annotations
 
 import email.utils
 import json
 import os
-import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -21,40 +18,25 @@ from f1hbase.openf1.errors import (
     RequestError,
     SessionLiveError,
     SlowDownError,
+    SlowQueryError,
     TooMuchError,
     TransientError,
+    UnauthorizedError,
+    UnfaithfulError,
 )
-from f1hbase.units import Query, Unit
+from f1hbase.openf1.formats import excerpt
+from f1hbase.openf1.token import TokenProvider, bearer
+from f1hbase.units import Query
 
-_EXCERPT_CHARACTERS = 120
-_READ_BUFFER_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
+_LARGEST_BODY_BYTES = 32_000_000
+"""Six times the largest answer known: the intervals of a race, 36,000 records (DESIGN.md, Facts about the API)."""
 
 
 def address(base: str, query: Query) -> URL:
     """Return the URL of a query; `<` and `>` are percent-encoded, which every server and proxy lets through."""
     filters = "&".join(quote(item, safe="=:,") for item in query.filters)
     return URL(f"{base}/{query.endpoint}?{filters}".rstrip("?"), encoded=True)
-
-
-def query_of(unit: Unit) -> Query:
-    """Return the one query that asks for a unit."""
-    scope = unit.scope
-    key = f"meeting_key={scope.meeting_key}" if scope.session_key is None else f"session_key={scope.session_key}"
-    return Query(unit.endpoint, (key, *_narrowing(unit)))
-
-
-def _narrowing(unit: Unit) -> Iterator[str]:
-    if unit.driver is not None:
-        yield f"driver_number={unit.driver}"
-    if unit.window.start is not None:
-        yield f"date>={_api_time(unit.window.start)}"
-    if unit.window.end is not None:
-        yield f"date<{_api_time(unit.window.end)}"
-
-
-def _api_time(moment: datetime) -> str:
-    # Without a zone the API takes UTC; the '+' of a zone would have to survive as %2B on the way.
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 class OpenF1Client:
@@ -65,11 +47,23 @@ class OpenF1Client:
     Args:
         base_url: The API, such as `https://api.openf1.org/v1`.
         timeout: How long one request may take, in seconds.
+        tokens: Gives the tokens of a subscription, if there is one.
+        largest_body: The size in bytes above which an answer is broken off.
     """
 
-    def __init__(self, base_url: str, timeout: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        timeout: float,
+        *,
+        tokens: TokenProvider | None = None,
+        largest_body: int = _LARGEST_BODY_BYTES,
+    ) -> None:
         self._base_url = base_url
         self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._tokens = tokens
+        self._token: str | None = None
+        self._largest_body = largest_body
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> OpenF1Client:
@@ -77,9 +71,10 @@ class OpenF1Client:
             timeout=self._timeout,
             trust_env=True,  # HTTPS_PROXY and NO_PROXY
             headers={"User-Agent": f"f1hbase/{__version__}"},
+            middlewares=[_once],
             # The rate limiter and the queue decide how many requests there are, not the connection pool.
             connector=aiohttp.TCPConnector(limit=0),
-            read_bufsize=_READ_BUFFER_BYTES,
+            read_bufsize=_CHUNK_BYTES,
         )
         return self
 
@@ -87,44 +82,69 @@ class OpenF1Client:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, query: Query) -> bytes:
-        """Return the body of an answer; empty when the API has no records.
+    async def get(self, query: Query) -> bytes | None:
+        """Return the body of an answer; None when the API says that it has no records.
 
         Raises:
             RequestError: Of the kind that fits.
         """
         assert self._session is not None, "use the client as an async context manager"
+        if self._tokens is not None:
+            self._token = await self._tokens.get(self._session)
+        auth = None if self._token is None else bearer(self._token)
         try:
-            async with self._session.get(address(self._base_url, query)) as response:
-                body = await response.read()
+            async with self._session.get(address(self._base_url, query), auth=auth) as response:
+                body = await self._read(response)
+                if query.as_csv and response.content_length is None and not _is_chunked(response):
+                    # JSON ends in a bracket; CSV that has lost its last lines looks like any other.
+                    raise UnfaithfulError("the CSV answer does not say how long it is, so it may be cut off")
         except TimeoutError as error:
-            raise NoAnswerError(f"no answer within {self._timeout.total:g} s") from error
-        except aiohttp.ClientConnectionError as error:
-            raise NoAnswerError(f"no connection to {self._base_url}: {_connection_reason(error)}") from error
-        except aiohttp.ClientError as error:
+            raise SlowQueryError(f"no answer within {self._timeout.total:g} s") from error
+        except aiohttp.ClientPayloadError as error:
             raise TransientError(f"the answer broke off: {error}") from error
+        except aiohttp.ClientConnectionError as error:
+            raise NoAnswerError(f"no connection ({_connection_reason(error)}) with {self._base_url}") from error
+        except aiohttp.ClientError as error:
+            raise TransientError(f"the answer is not HTTP as it should be: {error}") from error
         if response.status == 200:
             return body
         if response.status == 404 and _detail(body).startswith("No results"):
-            return b""
+            return None
+        if response.status == 401 and auth is not None:
+            raise UnauthorizedError(f"HTTP 401: {_detail(body)}")
         raise _failure(response.status, _detail(body), response.headers.get("Retry-After"))
 
+    async def renew_token(self) -> None:
+        """Get another token than the one that the API has refused.
 
-def decode_records(body: bytes) -> list[Any]:
-    """Return the records of an answer's body.
+        Raises:
+            RequestError: If it cannot be had.
+        """
+        if self._session is not None and self._tokens is not None and self._token is not None:
+            self._token = await self._tokens.renew(self._session, self._token)
 
-    Raises:
-        TransientError: If it is not a JSON list, as when a proxy's page or half an answer came instead.
-    """
-    if not body:
-        return []
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read a body to its end, which `Content-Length` must agree with, unless it is too large."""
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > self._largest_body:
+                raise TooMuchError(f"the answer is larger than {self._largest_body:,} bytes")
+        return bytes(body)
+
+
+def _is_chunked(response: aiohttp.ClientResponse) -> bool:
+    return "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request again by itself when a connection closes: the limiter would not know."""
     try:
-        records = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise TransientError(f"the answer is not JSON ({error}): {_excerpt(body)}") from error
-    if not isinstance(records, list):
-        raise TransientError(f"the answer is not a list of records: {_excerpt(body)}")
-    return records
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise aiohttp.ClientConnectionError(_connection_reason(error)) from error
 
 
 def _failure(status: int, detail: str, retry_after: str | None) -> RequestError:
@@ -135,7 +155,9 @@ def _failure(status: int, detail: str, retry_after: str | None) -> RequestError:
         return SessionLiveError(message)
     if status in {413, 422}:
         return TooMuchError(message)
-    if status >= 500 or status == 408:
+    if status == 500:
+        return SlowQueryError(message)
+    if status > 500 or status == 408:
         return TransientError(message)
     return GiveUpError(message)
 
@@ -157,23 +179,19 @@ def _detail(body: bytes) -> str:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        return _excerpt(body)
+        return excerpt(body)
     if isinstance(content, dict) and content.get("detail"):
         detail = content["detail"]
-        return detail if isinstance(detail, str) else json.dumps(detail)[:_EXCERPT_CHARACTERS]
-    return _excerpt(body)
-
-
-def _excerpt(body: bytes) -> str:
-    text = re.sub(r"<[^>]*>", " ", body[:2000].decode(errors="replace"))
-    text = " ".join(text.split())
-    return text[:_EXCERPT_CHARACTERS] or "(nothing)"
+        return excerpt((detail if isinstance(detail, str) else json.dumps(detail)).encode(errors="replace"))
+    return excerpt(body)
 
 
 def _connection_reason(error: aiohttp.ClientConnectionError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host's name cannot be resolved"
+    # asyncio's own words for it name the address again, but not the reason.
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
-        # asyncio's own words for it name the address again, but not the reason.
         return os.strerror(error.os_error.errno).lower()
+    if isinstance(error, aiohttp.ClientOSError) and error.errno:
+        return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from f1hbase.errors import UnreachableError
+
 
 class RequestError(Exception):
     """The base of them all; the message says what the API answered."""
@@ -12,7 +14,23 @@ class TransientError(RequestError):
 
 
 class NoAnswerError(TransientError):
-    """Nothing came back at all: no connection, or none in time."""
+    """Nothing came back at all."""
+
+
+class SlowQueryError(TransientError):
+    """The server gave up (500) or did not answer in time: perhaps because the query is too large for it."""
+
+
+class AwayError(RequestError, UnreachableError):
+    """The API has answered nothing for as long as anybody wants to wait; the run is over."""
+
+
+class WrongAnswerError(TransientError):
+    """The answer holds records that were not asked for: somebody else's answer, out of a cache perhaps."""
+
+
+class UnfaithfulError(RequestError):
+    """The CSV of an answer does not say all that its JSON would; the same is asked for once more as JSON."""
 
 
 class SlowDownError(RequestError):
@@ -29,6 +47,10 @@ class SlowDownError(RequestError):
 
 class SessionLiveError(RequestError):
     """401 because a session is running: the free API is closed until half an hour after it."""
+
+
+class UnauthorizedError(RequestError):
+    """401 to a request with a token: it has been withdrawn, or has run out early."""
 
 
 class TooMuchError(RequestError):

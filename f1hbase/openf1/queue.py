@@ -1,10 +1,26 @@
-"""RequestQueue: asks for many units at once, within the API's limits, and tries again what failed."""
+"""RequestQueue: asks for many units at once, within the API's limits, until each is answered or has failed for good.
+
+How each kind of failure is treated:
+
+| failure | treatment |
+| --- | --- |
+| TransientError | again after a random, growing wait, up to `max_retries` times while the API answers others |
+| SlowQueryError | the same; a request for many units is cut smaller first |
+| nothing is answered | all processes wait at the gate, up to its patience; uses up no retry |
+| SlowDownError | all processes pause as long as the API says; uses up no retry |
+| SessionLiveError | all processes wait at the gate until the session is over; uses up no retry |
+| TooMuchError | halved, by units, then by time or driver; the parts count as the one unit |
+| UnfaithfulError | asked for once more as JSON |
+| UnauthorizedError | the token is renewed, once |
+| GiveUpError | failed at once, with the API's own words |
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -12,27 +28,67 @@ from typing import Any
 
 import tenacity
 
-from f1hbase.openf1.client import OpenF1Client, decode_records, query_of
-from f1hbase.openf1.errors import RequestError, SessionLiveError, SlowDownError, TransientError
+from f1hbase.catalog import ENDPOINTS
+from f1hbase.errors import F1HBaseError
+from f1hbase.openf1.client import OpenF1Client
+from f1hbase.openf1.errors import (
+    AwayError,
+    GiveUpError,
+    RequestError,
+    SessionLiveError,
+    SlowDownError,
+    SlowQueryError,
+    TooMuchError,
+    TransientError,
+    UnauthorizedError,
+    UnfaithfulError,
+)
+from f1hbase.openf1.formats import CsvAnswer, csv_is_faithful, decode_json
+from f1hbase.openf1.gate import Gate
 from f1hbase.openf1.limiter import SharedRateLimiter
-from f1hbase.units import Answer, Query, Unit
+from f1hbase.openf1.parcels import Capacity, Packer, Parcel, Sorter, first_capacity, sort_records, split
+from f1hbase.units import Answer, Query, Scope, Unit
 
 _log = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF_SECONDS = 120.0
 _SLOW_DOWN_SECONDS = 10.0
-"""The pause after a 429 that does not say how long: a sixth of the minute that OpenF1 counts in."""
+"""The first pause after a 429 that does not say how long: a sixth of the minute that OpenF1 counts in."""
 
-_LIVE_POLL_SECONDS = 300.0
-"""How often to look whether the API has opened again after a live session, which closes it for hours."""
+_LONGEST_SLOW_DOWN_SECONDS = 120.0
+_BYTES_UNDER_WAY = 16_000_000
+"""How much a process may have asked for at once; what it holds in memory follows from it."""
+
+_UNFAITHFUL_ANSWERS = 3
+"""After so many answers whose CSV does not say all, an endpoint is asked for as JSON alone."""
+
+_HOPELESS_UNITS = 3
+"""After so many units of an endpoint and session in a row have failed for good, the rest is not tried in this pass: at
+30 requests a minute, finding out one by one that an endpoint is broken would take hours."""
+
+Deliver = Callable[[Answer], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Effort:
-    """What one query took."""
+class _Effort:
+    """What has been spent and not yet been put on an answer's account."""
 
     requests: int = 0
+    retries: int = 0
     bytes: int = 0
+
+    def spend(self) -> tuple[int, int, int]:
+        """Return bytes, requests and retries, and begin anew."""
+        spent = (self.bytes, self.requests, self.retries)
+        self.bytes = self.requests = self.retries = 0
+        return spent
+
+    def take(self, other: _Effort) -> None:
+        """Add another's, and leave it with nothing."""
+        size, requests, retries = other.spend()
+        self.bytes += size
+        self.requests += requests
+        self.retries += retries
 
 
 class RequestQueue:
@@ -43,32 +99,52 @@ class RequestQueue:
 
     Args:
         client: What sends the requests.
-        limiter: Who says when one may be sent.
+        limiter: Says when one may be sent.
+        gate: Says whether the API is there at all.
         max_concurrent_requests: How many may be under way at once.
         max_retries: How often a request that failed is sent again.
         retry_delay: The longest wait before the first retry, in seconds; it doubles with each one, and the wait is
             a random part of it, so that processes that failed together do not come back together.
+        budget: The size in bytes that answers are to stay below when units share a request; None for a request a unit.
     """
 
     def __init__(
         self,
         client: OpenF1Client,
         limiter: SharedRateLimiter,
+        gate: Gate,
         *,
         max_concurrent_requests: int,
         max_retries: int,
         retry_delay: float,
+        budget: int | None = None,
     ) -> None:
         self._client = client
         self._limiter = limiter
+        self._gate = gate
         self._concurrency = max_concurrent_requests
+        if budget is not None:
+            self._concurrency = max(1, min(max_concurrent_requests, _BYTES_UNDER_WAY // budget))
+        self._budget = budget
+        self._capacities: dict[str, Capacity] = {}
+        self._unfaithful: Counter[str] = Counter()
+        self._failed_in_a_row: Counter[tuple[str, Scope]] = Counter()
+        self._slow_downs = 0
+        self._slowed_since: float | None = None
+        self._unaccounted = _Effort()  # of requests that had to be cut smaller
+        self._cutting = asyncio.Lock()
         self._decoding = asyncio.Lock()
-        self._stopping = False
         self._retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             stop=tenacity.stop_after_attempt(max_retries + 1),
             wait=tenacity.wait_random_exponential(multiplier=retry_delay, max=_LONGEST_BACKOFF_SECONDS),
             reraise=True,
+        )
+        # For a request that can be cut smaller, or asked for as JSON, when the server finds it too slow.
+        self._retrying_all_but_slow = self._retrying.copy(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, TransientError) and not isinstance(error, SlowQueryError)
+            )
         )
 
     async def ask(self, query: Query) -> list[Any]:
@@ -79,86 +155,279 @@ class RequestQueue:
         """
         records: list[Any] = []
 
-        async def keep(found: list[Any]) -> None:
-            records.extend(found)
+        async def keep(body: bytes | None) -> None:
+            records.extend([] if body is None else decode_json(body))
 
-        await self._persist(query, Effort(), keep)
+        await self._persist(query, keep, _Effort())
         return records
 
-    async def fetch(self, units: Iterable[Unit], deliver: Callable[[Answer], Awaitable[None]]) -> None:
+    async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
         """Ask for each unit and hand its answer to `deliver`; a failure is an answer with an error.
 
-        Returns when all are delivered, or, after `stop`, when those under way are.
+        A unit that had to be fetched in parts has an answer for each, of which only the last one is `complete`.
+
+        Raises:
+            AwayError: If the API is away for longer than patience lasts.
         """
-        waiting = iter(units)
+        packer = Packer(units, self._driver_seconds)
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
-                group.create_task(self._work(waiting, deliver))
+                group.create_task(self._work(packer, deliver))
 
-    def stop(self) -> None:
-        """Begin no further unit."""
-        self._stopping = True
+    async def _work(self, packer: Packer, deliver: Deliver) -> None:
+        while True:
+            # One at a time, so that a request is cut when it can be sent, by all that is known by then.
+            async with self._cutting:
+                if not packer:
+                    return
+                await self._admit()
+                parcel = packer.take()
+            await self._fetch(parcel, packer, deliver)
 
-    async def _work(self, units: Iterator[Unit], deliver: Callable[[Answer], Awaitable[None]]) -> None:
-        for unit in units:
-            if self._stopping:
-                return
-            await self._fetch_unit(unit, deliver)
+    async def _fetch(self, parcel: Parcel, packer: Packer, deliver: Deliver) -> None:
+        asked_at, started = datetime.now(UTC), monotonic()
+        effort = _Effort()
+        delivered: set[Unit] = set()
 
-    async def _fetch_unit(self, unit: Unit, deliver: Callable[[Answer], Awaitable[None]]) -> None:
-        answer = Answer(unit, asked_at=datetime.now(UTC))
-        effort = Effort()
-        started = monotonic()
-
-        async def hand_on(records: list[Any]) -> None:
-            answer.records = records
-            _settle(answer, effort, started)
+        async def hand_on(unit: Unit, records: list[Any], *, error: str | None = None, complete: bool = True) -> None:
+            answer = Answer(unit, asked_at, records, seconds=monotonic() - started, error=error, complete=complete)
+            effort.take(self._unaccounted)
+            answer.bytes, answer.requests, answer.retries = effort.spend()
+            if complete:
+                delivered.add(unit)
             await deliver(answer)
+
+        async def receive(body: bytes | None, *, as_csv: bool) -> None:
+            if as_csv and body is not None:
+                await self._hand_on_csv(parcel, body, hand_on)
+            else:
+                by_unit = sort_records(parcel, [] if body is None else decode_json(body))
+                for unit, records in by_unit.items():
+                    await hand_on(unit, records)
+            self._learn(parcel, 0 if body is None else len(body))
+
+        where = (parcel.endpoint, parcel.scope)
+        try:
+            await self._fetch_whole(parcel, receive, effort)
+            self._failed_in_a_row[where] = 0
+        except F1HBaseError:
+            raise  # the run is over, not only this unit
+        except RequestError as error:
+            left = [unit for unit in parcel.units if unit not in delivered]
+            if len(parcel.units) > 1 and isinstance(error, TooMuchError | TransientError):
+                _log.info("%s: %s; asking for less at once", parcel, error)
+                self._shrink(parcel)
+                self._unaccounted.take(effort)
+                packer.put_back(left)
+            elif isinstance(error, TooMuchError):
+                await self._fetch_in_parts(parcel, error, hand_on, effort)
+            else:
+                await self._fail(left, packer, error, hand_on)
+
+    async def _fetch_whole(self, parcel: Parcel, receive: Callable[..., Awaitable[None]], effort: _Effort) -> None:
+        """Fetch a parcel with one request that is answered: as CSV where that says as much, otherwise as JSON."""
+
+        async def receive_csv(body: bytes | None) -> None:
+            await receive(body, as_csv=True)
+
+        async def receive_json(body: bytes | None) -> None:
+            await receive(body, as_csv=False)
+
+        many = len(parcel.units) > 1
+        admitted = True
+        if self._wants_csv(parcel):
+            try:
+                await self._persist(parcel.query().in_csv(), receive_csv, effort, admitted=True, retry_slow=False)
+            except UnfaithfulError as error:
+                self._unfaithful[parcel.endpoint] += 1
+                _log.debug("%s: %s", parcel, error)
+            except (SlowQueryError, GiveUpError) as error:
+                # Where there is no record, the API may answer a question for CSV with an error.
+                _log.debug("%s as CSV: %s", parcel, error)
+            else:
+                return
+            admitted = False
+        await self._persist(parcel.query(), receive_json, effort, admitted=admitted, retry_slow=not many)
+
+    async def _hand_on_csv(self, parcel: Parcel, body: bytes, hand_on: Callable[..., Awaitable[None]]) -> None:
+        answer = CsvAnswer(body, ENDPOINTS[parcel.endpoint])
+        sorter = Sorter(parcel)
+        by_unit: dict[Unit, list[str]] = {unit: [] for unit in parcel.units}
+        for line, driver, date in answer.places():
+            by_unit[sorter.unit(int(driver) if driver.isdecimal() else None, date)].append(line)
+        for unit, lines in by_unit.items():
+            records = answer.records(lines)
+            lines.clear()
+            for record in records:
+                sorter.check_scope(record)
+            await hand_on(unit, records)
+
+    async def _fetch_in_parts(
+        self, parcel: Parcel, error: RequestError, hand_on: Callable[..., Awaitable[None]], effort: _Effort
+    ) -> None:
+        """Fetch one unit with several requests, handing on the parts as they come."""
+        (unit,) = parcel.units
+
+        async def receive_part(body: bytes | None) -> None:
+            records = [] if body is None else decode_json(body)
+            await hand_on(unit, sort_records(part, records)[unit], complete=False)
 
         try:
-            await self._persist(query_of(unit), effort, hand_on)
-        except RequestError as error:
-            _log.error("not loaded: %s: %s", unit, error)
-            answer.error = str(error)
-            _settle(answer, effort, started)
-            await deliver(answer)
+            parts = await self._split(parcel, error)
+            while parts:
+                part = parts.pop(0)
+                try:
+                    await self._persist(part.query(), receive_part, effort)
+                except TooMuchError as too_much:
+                    parts = await self._split(part, too_much) + parts
+        except F1HBaseError:
+            raise  # the run is over, not only this unit
+        except RequestError as failure:
+            _log.warning("not loaded yet: %s: %s", unit, failure)
+            await hand_on(unit, [], error=str(failure))
+        else:
+            await hand_on(unit, [])
 
-    async def _persist(self, query: Query, effort: Effort, receive: Callable[[list[Any]], Awaitable[None]]) -> None:
-        """Send a query until its records are received, or its retries are used up."""
+    async def _split(self, parcel: Parcel, error: RequestError) -> list[Parcel]:
+        drivers: list[int] = []
+        endpoint = ENDPOINTS[parcel.endpoint]
+        if endpoint.time_field is None and endpoint.by_driver and not parcel.drivers:
+            records = await self.ask(Query("drivers", (f"session_key={parcel.scope.session_key}",)))
+            numbers = {record.get("driver_number") for record in records if isinstance(record, dict)}
+            drivers = sorted(number for number in numbers if type(number) is int)
+        parts = split(parcel, drivers)
+        if not parts:
+            raise GiveUpError(f"{error} (and it cannot be cut smaller)")
+        _log.info("%s: %s; asking in %d parts", parcel, error, len(parts))
+        return parts
+
+    async def _fail(
+        self, units: Iterable[Unit], packer: Packer, error: RequestError, hand_on: Callable[..., Awaitable[None]]
+    ) -> None:
+        for unit in units:
+            _log.warning("not loaded yet: %s: %s", unit, error)
+            await hand_on(unit, [], error=str(error))
+            where = (unit.endpoint, unit.scope)
+            self._failed_in_a_row[where] += 1
+            if self._failed_in_a_row[where] == _HOPELESS_UNITS:
+                rest = packer.remove(*where)
+                if rest:
+                    _log.warning("%s: %d more units are not tried now, as those before failed", unit, len(rest))
+                for other in rest:
+                    await hand_on(other, [], error=f"not tried, as those before failed: {error}")
+
+    async def _persist(
+        self,
+        query: Query,
+        receive: Callable[[bytes | None], Awaitable[None]],
+        effort: _Effort,
+        *,
+        admitted: bool = False,
+        retry_slow: bool = True,
+    ) -> None:
+        """Send a query until its answer is received, or its retries are used up.
+
+        Args:
+            query: What to ask.
+            receive: Takes the body; may find that it is no answer.
+            effort: Where to count what it took.
+            admitted: Whether gate and limiter have let the first request through already.
+            retry_slow: Whether to try again after a SlowQueryError; not if there is something better to do.
+        """
         # A copy, because tenacity keeps the state of an iteration in the object itself.
-        async for attempt in self._retrying.copy():
+        retrying = self._retrying if retry_slow else self._retrying_all_but_slow
+        async for attempt in retrying.copy():
             with attempt:
                 try:
-                    body = await self._send(query, effort)
-                    async with self._decoding:
-                        await receive(decode_records(body))
+                    await self._send(query, receive, effort, admitted=admitted)
                 except TransientError as error:
-                    number = attempt.retry_state.attempt_number
-                    _log.warning("%s: %s (attempt %d)", query, error, number)
+                    admitted = False
+                    _log.warning("%s: %s (attempt %d)", query, error, attempt.retry_state.attempt_number)
                     raise
 
-    async def _send(self, query: Query, effort: Effort) -> bytes:
-        """Send a query once, or again for as long as the API is not open to anybody."""
+    async def _send(
+        self, query: Query, receive: Callable[[bytes | None], Awaitable[None]], effort: _Effort, *, admitted: bool
+    ) -> None:
+        """Send a query until it is answered or fails for a reason of its own."""
+        renewed = False
         while True:
-            await self._limiter.acquire()
+            if not admitted:
+                await self._admit()
+            admitted = False
+            asked = self._gate.now()
             effort.requests += 1
             try:
                 body = await self._client.get(query)
+                effort.bytes += len(body or b"")
+                self._slow_downs, self._slowed_since = 0, None
+                async with self._decoding:
+                    await receive(body)
             except SlowDownError as error:
-                seconds = _SLOW_DOWN_SECONDS if error.retry_after is None else error.retry_after
-                _log.warning("%s; all processes wait %.0f s", error, seconds)
-                self._limiter.pause(seconds)
+                effort.retries += 1
+                self._gate.answered()
+                self._slow_down(error)
+            except UnauthorizedError as error:
+                effort.retries += 1
+                if renewed:
+                    raise GiveUpError(f"{error} (with a new token, too)") from error
+                await self._client.renew_token()
+                renewed = True
             except SessionLiveError as error:
-                _log.warning("%s; looking again in %.0f s", error, _LIVE_POLL_SECONDS)
-                self._limiter.pause(_LIVE_POLL_SECONDS)
+                effort.retries += 1
+                await self._gate.closed(error)
+            except TransientError as error:
+                effort.retries += 1
+                if not await self._gate.away(error, asked):
+                    raise
+            except RequestError:
+                self._gate.answered()
+                raise
             else:
-                effort.bytes += len(body)
-                _log.debug("%s: %d bytes", query, len(body))
-                return body
+                self._gate.answered()
+                _log.debug("%s: %d bytes", query, len(body or b""))
+                return
 
+    async def _admit(self) -> None:
+        """Wait until a request may be sent."""
+        await self._gate.wait()
+        await self._limiter.acquire()
 
-def _settle(answer: Answer, effort: Effort, started: float) -> None:
-    answer.bytes = effort.bytes
-    answer.requests = effort.requests
-    answer.retries = effort.requests - 1
-    answer.seconds = monotonic() - started
+    def _slow_down(self, error: SlowDownError) -> None:
+        now = self._gate.now()
+        self._slowed_since = now if self._slowed_since is None else self._slowed_since
+        if now - self._slowed_since > self._gate.patience:
+            raise AwayError(f"the API has said nothing but {error} for {now - self._slowed_since:.0f} s")
+        seconds = error.retry_after
+        if seconds is None:
+            seconds = min(_SLOW_DOWN_SECONDS * 2**self._slow_downs, _LONGEST_SLOW_DOWN_SECONDS)
+            self._slow_downs += 1
+        _log.warning("%s; all processes wait %.0f s", error, seconds)
+        self._limiter.pause(seconds)
+
+    def _wants_csv(self, parcel: Parcel) -> bool:
+        return (
+            self._budget is not None
+            and csv_is_faithful(ENDPOINTS[parcel.endpoint])
+            and self._unfaithful[parcel.endpoint] < _UNFAITHFUL_ANSWERS
+        )
+
+    def _capacity(self, endpoint: str) -> Capacity | None:
+        if self._budget is None or not csv_is_faithful(ENDPOINTS[endpoint]):
+            return None
+        if endpoint not in self._capacities:
+            self._capacities[endpoint] = first_capacity(self._budget, as_csv=True)
+        return self._capacities[endpoint]
+
+    def _driver_seconds(self, endpoint: str) -> float | None:
+        capacity = self._capacity(endpoint)
+        return None if capacity is None else capacity.driver_seconds
+
+    def _learn(self, parcel: Parcel, size: int) -> None:
+        capacity = self._capacity(parcel.endpoint)
+        if capacity is not None and parcel.driver_seconds:
+            capacity.learn(parcel.driver_seconds, size)
+
+    def _shrink(self, parcel: Parcel) -> None:
+        capacity = self._capacity(parcel.endpoint)
+        if capacity is not None:
+            capacity.shrink(parcel.driver_seconds)

@@ -4,6 +4,7 @@ Statuses and bodies: "Facts about the API" in the design; 422 and 429 have the s
 which OpenF1 runs on.
 """
 
+import asyncio
 import hmac
 import json
 import math
@@ -11,7 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from f1hbase.rates import Rate
 from f1hbase.replay.csvform import to_csv
+from f1hbase.replay.faults import error_answer
 from f1hbase.replay.limits import SlidingWindows
 from f1hbase.replay.query import QueryError, parse_query
 from f1hbase.replay.store import IDENTITY, Span, Store
@@ -29,7 +31,11 @@ _PIECE = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A line of the log: ``at`` and ``seconds`` by the monotonic clock; status 0 if none was sent."""
+    """A line of the log, in the order of arrival.
+
+    ``at``, when it arrived, and ``seconds`` are by the monotonic clock; status 0 if none was sent. ``fault`` is
+    what a middleware left in ``request["fault"]``. Before the answer all but the question is 0 or None.
+    """
 
     at: float
     seconds: float
@@ -38,6 +44,7 @@ class Request:
     query: str
     status: int
     bytes: int
+    fault: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,9 @@ def create_app(
     store: Store,
     *,
     max_rows: int | None = None,
+    max_bytes: int | None = None,
+    slow_rows: int | None = None,
+    empty_csv_status: int = 404,
     rates: Sequence[Rate] = (),
     retry_after: bool = False,
     credentials: Credentials | None = None,
@@ -64,15 +74,17 @@ def create_app(
 ) -> web.Application:
     """Return the application that serves ``store`` under ``/v1/``; the requests it had are ``app[LOG]``.
 
-    ``max_rows``: larger answers are a 422. ``rates``: more requests are a 429, all clients together, with
-    ``Retry-After`` (seconds, rounded up) if ``retry_after``; a request with a valid token is held against
-    ``token_rates`` instead, if given. ``shuffle_seed``: an order that depends on it and the question.
-    ``middlewares`` see a request before the limits do, and what they answer is logged.
+    ``max_rows``, ``max_bytes``: larger answers are a 422. ``slow_rows``: more records are a 500, as if they took
+    the API too long. ``empty_csv_status``: what CSV without a record is answered with. ``rates``: more requests
+    are a 429, all clients together, with ``Retry-After`` (seconds, rounded up) if ``retry_after``; a request
+    with a valid token is held against ``token_rates`` instead, if given. ``shuffle_seed``: an order that depends
+    on it and the question. ``middlewares`` see a request before the limits do, and what they answer is logged;
+    ``request["trusted"]`` tells them afterwards whether it had a token (else None) and a valid one.
     """
     app = web.Application(middlewares=[_log_requests, *middlewares])
     app[LOG] = []
     tokens = _Tokens(credentials)
-    api = _Api(store, max_rows, shuffle_seed)
+    api = _Api(store, shuffle_seed, max_rows, max_bytes, slow_rows, empty_csv_status)
     free = SlidingWindows(rates)
     member = free if token_rates is None else SlidingWindows(token_rates)
 
@@ -80,14 +92,15 @@ def create_app(
         name = request.match_info["endpoint"].lower()
         if not api.knows(name):
             return _detail(404, "Not Found")
-        trusted = tokens.check(request)
+        trusted = request["trusted"] = tokens.check(request)
         if trusted is False:
             return _detail(401, "Invalid or expired token", {"WWW-Authenticate": "Bearer"})
         wait = (member if trusted else free).admit()
         if wait > 0:
             headers = {"Retry-After": str(math.ceil(wait))} if retry_after else {}
             return _detail(429, "Rate limit exceeded", headers)
-        return api.answer(name, request.raw_path.partition("?")[2])
+        # In a thread, so that the log has the next request when it arrives, not when this answer is made.
+        return await asyncio.to_thread(api.answer, name, request.raw_path.partition("?")[2])
 
     app.router.add_get("/v1/{endpoint}", answer)
     app.router.add_get("/_log", _show_log)
@@ -99,10 +112,21 @@ def create_app(
 class _Api:
     """Turns a query string into an answer."""
 
-    def __init__(self, store: Store, max_rows: int | None, shuffle_seed: int | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shuffle_seed: int | None,
+        max_rows: int | None,
+        max_bytes: int | None,
+        slow_rows: int | None,
+        empty_csv_status: int,
+    ) -> None:
         self._store = store
-        self._max_rows = max_rows
         self._shuffle_seed = shuffle_seed
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._slow_rows = slow_rows
+        self._empty_csv_status = empty_csv_status
         self._endpoints = frozenset(IDENTITY) | frozenset(store.endpoints())
         for endpoint in store.endpoints():
             store.groups(endpoint)  # sorts now rather than in the first request
@@ -117,19 +141,28 @@ class _Api:
             return _detail(422, error.detail)
         spans = self._store.select(endpoint, query)
         rows = sum(span.last - span.first for span in spans)
+        if rows == 0 and query.csv:
+            return error_answer(self._empty_csv_status)
         if rows == 0:
             return _detail(404, "No results found.")
         if self._max_rows is not None and rows > self._max_rows:
             return _detail(422, f"Too much data requested: {rows} rows, at most {self._max_rows} are allowed.")
+        if self._slow_rows is not None and rows > self._slow_rows:
+            return error_answer(500)
         if query.csv:
             body = to_csv([json.loads(line) for line in self._lines(spans, raw_query)])
             headers = {"Content-Disposition": f"attachment; filename={endpoint}.csv"}
-            return _respond(body, "text/csv", headers)
+            return self._sized(body, "text/csv", headers)
         if self._shuffle_seed is None:
             pieces: Iterable[bytes | memoryview] = (span.group.json(span.first, span.last) for span in spans)
         else:
             pieces = self._lines(spans, raw_query)
-        return _respond(b"".join((b"[", b",".join(pieces), b"]")), "application/json")
+        return self._sized(b"".join((b"[", b",".join(pieces), b"]")), "application/json")
+
+    def _sized(self, body: bytes, kind: str, headers: dict[str, str] | None = None) -> web.Response:
+        if self._max_bytes is not None and len(body) > self._max_bytes:
+            return _detail(422, f"Too much data requested: {len(body)} bytes, at most {self._max_bytes} are allowed.")
+        return _respond(body, kind, headers)
 
     def _lines(self, spans: Iterable[Span], raw_query: str) -> list[bytes]:
         lines = [line for span in spans for line in span.group.lines(span.first, span.last)]
@@ -170,17 +203,20 @@ class _Tokens:
 
 @web.middleware
 async def _log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    path, _, query = request.raw_path.partition("?")
+    if path.startswith("/_"):  # looking is not asking
+        return await handler(request)
+    log, index = request.app[LOG], len(request.app[LOG])
     begin = time.monotonic()
-    response: web.StreamResponse | None = None
+    log.append(Request(begin, 0.0, request.method, path, query, 0, 0, None))
+    status, size = 0, 0
     try:
         response = await handler(request)
+        status, size = response.status, response.content_length or 0
         return response
     finally:
-        path, _, query = request.raw_path.partition("?")
-        if path != "/_log":
-            status, size = (response.status, response.content_length or 0) if response is not None else (0, 0)
-            seconds = time.monotonic() - begin
-            request.app[LOG].append(Request(begin, seconds, request.method, path, query, status, size))
+        seconds = time.monotonic() - begin
+        log[index] = replace(log[index], seconds=seconds, status=status, bytes=size, fault=request.get("fault"))
 
 
 async def _show_log(request: web.Request) -> web.Response:
