@@ -1,0 +1,662 @@
+"""What each kind of answer of the API leads to: nothing is lost, nothing is asked in vain, all processes wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from samples import START, a_scope
+
+from f1hbase.openf1.client import OpenF1Client, address
+from f1hbase.openf1.errors import (
+    GiveUpError,
+    NoAnswerError,
+    RequestError,
+    SessionLiveError,
+    SlowDownError,
+    SlowQueryError,
+    TooMuchError,
+    TransientError,
+)
+from f1hbase.openf1.formats import decode_json
+from f1hbase.openf1.gate import Gate
+from f1hbase.openf1.limiter import SharedRateLimiter
+from f1hbase.openf1.parcels import parcel_of
+from f1hbase.openf1.queue import RequestQueue
+from f1hbase.rates import parse_rates
+from f1hbase.units import Answer, Query, Unit, Window
+
+BASE = "https://api.test/v1"
+LAPS = Query("laps", ("session_key=9558",))
+EVERY_ADDRESS = re.compile(r"^https://api\.test/v1/")
+RECORDS = [{"lap_number": 1}, {"lap_number": 2}]
+NO_RESULTS = '{"detail": "No results found."}'
+LIVE = '{"detail": "Live F1 session in progress. Please try again later."}'
+PAGE = "<!DOCTYPE html><html><title>500</title><body><h1>Internal Server Error</h1></body></html>"
+
+
+class Limiter(SharedRateLimiter):
+    """Lets everything through at once, and remembers who asked for what."""
+
+    def __init__(self) -> None:
+        self.grants = 0
+        self.pauses: list[float] = []
+
+    async def acquire(self) -> float:
+        self.grants += 1
+        await asyncio.sleep(0)
+        return 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+class OpenGate(Gate):
+    """A gate at an API that is there, whatever happens to one request; it remembers each live session."""
+
+    def __init__(self) -> None:
+        async def probe() -> None:
+            raise AssertionError("nobody need look whether the API is there")
+
+        super().__init__(Path(os.devnull), probe, patience=1e9)
+        self.live = 0
+
+    def answered(self) -> None:
+        pass
+
+    def now(self) -> float:
+        return 0.0
+
+    async def wait(self) -> None:
+        await asyncio.sleep(0)
+
+    async def away(self, error: RequestError, asked: float) -> bool:
+        return False
+
+    async def closed(self, error: SessionLiveError) -> None:
+        self.live += 1
+
+
+@pytest.fixture
+def gate() -> OpenGate:
+    return OpenGate()
+
+
+@pytest.fixture
+def limiter() -> Limiter:
+    return Limiter()
+
+
+@pytest.fixture
+def api() -> Iterator[aioresponses]:
+    """The network: what is added to it is answered in this order, and nothing else is."""
+    with aioresponses() as network:
+        yield network
+
+
+@pytest.fixture
+async def client(api: aioresponses) -> AsyncIterator[OpenF1Client]:
+    async with OpenF1Client(BASE, 30.0) as client:
+        yield client
+
+
+def queue_of(
+    client: OpenF1Client,
+    limiter: SharedRateLimiter,
+    gate: Gate | None = None,
+    *,
+    retries: int = 3,
+    at_once: int = 4,
+) -> RequestQueue:
+    """Return a queue whose retries do not wait."""
+    gate = gate or OpenGate()
+    return RequestQueue(client, limiter, gate, max_concurrent_requests=at_once, max_retries=retries, retry_delay=0)
+
+
+Ask = Callable[..., Awaitable[Answer]]
+
+
+@pytest.fixture
+def fetch(client: OpenF1Client, limiter: Limiter, gate: OpenGate) -> Ask:
+    """Return a function that fetches one unit and returns its answer."""
+
+    async def fetch_unit(unit: Unit | None = None, *, retries: int = 3) -> Answer:
+        answers: list[Answer] = []
+
+        async def deliver(answer: Answer) -> None:
+            answers.append(answer)
+
+        await queue_of(client, limiter, gate, retries=retries).fetch([unit or Unit("laps", a_scope())], deliver)
+        (answer,) = answers
+        return answer
+
+    return fetch_unit
+
+
+def answer_with(api: aioresponses, *answers: dict[str, Any]) -> None:
+    for answer in answers:
+        api.get(EVERY_ADDRESS, **answer)
+
+
+def good(records: list[Any] | None = None) -> dict[str, Any]:
+    return {"status": 200, "body": json.dumps(RECORDS if records is None else records)}
+
+
+def requests_of(api: aioresponses) -> list[str]:
+    return [str(url) for (_, url), calls in api.requests.items() for _ in calls]
+
+
+# --- an answer ---
+
+
+async def test_a_list_of_records_is_the_answer(api: aioresponses, fetch: Ask, limiter: Limiter) -> None:
+    answer_with(api, good())
+    answer = await fetch()
+    assert (answer.records, answer.error) == (RECORDS, None)
+    assert (answer.requests, answer.retries, answer.bytes) == (1, 0, len(json.dumps(RECORDS)))
+    assert limiter.grants == 1
+    assert limiter.pauses == []
+
+
+@pytest.mark.parametrize(
+    "nothing", [{"status": 200, "body": "[]"}, {"status": 404, "body": NO_RESULTS}], ids=["empty list", "404"]
+)
+async def test_no_records_is_an_answer_and_no_error(api: aioresponses, fetch: Ask, nothing: dict[str, Any]) -> None:
+    answer_with(api, nothing)
+    answer = await fetch()
+    assert (answer.records, answer.error, answer.requests) == ([], None, 1)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"detail": "Not Found"}', "<html>404</html>", "", "{}", "[]", '{"detail": ["No results found."]}']
+)
+async def test_any_other_404_is_a_failure_and_never_no_records(api: aioresponses, fetch: Ask, body: str) -> None:
+    answer_with(api, {"status": 404, "body": body})
+    answer = await fetch()
+    assert answer.error is not None
+    assert "404" in answer.error
+    assert answer.requests == 1
+
+
+async def test_records_asked_for_by_a_query_come_as_a_list(
+    api: aioresponses, client: OpenF1Client, limiter: Limiter
+) -> None:
+    answer_with(api, {"status": 503, "body": "no"}, good())
+    assert await queue_of(client, limiter).ask(LAPS) == RECORDS
+
+
+async def test_a_query_that_fails_for_good_says_so_to_who_asked(
+    api: aioresponses, client: OpenF1Client, limiter: Limiter
+) -> None:
+    answer_with(api, {"status": 403, "body": '{"detail": "Forbidden"}'})
+    with pytest.raises(GiveUpError, match="HTTP 403: Forbidden"):
+        await queue_of(client, limiter).ask(LAPS)
+
+
+# --- a refusal ---
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "said"),
+    [
+        (400, '{"detail": "Unknown field speeed"}', GiveUpError, "HTTP 400: Unknown field speeed"),
+        (401, '{"detail": "Invalid token"}', GiveUpError, "HTTP 401: Invalid token"),
+        (401, LIVE, SessionLiveError, "Live F1 session in progress"),
+        (403, "Forbidden", GiveUpError, "HTTP 403: Forbidden"),
+        (404, '{"detail": "Not Found"}', GiveUpError, "HTTP 404: Not Found"),
+        (408, "", TransientError, "HTTP 408"),
+        (413, "too large", TooMuchError, "HTTP 413"),
+        (422, '{"detail": "Request too large"}', TooMuchError, "HTTP 422: Request too large"),
+        (422, '{"detail": [{"msg": "whatever the words"}]}', TooMuchError, "whatever the words"),
+        (429, "slow", SlowDownError, "HTTP 429: slow"),
+        (500, PAGE, SlowQueryError, "HTTP 500: 500 Internal Server Error"),
+        (502, "Bad Gateway", TransientError, "HTTP 502: Bad Gateway"),
+        (503, "", TransientError, r"HTTP 503: \(nothing\)"),
+        (504, "upstream request timeout", TransientError, "HTTP 504: upstream request timeout"),
+    ],
+)
+async def test_each_refusal_is_of_its_kind_and_says_what_the_api_said(
+    api: aioresponses, client: OpenF1Client, status: int, body: str, kind: type[RequestError], said: str
+) -> None:
+    answer_with(api, {"status": status, "body": body})
+    with pytest.raises(kind, match=said) as refused:
+        await client.get(LAPS)
+    assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, '{"detail": "Unknown field speeed"}'), (401, '{"detail": "Invalid token"}'), (403, "no"), (405, "no")],
+)
+async def test_a_refusal_that_asking_again_would_not_mend_is_not_asked_again(
+    api: aioresponses, fetch: Ask, status: int, body: str
+) -> None:
+    answer_with(api, {"status": status, "body": body})
+    answer = await fetch()
+    assert answer.error is not None
+    assert answer.error.startswith(f"HTTP {status}: ")
+    assert (answer.records, answer.requests, answer.retries) == ([], 1, 0)
+
+
+@pytest.mark.parametrize("endpoint", ["weather", "laps", "championship_teams", "car_data"])
+async def test_an_api_that_finds_everything_too_much_is_not_asked_for_ever(endpoint: str, limiter: Limiter) -> None:
+    # BUG: the open part of a dated endpoint is cut by an hour, and what is left is open again, back to the year 1; a
+    # server that answers 422 because it does not know a parameter is asked 17 million times.
+    def always_too_much(query: Query, number: int) -> bytes:
+        assert sum(scripted.asked.values()) < 1000, f"asked for ever: {query}"
+        assert number == 1, f"asked again in the same words: {query}"
+        raise TooMuchError("HTTP 422: no")
+
+    scripted = Scripted(always_too_much, laziness=0)
+    (answer,) = await collect(queue_of(scripted, limiter), [Unit(endpoint, a_scope())])
+    assert answer.error is not None
+    assert "HTTP 422: no" in answer.error
+
+
+async def test_what_is_too_much_for_one_answer_is_asked_for_in_parts_and_nothing_is_lost(limiter: Limiter) -> None:
+    """The server gives at most 10 records at once; each record belongs to one minute."""
+    first = START - timedelta(hours=3)
+    moments = [first + timedelta(minutes=minutes) for minutes in range(8 * 60)]
+
+    def at_most_ten(query: Query, number: int) -> bytes:
+        edges = [re.split("(>=|<)", text)[1:] for text in query.filters if text.startswith("date")]
+        limits = {sign: datetime.fromisoformat(text).replace(tzinfo=UTC) for sign, text in edges}
+        window = Window(limits.get(">="), limits.get("<"))
+        found = [{"date": moment.isoformat()} for moment in moments if moment in window]
+        if len(found) > 10:
+            raise TooMuchError("HTTP 422: too much")
+        return json.dumps(found).encode()
+
+    answers = await collect(queue_of(Scripted(at_most_ten, laziness=0), limiter), [Unit("weather", a_scope())])
+
+    assert [answer.error for answer in answers if answer.error] == []
+    assert [answer.complete for answer in answers].count(True) == 1
+    assert answers[-1].complete
+    dates = [record["date"] for answer in answers for record in answer.records]
+    assert sorted(dates) == [moment.isoformat() for moment in moments]
+
+
+async def test_the_words_of_the_api_are_kept_on_one_line(api: aioresponses, client: OpenF1Client) -> None:
+    answer_with(api, {"status": 400, "body": json.dumps({"detail": "first\n[ERROR] second\r" + "x" * 10_000})})
+    with pytest.raises(GiveUpError) as refused:
+        await client.get(LAPS)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+# --- 429: all processes wait ---
+
+
+def http_date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(("header", "pause"), [("7", 7.0), (" 0 ", 0.0), (None, 10.0), ("soon", 10.0), ("-3", 10.0)])
+async def test_after_a_429_everything_pauses_for_as_long_as_the_api_says_or_10_seconds(
+    api: aioresponses, fetch: Ask, limiter: Limiter, header: str | None, pause: float
+) -> None:
+    answer_with(api, {"status": 429, "headers": {} if header is None else {"Retry-After": header}}, good())
+    assert (await fetch()).records == RECORDS
+    assert limiter.pauses == [pause]
+
+
+@pytest.mark.parametrize(("ahead", "least", "most"), [(30.0, 25.0, 30.0), (-30.0, 0.0, 0.0)])
+async def test_a_429_may_say_until_when_with_a_date(
+    api: aioresponses, fetch: Ask, limiter: Limiter, ahead: float, least: float, most: float
+) -> None:
+    answer_with(api, {"status": 429, "headers": {"Retry-After": http_date(ahead)}}, good())
+    await fetch()
+    (pause,) = limiter.pauses
+    assert least <= pause <= most
+
+
+async def test_a_429_does_not_use_up_a_retry(api: aioresponses, fetch: Ask, limiter: Limiter) -> None:
+    answer_with(api, *[{"status": 429}] * 5, {"status": 503}, *[{"status": 429}] * 5, good())
+    answer = await fetch(retries=1)
+    assert (answer.records, answer.error) == (RECORDS, None)
+    assert (answer.requests, answer.retries) == (12, 11)
+    assert limiter.grants == 12
+    assert len(limiter.pauses) == 10
+
+
+async def test_a_429_holds_back_the_next_request_of_every_process(
+    api: aioresponses, client: OpenF1Client, tmp_path: Path
+) -> None:
+    now = [1000.0]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def limiter_of_a_process() -> SharedRateLimiter:
+        return SharedRateLimiter(parse_rates("100/s"), tmp_path / "rate", clock=lambda: now[0], sleep=sleep)
+
+    answer_with(api, {"status": 429, "headers": {"Retry-After": "60"}}, good())
+    mine, other = limiter_of_a_process(), limiter_of_a_process()
+    assert await queue_of(client, mine).ask(LAPS) == RECORDS
+    assert now[0] >= 1060.0
+
+    now[0] = 1030.0
+    assert other.paused_for() == pytest.approx(30.0)
+
+
+# --- 401: a live session closes the free API ---
+
+
+async def test_while_a_session_is_live_everything_waits_at_the_gate_without_using_up_retries(
+    api: aioresponses, fetch: Ask, gate: OpenGate
+) -> None:
+    answer_with(api, *[{"status": 401, "body": LIVE}] * 4, good())
+    answer = await fetch(retries=0)
+    assert (answer.records, answer.error) == (RECORDS, None)
+    assert gate.live == 4
+
+
+async def test_a_live_session_is_said_and_looked_at_again_until_it_is_over_whatever_the_patience(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("f1hbase"), "propagate", True)
+    now = [1000.0]
+    looks = [SessionLiveError("HTTP 401: Live F1 session in progress")] * 120
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    async def probe() -> None:
+        if looks:
+            raise looks.pop()
+
+    gate = Gate(tmp_path / "gate", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
+    await gate.closed(SessionLiveError("HTTP 401: Live F1 session in progress"))
+
+    assert not looks
+    assert 3600 <= now[0] - 1000.0 <= 3 * 3600, "120 looks are about two hours"
+    assert "Live F1 session in progress" in caplog.text
+
+
+# --- what may be better next time ---
+
+TRANSIENT: dict[str, dict[str, Any]] = {
+    "500 with a page": {"status": 500, "body": PAGE},
+    "502 with text": {"status": 502, "body": "Bad Gateway"},
+    "503 with text": {"status": 503, "body": "upstream connect error"},
+    "504 with text": {"status": 504, "body": "upstream request timeout"},
+    "200 with a page": {"status": 200, "body": PAGE},
+    "200 cut off": {"status": 200, "body": '[{"lap_number": 1}, {"lap_num'},
+    "200 cut off within a character": {"status": 200, "body": '[{"a": "é"}]'.encode()[:9]},
+    "200 with an object": {"status": 200, "body": '{"detail": "No results found."}'},
+    "200 with a text": {"status": 200, "body": '"ok"'},
+    "200 nested too deeply": {"status": 200, "body": "[" * 100_000},
+    "no connection": {"exception": aiohttp.ClientConnectionError("Connection refused")},
+    "connection closed midway": {"exception": aiohttp.ServerDisconnectedError()},
+    "body broken off": {"exception": aiohttp.ClientPayloadError("Response payload is not completed")},
+    "reset": {"exception": aiohttp.ClientOSError(104, "Connection reset by peer")},
+    "no answer in time": {"exception": TimeoutError()},
+    "socket timed out": {"exception": aiohttp.SocketTimeoutError()},
+}  # fmt: skip
+each_transient = pytest.mark.parametrize("failure", TRANSIENT.values(), ids=list(TRANSIENT))
+
+
+@each_transient
+async def test_it_is_asked_again_and_nothing_is_lost(api: aioresponses, fetch: Ask, failure: dict[str, Any]) -> None:
+    answer_with(api, failure, failure, good())
+    answer = await fetch()
+    assert (answer.records, answer.error) == (RECORDS, None)
+    assert (answer.requests, answer.retries) == (3, 2)
+
+
+@each_transient
+async def test_after_its_retries_it_is_a_failure_with_the_reason_and_no_records(
+    api: aioresponses, fetch: Ask, limiter: Limiter, failure: dict[str, Any]
+) -> None:
+    answer_with(api, *[failure] * 4, good())
+    answer = await fetch(retries=3)
+    assert answer.error
+    assert answer.records == []
+    assert (answer.requests, limiter.grants) == (4, 4)
+
+
+async def test_the_last_request_of_a_failure_was_not_sent_again_and_is_no_retry(api: aioresponses, fetch: Ask) -> None:
+    # BUG: each request that failed is counted, though Answer.retries is "how many failed and were sent again".
+    answer_with(api, *[{"status": 503}] * 4)
+    assert (await fetch(retries=3)).retries == 3
+
+
+async def test_the_reason_of_a_failure_is_the_last_one(api: aioresponses, fetch: Ask) -> None:
+    answer_with(api, {"status": 503, "body": "first"}, {"status": 504, "body": "last"})
+    answer = await fetch(retries=1)
+    assert answer.error == "HTTP 504: last"
+
+
+async def test_without_retries_a_failure_is_final_at_once(api: aioresponses, fetch: Ask) -> None:
+    answer_with(api, {"status": 503, "body": "no"}, good())
+    assert (await fetch(retries=0)).error == "HTTP 503: no"
+
+
+@pytest.mark.parametrize(
+    ("exception", "kind", "said"),
+    [
+        (TimeoutError(), SlowQueryError, "no answer within 30 s"),
+        (
+            aiohttp.ClientConnectionError("Connection refused"),
+            NoAnswerError,
+            "Connection refused",
+        ),
+    ],
+)
+async def test_it_is_said_whether_the_api_could_not_be_reached_or_did_not_answer(
+    api: aioresponses, client: OpenF1Client, exception: Exception, kind: type[RequestError], said: str
+) -> None:
+    answer_with(api, {"exception": exception})
+    with pytest.raises(kind, match=re.escape(said)):
+        await client.get(LAPS)
+
+
+@pytest.mark.parametrize("body", [b"<html><b>Sorry</b></html>", b"[1, 2", b'{"a": 1}', b"null", b"\xff\xfe"])
+def test_a_body_that_is_not_a_list_is_quoted_in_the_reason(body: bytes) -> None:
+    with pytest.raises(TransientError) as failed:
+        decode_json(body)
+    assert len(str(failed.value)) < 400
+    if body.startswith(b"<"):
+        assert str(failed.value).endswith("Sorry")
+
+
+async def test_a_200_without_a_body_is_a_cut_off_answer_and_not_no_records(api: aioresponses, fetch: Ask) -> None:
+    answer_with(api, {"status": 200, "body": ""}, good())
+    assert (await fetch()).records == RECORDS
+
+
+# --- many units at once ---
+
+
+class Scripted(OpenF1Client):
+    """A client that counts who is under way, and answers as a function says."""
+
+    def __init__(self, answer: Callable[[Query, int], bytes], laziness: int = 50) -> None:
+        super().__init__(BASE, 30.0)
+        self._laziness = laziness
+        self._answer = answer
+        self.asked: dict[str, int] = {}
+        self.under_way = 0
+        self.most = 0
+
+    async def get(self, query: Query) -> bytes:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            # So that all come to be under way, and overtake each other.
+            for _ in range(self._laziness * (1 + len(str(query)) % 3)):
+                await asyncio.sleep(0)
+            number = self.asked[str(query)] = self.asked.get(str(query), 0) + 1
+            return self._answer(query, number)
+        finally:
+            self.under_way -= 1
+
+
+def units(count: int) -> list[Unit]:
+    return [Unit("laps", a_scope(9558), driver) for driver in range(count)]
+
+
+def driver_of(query: Query) -> int:
+    return int(query.filters[1].partition("=")[2])
+
+
+def own_record(query: Query, number: int) -> bytes:
+    return json.dumps([{"driver_number": driver_of(query)}]).encode()
+
+
+async def collect(queue: RequestQueue, wanted: list[Unit]) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def deliver(answer: Answer) -> None:
+        answers.append(answer)
+
+    await queue.fetch(wanted, deliver)
+    return answers
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 10])
+async def test_no_more_requests_than_allowed_are_under_way_at_once_and_no_fewer(limiter: Limiter, at_once: int) -> None:
+    client = Scripted(own_record)
+    answers = await collect(queue_of(client, limiter, at_once=at_once), units(40))
+    assert len(answers) == 40
+    assert client.most == at_once
+
+
+async def test_each_unit_is_asked_for_once_and_gets_its_own_records(limiter: Limiter) -> None:
+    client = Scripted(own_record)
+    answers = await collect(queue_of(client, limiter), units(30))
+    assert sorted(answer.unit.driver or 0 for answer in answers) == list(range(30))
+    assert all(answer.records == [{"driver_number": answer.unit.driver}] for answer in answers)
+    assert set(client.asked.values()) == {1}
+
+
+async def test_units_that_fail_at_the_same_time_have_their_own_retries_each(limiter: Limiter) -> None:
+    """tenacity keeps the state of a retry in the object that is iterated: units that shared it would mix."""
+
+    def fails_as_often_as_its_number_says(query: Query, number: int) -> bytes:
+        if number <= driver_of(query) % 5:
+            raise TransientError(f"driver {driver_of(query)}, request {number}")
+        return own_record(query, number)
+
+    answers = await collect(queue_of(Scripted(fails_as_often_as_its_number_says), limiter, retries=3), units(40))
+
+    assert len(answers) == 40
+    for answer in answers:
+        driver = answer.unit.driver or 0
+        if driver % 5 == 4:
+            assert answer.error == f"driver {driver}, request 4"
+            assert answer.records == []
+        else:
+            assert answer.error is None
+            assert answer.records == [{"driver_number": driver}]
+        assert answer.requests == min(driver % 5, 3) + 1
+
+
+async def test_a_unit_that_fails_does_not_keep_the_others_from_being_delivered(limiter: Limiter) -> None:
+    def driver_3_is_refused(query: Query, number: int) -> bytes:
+        if driver_of(query) == 3:
+            raise GiveUpError("HTTP 400: no")
+        return own_record(query, number)
+
+    answers = await collect(queue_of(Scripted(driver_3_is_refused), limiter), units(10))
+    assert {answer.unit.driver: answer.error for answer in answers if answer.error} == {3: "HTTP 400: no"}
+    assert len(answers) == 10
+
+
+async def test_one_answer_is_decoded_and_delivered_at_a_time_while_the_others_wait_as_bytes(limiter: Limiter) -> None:
+    client = Scripted(own_record)
+    queue = queue_of(client, limiter, at_once=5)
+    may_go_on = asyncio.Event()
+    delivering: list[int | None] = []
+    most = 0
+
+    async def deliver(answer: Answer) -> None:
+        nonlocal most
+        delivering.append(answer.unit.driver)
+        most = max(most, len(delivering))
+        await may_go_on.wait()
+        await asyncio.sleep(0)
+        delivering.remove(answer.unit.driver)
+
+    fetching = asyncio.create_task(queue.fetch(units(12), deliver))
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert len(delivering) == 1
+    assert sum(client.asked.values()) == 5, "the others have come meanwhile, and no more are asked for"
+    may_go_on.set()
+    await fetching
+    assert most == 1
+    assert sum(client.asked.values()) == 12
+
+
+async def test_an_error_of_who_receives_ends_the_fetching(limiter: Limiter) -> None:
+    async def deliver(answer: Answer) -> None:
+        raise LookupError("the store is gone")
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await queue_of(Scripted(own_record), limiter).fetch(units(3), deliver)
+    assert ended.group_contains(LookupError)
+
+
+async def test_an_answer_says_when_it_was_asked_for(limiter: Limiter) -> None:
+    before = datetime.now(UTC)
+    (answer,) = await collect(queue_of(Scripted(own_record), limiter), units(1))
+    assert before <= answer.asked_at <= datetime.now(UTC)
+    assert answer.seconds >= 0.0
+
+
+# --- the address ---
+
+
+def test_an_address_encodes_what_a_proxy_might_not_let_through_and_keeps_the_equals_sign() -> None:
+    query = Query("car_data", ("session_key=9159", "date>=2023-09-15T13:00:00", "date<2023-09-15T13:15:00"))
+    assert str(address(BASE, query)) == (
+        f"{BASE}/car_data?session_key=9159&date%3E=2023-09-15T13:00:00&date%3C2023-09-15T13:15:00"
+    )
+
+
+def test_an_address_without_filters_has_no_question_mark() -> None:
+    assert str(address(BASE, Query("sessions"))) == f"{BASE}/sessions"
+
+
+def test_a_value_cannot_change_the_query_it_is_part_of() -> None:
+    text = str(address(BASE, Query("drivers", ("team_name=A&B #1+2",))))
+    assert text == f"{BASE}/drivers?team_name=A%26B%20%231%2B2"
+
+
+@pytest.mark.parametrize(
+    ("unit", "filters"),
+    [
+        (Unit("meetings", a_scope(None)), ("meeting_key=1240",)),
+        (Unit("laps", a_scope()), ("session_key=9558",)),
+        (Unit("laps", a_scope(), 44), ("session_key=9558", "driver_number=44")),
+        (
+            Unit("car_data", a_scope(), 44, Window(START, START + timedelta(minutes=15))),
+            ("session_key=9558", "driver_number=44", "date>=2024-07-07T14:00:00", "date<2024-07-07T14:15:00"),
+        ),
+        (Unit("car_data", a_scope(), 44, Window(START, None)), ("session_key=9558", "driver_number=44",
+                                                                "date>=2024-07-07T14:00:00")),
+        (Unit("car_data", a_scope(), 44, Window(None, START)), ("session_key=9558", "driver_number=44",
+                                                                "date<2024-07-07T14:00:00")),
+    ],
+)  # fmt: skip
+def test_a_unit_is_asked_for_with_these_filters(unit: Unit, filters: tuple[str, ...]) -> None:
+    assert parcel_of(unit).query() == Query(unit.endpoint, filters)
+
+
+def test_times_are_asked_for_in_utc_without_a_zone_whose_plus_would_arrive_as_a_space() -> None:
+    local = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    unit = Unit("car_data", a_scope(), 1, Window(local, local + timedelta(microseconds=1)))
+    assert parcel_of(unit).query().filters[2:] == ("date>=2024-07-07T14:00:00", "date<2024-07-07T14:00:00.000001")
+    assert "+" not in str(address(BASE, parcel_of(unit).query()))
