@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +21,7 @@ from f1hbase.load import forecast, load, open_reports, plan_from_api
 from f1hbase.logs import set_up_logging
 from f1hbase.progress import duration
 from f1hbase.rates import Rate
-from f1hbase.settings import Settings, click_options, credentials_of, defaults
+from f1hbase.settings import Settings, click_options, credentials_of, defaults, warn_of_unknown_variables
 from f1hbase.status import read_status, status_json, status_lines
 
 _log = logging.getLogger(__name__)
@@ -33,13 +35,15 @@ class _LoadByDefault(click.Group):
     """A group in which no command means `load`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = {"--help", "--version"}
+        own = {"-h", "--help", "--version"}
         if not args or (args[0].startswith("-") and args[0] not in own):
+            if args and args[-1] in self.commands:
+                raise click.UsageError(f"The command comes first: {args[-1]} {' '.join(args[:-1])}", ctx)
             args = ["load", *args]
         return super().parse_args(ctx, args)
 
 
-_CONTEXT = {"help_option_names": ["--help"], "max_content_width": 110, "show_default": False}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": False}
 
 
 @click.group(cls=_LoadByDefault, context_settings=_CONTEXT)
@@ -89,6 +93,7 @@ def load_command(ctx: click.Context, /, **options: Any) -> None:
         _print_plan(settings, credentials_of(ctx))
         return
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
+    warn_of_unknown_variables()
     sys.exit(load(settings, credentials_of(ctx)))
 
 
@@ -100,6 +105,7 @@ def plan_command(ctx: click.Context, /, **options: Any) -> None:
     settings = defaults(**options)
     settings.check()
     set_up_logging(sys.stdout, None)
+    warn_of_unknown_variables()
     _print_plan(settings, credentials_of(ctx))
 
 
@@ -158,6 +164,9 @@ def _time_at_limits(requests: int, rates: Sequence[Rate]) -> str:
 
 def main() -> None:
     """Run the command line; every error that a user can make is one line."""
+    # Without a standard output (`>&-`) there is nobody to tell, but still a load to do.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stderr = sys.stderr or sys.stdout
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
@@ -175,3 +184,9 @@ def main() -> None:
         # `| head` has seen enough; what is still buffered must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("f1hbase: cannot write the output: no space left on device", file=sys.stderr)  # noqa: T201
+        sys.exit(1)

@@ -74,11 +74,8 @@ def encode(endpoint: Endpoint, year: int, record: Record) -> Row:
         EncodeError: If a key field is missing or of another type than the API's, or a value has no JSON or UTF-8
             form (NaN, Infinity, half of a surrogate pair). Such records belong in quarantine.
     """
-    try:
-        key = _row_key(endpoint, year, record)
-        cells = _cells(endpoint, record)
-    except UnicodeEncodeError as error:
-        raise EncodeError(f"text that UTF-8 cannot hold: {error.reason} at {error.start}") from error
+    key = _row_key(endpoint, year, record)
+    cells = _cells(endpoint, record)
     if len(key) > MAX_ROW_KEY_BYTES:
         raise EncodeError(f"the row key has {len(key)} bytes, HBase takes {MAX_ROW_KEY_BYTES}")
     return Row(key, cells)
@@ -125,6 +122,13 @@ def null_columns(endpoint: Endpoint, record: Record, cells: Mapping[bytes, bytes
     return [column for column in {*columns.possible, *unknown} if column not in cells and column not in columns.keys]
 
 
+def stale_signs(endpoint: Endpoint, cells: Mapping[bytes, bytes]) -> list[bytes]:
+    """Return the signs that the row must not have, because a text is written where something else may have been."""
+    if not endpoint.text:
+        return []
+    return [sign for sign, column in _columns(endpoint).signs.items() if column in cells and sign not in cells]
+
+
 def merge(endpoint: Endpoint, older: dict[bytes, bytes], newer: Mapping[bytes, bytes]) -> None:
     """Put the cells of a later record of the same identity over those of an earlier one."""
     for sign, column in _columns(endpoint).signs.items():
@@ -147,7 +151,7 @@ def compact_json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError as error:
-        raise EncodeError(f"a number that JSON does not know: {error}") from error
+        raise EncodeError(f"a number that JSON does not know ({error})") from error
 
 
 def raw_json(record: object) -> str:
@@ -223,12 +227,18 @@ def _component(part: KeyPart, record: Record) -> str:
         case KeyInt(field):
             return _key_int(record, field)
         case KeyText(field):
-            return escape(_key_text(record, field))
+            text = _key_text(record, field)
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise EncodeError(f"the text of '{field}' has no UTF-8 form: {error.reason}") from error
+            return escape(text)
         case KeyWord(word):
             return word
         case KeyHash(fields):
-            message = compact_json([record.get(field) for field in fields])
-            return hashlib.sha256(message.encode()).hexdigest()[:8]
+            # Halves of surrogate pairs and NaN are refused with the cells of the same fields.
+            message = json.dumps([record.get(field) for field in fields], ensure_ascii=False, separators=(",", ":"))
+            return hashlib.sha256(message.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def _key_int(record: Record, field: str) -> str:
@@ -258,16 +268,19 @@ def _cells(endpoint: Endpoint, record: Record) -> dict[bytes, bytes]:
     for field, value in record.items():
         if value is None or field in in_key:
             continue
-        column = names.get(field)
-        if column is None:
-            column = _unknown_column(endpoint, field)
-        if field not in text:
-            cells[column] = _self_describing(field, value)
-        elif type(value) is str:
-            cells[column] = value.encode()
-        else:
-            cells[column] = compact_json(value).encode()
-            cells[column + _JSON_SIGN.encode()] = b""
+        try:
+            column = names.get(field) or _unknown_column(endpoint, field)
+            if field not in text:
+                cells[column] = _self_describing(field, value)
+            elif type(value) is str:
+                cells[column] = value.encode()
+            else:
+                cells[column] = compact_json(value).encode()
+                cells[column + _JSON_SIGN.encode()] = b""
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"the text of '{field}' has no UTF-8 form: {error.reason}") from error
+        except EncodeError as error:
+            raise EncodeError(f"'{field}' holds {error}") from error
     if not cells:
         cells[columns.empty] = b""
     return cells

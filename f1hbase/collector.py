@@ -24,7 +24,7 @@ from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.logs import SUCCESS
 from f1hbase.plan import Remaining
-from f1hbase.progress import Display, Tally
+from f1hbase.progress import Display, Tally, count
 from f1hbase.settings import Settings
 from f1hbase.units import MeetingPlan, Outcome
 
@@ -133,7 +133,7 @@ class ParallelF1DataCollector:
             self._load(meetings)
             again, self._failed = self._failed, []
             if again and not self._stop_sent:
-                _log.info("%d units failed; trying them once more", self._result.overall.failed)
+                _log.info("%s failed; trying once more", count(self._result.overall.failed, "unit"))
                 self._load(again)
         finally:
             self._kill_all()
@@ -231,10 +231,14 @@ class ParallelF1DataCollector:
             if tally.failed:
                 self._failed.append(running.meeting)
             _log.log(
-                SUCCESS if not tally.failed else logging.WARNING,
-                "%s: %s units, %s rows%s", meeting, f"{tally.stored:,}", f"{tally.all_rows:,}",
-                f", {tally.failed:,} units failed" if tally.failed else "",
-            )  # fmt: skip
+                SUCCESS if not tally.failed and not tally.quarantined else logging.WARNING,
+                "%s: %s, %s%s%s",
+                meeting,
+                count(tally.stored, "unit"),
+                count(tally.all_rows, "row"),
+                f", {count(tally.failed, 'unit')} failed" if tally.failed else "",
+                f", {count(tally.quarantined, 'record')} in quarantine" if tally.quarantined else "",
+            )
 
     def _give_up(self, reason: str) -> None:
         _log.error("%s", reason)

@@ -75,6 +75,11 @@ class Coverage:
                 self._windows[state.endpoint, state.driver].append(state.window)
 
     @property
+    def knows_all_drivers(self) -> bool:
+        """Whether the session's drivers are stored, and not only whoever some other endpoint has records of."""
+        return ("drivers", None) in self._windows
+
+    @property
     def drivers(self) -> frozenset[int]:
         """Every driver number that any stored record of the session named."""
         return frozenset(self._drivers)

@@ -7,11 +7,11 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from f1hbase import __version__
-from f1hbase.collector import EXIT_DONE, ParallelF1DataCollector, Result
+from f1hbase.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollector, Result
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError, UnreachableError
 from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
@@ -20,9 +20,9 @@ from f1hbase.hbase.schema import Tables, ensure_tables
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.logs import SUCCESS
 from f1hbase.openf1.errors import AwayError, GiveUpError, RequestError
-from f1hbase.openf1.source import open_source
+from f1hbase.openf1.source import expected_requests, open_source
 from f1hbase.plan import Remaining, make_plan
-from f1hbase.progress import log_summary, make_display, terminal
+from f1hbase.progress import count, log_summary, make_display, terminal
 from f1hbase.settings import Settings
 from f1hbase.units import MeetingPlan, Scope
 
@@ -48,7 +48,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     _log.info("HBase at %s, tables %s and %s", gateway, tables.data, tables.reports)
     plan, unusable = plan_from_api(settings, credentials)
     sessions = sum(len(meeting.sessions) for meeting in plan)
-    _log.info("asked for: %d sessions of %d meetings", sessions, len(plan))
+    _log.info("asked for: %s of %s", count(sessions, "session"), count(len(plan), "meeting"))
     for name in ensure_tables(connector, tables):
         _log.info("created the table %s", name)
 
@@ -193,7 +193,13 @@ def _shown(settings: Settings) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    return " ".join(map(_text, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _verdict(result: Result) -> tuple[int, str]:
@@ -203,11 +209,18 @@ def _verdict(result: Result) -> tuple[int, str]:
     parts = []
     if overall.failed:
         parts.append(f"{overall.failed:,} units failed")
-    if overall.quarantined:
-        parts.append(f"{overall.quarantined:,} records are in quarantine")
+    if result.exit_code == EXIT_INTERRUPTED:
+        parts.append("interrupted")
     parts += result.crashed
-    why = "; ".join(parts) or "interrupted"
-    return logging.WARNING, f"not all is loaded: {why}. What is done stays done; run again to load the rest."
+    verdict = (
+        f"not all is loaded: {'; '.join(parts)}. What is done stays done; run again to load the rest." if parts else ""
+    )
+    if overall.quarantined:
+        verdict += (
+            f"{' ' if verdict else ''}{count(overall.quarantined, 'record')} went to quarantine instead of f1_data: "
+            "'status' says where; load with --refresh once the API has mended them."
+        )
+    return logging.WARNING, verdict
 
 
 def _ended(run_id: str, result: Result, seconds: float) -> RunState:

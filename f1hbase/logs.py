@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -64,6 +65,19 @@ class ConsoleHandler(logging.Handler):
             self.handleError(record)
 
 
+class _FileHandler(logging.FileHandler):
+    """Says once on the screen when the file cannot be written any more; the load goes on."""
+
+    _complained = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        error = sys.exc_info()[1]
+        if not self._complained:
+            self._complained = True
+            reason = error.strerror if isinstance(error, OSError) else error
+            logging.getLogger(__name__).warning("cannot write the log file '%s': %s", self.baseFilename, reason)
+
+
 def wants_colour(stream: TextIO) -> bool:
     """Return whether lines on this stream are coloured: on a terminal, unless NO_COLOR is set."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
@@ -85,7 +99,7 @@ def set_up_logging(stream: TextIO, log_file: Path | None, *, quiet: bool = False
     root.handlers = [console]
     if log_file is not None:
         try:
-            file = logging.FileHandler(log_file, encoding="utf-8")
+            file = _FileHandler(log_file, encoding="utf-8")
         except OSError as error:
             raise SetupError(
                 f"cannot write the log file '{log_file}': {(error.strerror or str(error)).lower()}. "

@@ -48,7 +48,7 @@ async def make_plan(ask: Ask, settings: Settings, now: datetime) -> tuple[list[M
     begun = _begun(wanted, settings, now)
     if settings.mode == "latest":
         held = [record for record in begun if not record.get("is_cancelled")]
-        begun = sorted(held, key=_start)[-settings.num_sessions :]
+        begun = sorted(held, key=_start)[-settings.latest_sessions :]
     if not begun:
         raise NothingToLoadError(_nothing(settings, wanted))
     meetings = await ask(_meetings_query(begun))
@@ -109,15 +109,17 @@ class Remaining:
         return self._missing(window_units(scope, self.drivers(scope) | set(drivers), self._settings))
 
     def without_drivers(self) -> list[Scope]:
-        """Return the sessions with windows to load whose drivers neither the settings nor anything stored name.
+        """Return the sessions with windows to load of which nothing tells who drove.
 
-        Where the drivers themselves are to be loaded, that says who there is.
+        The settings may name the drivers, or they are stored, or are to be loaded themselves; that other endpoints
+        have records of somebody does not mean that nobody else drove.
         """
         if self._settings.drivers or "drivers" in self._settings.endpoints:
             return []
-        sliced = [name for name in self._settings.endpoints if ENDPOINTS[name].slicing is Slicing.WINDOWS]
-        scopes = [session.scope for session in self._meeting.sessions]
-        return [scope for scope in scopes if sliced and not self.drivers(scope) and self.windows(scope)]
+        if not any(ENDPOINTS[name].slicing is Slicing.WINDOWS for name in self._settings.endpoints):
+            return []
+        scopes = (session.scope for session in self._meeting.sessions)
+        return [scope for scope in scopes if not self._coverage[scope].knows_all_drivers]
 
     def drivers(self, scope: Scope) -> frozenset[int]:
         """Return the drivers that what is stored of a session has named."""
@@ -125,7 +127,9 @@ class Remaining:
 
     def nothing(self) -> bool:
         """Return whether all of the meeting is loaded."""
-        return not self.first() and not any(self.windows(session.scope) for session in self._meeting.sessions)
+        if self.first() or self.without_drivers():
+            return False
+        return not any(self.windows(session.scope) for session in self._meeting.sessions)
 
     def _missing(self, units: Iterable[Unit]) -> list[Unit]:
         if self._settings.refresh:
@@ -182,8 +186,7 @@ def _refuse_unknown(settings: Settings, sessions: Sequence[Record]) -> None:
         raise NothingToLoadError(
             f"the API at {settings.api_url} has no session for {', '.join(unknown)}"
             f"{' (all options together)' if sum(map(bool, asked.values())) > 1 else ''}. "
-            f"It has the seasons since {FIRST_YEAR}; {settings.api_url}/sessions?year={datetime.now(UTC).year} "
-            "lists the sessions of this year with their keys."
+            f"It has the seasons since {FIRST_YEAR}; {settings.api_url}/sessions lists all sessions with their keys."
         )
 
 

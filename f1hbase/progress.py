@@ -241,8 +241,9 @@ class Lines:
 def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float) -> None:
     """Log what a run did: the totals, the rows of each endpoint, and each failure with its reason."""
     rate = overall.all_rows / seconds if seconds > 0 else 0.0
-    already = f" ({complete} of them complete already)" if complete else ""
-    _log.log(STATS, f"{meetings} meetings{already}, {len(overall.sessions)} sessions loaded in {duration(seconds)}")
+    already = f" ({complete} of them complete before)" if complete else ""
+    worked_on = f"{count(meetings, 'meeting')}{already}, {count(len(overall.sessions), 'session')} worked on"
+    _log.log(STATS, f"{worked_on} in {duration(seconds)}")
     if not overall.ended:
         return
     lines = [
@@ -259,6 +260,11 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     more = len(overall.failures) - _SHOWN_FAILURES
     if more > 0:
         _log.error("not loaded: %d more; 'status' lists them all", more)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things: `1 meeting`, `2 meetings`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

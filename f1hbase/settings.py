@@ -19,7 +19,14 @@ from urllib.parse import urlsplit
 import click
 
 from f1hbase.catalog import ENDPOINTS, FIRST_YEAR
-from f1hbase.credentials import CREDENTIAL_KEYS, Credentials, exposed_file_warning, read_credentials
+from f1hbase.credentials import (
+    CREDENTIAL_KEYS,
+    PASSWORD_VARIABLE,
+    USERNAME_VARIABLE,
+    Credentials,
+    exposed_file_warning,
+    read_credentials,
+)
 from f1hbase.rates import Rate, parse_rates
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
@@ -31,6 +38,7 @@ OPENF1_RATE = "3/s,30/m"
 SUBSCRIPTION_RATE = "6/s,60/m"
 """What OpenF1 allows without and with a subscription (DESIGN.md, Facts about the API)."""
 
+_LATEST_SESSIONS = 10
 _AUTO_WINDOW = timedelta(minutes=15)
 
 _LONGEST_DURATION = timedelta(days=30)
@@ -114,18 +122,20 @@ class Url(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the text."""
         text = str(value).rstrip("/")
+        if "@" in text:
+            self.fail(
+                "credentials do not belong in the address, which is logged; "
+                "give F1HBASE_API_USERNAME and F1HBASE_API_PASSWORD.", param, ctx,
+            )  # fmt: skip
         try:
             parts = urlsplit(text)
             _ = parts.port
         except ValueError as error:
             self.fail(f"'{value}' is not an address: {error}.", param, ctx)
+        if parts.query or parts.fragment or text.endswith(("?", "#")):
+            self.fail(f"'{value}' must not have a '?' or '#'; it looks like {OPENF1_URL}.", param, ctx)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             self.fail(f"'{value}' is not an address; it looks like {OPENF1_URL}.", param, ctx)
-        if parts.username or parts.password:
-            self.fail(
-                "credentials do not belong in the address, which is logged; "
-                "give F1HBASE_API_USERNAME and F1HBASE_API_PASSWORD.", param, ctx,
-            )  # fmt: skip
         return text
 
 
@@ -160,7 +170,7 @@ class Settings:
         "(year), or the dates and keys given (manual).  [default: all, or manual when a key, year or date is given]",
         click.Choice(["all", "latest", "year", "manual"]),
     )
-    num_sessions: int = _option("With --mode latest: how many sessions.", _NUMBER, 10, metavar="N")
+    num_sessions: int | None = _option("With --mode latest: how many sessions.  [default: 10]", _NUMBER, metavar="N")
     year: tuple[int, ...] = _option("A season; repeatable.", int, multiple=True, metavar="Y")
     date: tuple[date, ...] = _option("The UTC day on which a session begins; repeatable.", Day(), multiple=True)
     meeting_key: tuple[int, ...] = _option("A race meeting; repeatable.", int, multiple=True, metavar="K")
@@ -224,6 +234,11 @@ class Settings:
         return parse_rates(SUBSCRIPTION_RATE if authenticated else OPENF1_RATE) if own_host else ()
 
     @property
+    def latest_sessions(self) -> int:
+        """How many sessions `--mode latest` means."""
+        return _LATEST_SESSIONS if self.num_sessions is None else self.num_sessions
+
+    @property
     def unit_window(self) -> timedelta:
         """The length of the windows that units have; requests may carry several of them."""
         return _AUTO_WINDOW if self.window is None else self.window
@@ -247,6 +262,8 @@ class Settings:
         selected = {"--date": self.date, "--meeting-key": self.meeting_key, "--session-key": self.session_key}
         if self.mode == "year" and not self.year:
             raise click.UsageError("--mode year needs the season: add --year 2024 (repeatable).")
+        if self.num_sessions is not None and self.mode != "latest":
+            raise click.UsageError("--num-sessions goes with --mode latest; add it, or leave out --num-sessions.")
         if self.mode == "manual" and not (self.year or any(selected.values())):
             raise click.UsageError(
                 "--mode manual needs what to load: add --date, --meeting-key, --session-key or --year."
@@ -346,9 +363,23 @@ def credentials_of(ctx: click.Context) -> Credentials | None:
 
 
 def _file_value(path: Path, key: str, value: Any, multiple: bool, ctx: click.Context, param: click.Parameter) -> Any:
-    if isinstance(value, dict) or (isinstance(value, list) and not multiple):
-        raise click.BadParameter(f"'{key}' in '{path}' takes one value, not {value}.", ctx, param)
-    return value if isinstance(value, list) or not multiple else [value]
+    values = value if isinstance(value, list) and multiple else [value]
+    for item in values:
+        if isinstance(item, dict | list):
+            many = "a value or a list of values" if multiple else "one value"
+            raise click.BadParameter(f"'{key}' in '{path}' takes {many}, not {value}.", ctx, param)
+    # As text, so that a value is read as the same value on the command line is.
+    texts = [item.isoformat() if isinstance(item, date) else str(item) for item in values]
+    return texts if multiple else texts[0]
+
+
+def warn_of_unknown_variables() -> None:
+    """Say which F1HBASE_* variables mean nothing, as a misspelt one would otherwise do nothing in silence."""
+    known = {f"{ENVIRONMENT_PREFIX}{item.name.upper()}" for item in fields(Settings)}
+    known |= {f"{ENVIRONMENT_PREFIX}CONFIG", USERNAME_VARIABLE, PASSWORD_VARIABLE}
+    for name in sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known):
+        close = difflib.get_close_matches(name, known, n=1)
+        _log.warning("the variable %s is no setting%s", name, f"; did you mean {close[0]}?" if close else "")
 
 
 def _unknown_key(path: Path, key: str, known: Iterable[str]) -> str:

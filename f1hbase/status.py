@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -121,7 +122,7 @@ def _scope_status(prefix: str, states: list[UnitState], quarantined: Mapping[str
         return result
     scope = Scope(year, meeting_key, session_key)
     coverage = Coverage(scope, states, datetime.now(UTC))
-    for state in states:
+    for state in _standing(scope, states):
         unit = Unit(state.endpoint, scope, state.driver, state.window)
         if state.status not in _DONE and not coverage.missing(unit):
             continue  # made good by a later run
@@ -131,6 +132,25 @@ def _scope_status(prefix: str, states: list[UnitState], quarantined: Mapping[str
             result.rows[state.endpoint] += int(state.stats.get("rows", 0))
         result.units[state.status.value] += 1
     return result
+
+
+def _standing(scope: Scope, states: Iterable[UnitState]) -> Iterator[UnitState]:
+    """Yield the units but for those whose records others hold as well, as when windows of another size were loaded."""
+    now = datetime.now(UTC)
+    standing: list[UnitState] = []
+    for state in sorted(states, key=_breadth, reverse=True):
+        unit = Unit(state.endpoint, scope, state.driver, state.window)
+        if state.status not in _DONE or Coverage(scope, standing, now).missing(unit):
+            yield state
+            if state.status in _DONE:
+                standing.append(state)
+
+
+def _breadth(state: UnitState) -> tuple[bool, bool, float]:
+    """What sorts units so that a unit comes after those that may hold all of its records."""
+    start, end = state.window.start, state.window.end
+    seconds = (end - start).total_seconds() if start is not None and end is not None else math.inf
+    return state.status is Status.DONE, state.driver is None, seconds
 
 
 def _number(component: str) -> int | None:

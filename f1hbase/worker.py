@@ -158,7 +158,7 @@ class MeetingLoader:
         self._stopping.set()
 
     async def _find_drivers(self) -> None:
-        """Ask for the drivers of sessions that nothing stored or just loaded names any of, without storing them."""
+        """Ask who drove in the sessions of which nothing tells, without storing it."""
 
         async def note(answer: Answer) -> None:
             numbers = {record.get("driver_number") for record in answer.records if isinstance(record, dict)}
@@ -167,7 +167,7 @@ class MeetingLoader:
 
         unknown = self._remaining.without_drivers()
         if not self._stopping.is_set():
-            units = [Unit("drivers", scope) for scope in unknown if not self._drivers.get(scope.prefix)]
+            units = [Unit("drivers", scope) for scope in unknown]
             await self._until_stopped(self._source.fetch(units, note))
 
     async def _load(self, units: Sequence[Unit]) -> None:
@@ -199,10 +199,11 @@ class MeetingLoader:
         finally:
             # A request under way is abandoned: its unit has no line in the reports and is asked for again.
             stopping.cancel()
-            if not fetching.done():
-                fetching.cancel()
-            with suppress(asyncio.CancelledError):
-                await fetching
+            fetching.cancel()
+            # Not awaited itself: a cancellation of ours must not be taken for one of its own.
+            await asyncio.wait({fetching})
+        if not fetching.cancelled():
+            fetching.result()
 
     def _known_answer(self, unit: Unit) -> Answer | None:
         """The records of meetings and sessions came with the plan."""

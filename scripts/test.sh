@@ -5,6 +5,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+case "${1:-}" in
+  -h | --help) sed -n '2,4{s/^# //;p}' scripts/test.sh; exit 0 ;;
+esac
+
 # The jars are fetched here and with progress lines, not inside the first test that needs them.
 scripts/local_hbase.sh fetch &
 fetch=$!

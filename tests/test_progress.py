@@ -451,7 +451,7 @@ def test_the_summary_counts_all_and_names_each_failure_with_its_reason(caplog: p
     log_summary(tally, meetings=3, complete=1, seconds=120)
     stats = [record.getMessage() for record in caplog.records if record.levelno == STATS]
     wanted = [
-        "3 meetings (1 of them complete already), 1 sessions loaded in 2 min",
+        "3 meetings (1 of them complete before), 1 session worked on in 2 min",
         "units: 1 stored, 1 failed",
         "requests: 3, 1 of them retries; 2.5 MB received",
         "records: 1,000,001, 1 duplicates, 0 in quarantine",

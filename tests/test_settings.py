@@ -94,7 +94,7 @@ def one_each(*values: object) -> Any:
 
 EXAMPLES = (
     example("mode", "latest manual year", ("latest", "manual", "year"), None),
-    example("num_sessions", "1 2 3", (1, 2, 3), 10),
+    example("num_sessions", "1 2 3", (1, 2, 3), None),
     example("year", "2023 2024 2025", one_each(2023, 2024, 2025), ()),
     example(
         "date", "2023-01-01 2024-02-29 2025-12-31",
@@ -279,7 +279,6 @@ def test_a_table_or_a_list_where_one_value_belongs_is_refused_by_name(toml: str)
 
 @pytest.mark.parametrize("toml", ["[[year]]\nx = 1", "year = [2023, {}]", "session-key = [[1, 2]]"])
 def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by_name(toml: str) -> None:
-    # BUG: click meets the table and ends in a TypeError, a stack trace for the user.
     error = run(toml=toml).error
     assert "year" in error or "session-key" in error
 
@@ -379,14 +378,12 @@ def test_credentials_in_the_address_are_refused_and_not_shown(who: str, rest: st
 
 @pytest.mark.parametrize("url", ["ftp://anna:hunter2@host", "https://anna:hunter2@host:99999", "anna:hunter2@host"])
 def test_credentials_in_an_address_that_is_wrong_anyhow_are_not_shown_either(url: str) -> None:
-    # BUG: the refusal of an address repeats it, password and all, on the screen.
     assert "hunter2" not in run("--api-url", url).error
 
 
 @pytest.mark.parametrize("url", ["https://api.openf1.org/v1?x=1", "https://api.openf1.org/v1#x"])
 def test_an_address_that_nothing_can_be_appended_to_is_refused(url: str) -> None:
-    # BUG: it is taken, and each request then goes to `/v1?x=1/sessions?...`.
-    assert "is not an address" in run("--api-url", url).error
+    assert "must not have a '?' or '#'" in run("--api-url", url).error
 
 
 @pytest.mark.parametrize("text", ["f1", "F1-test", "a_b.c", "2024", ""])

@@ -95,7 +95,6 @@ def test_a_failure_without_a_reason_is_shown_all_the_same() -> None:
 
 
 def test_rows_that_were_loaded_again_with_another_window_size_are_counted_once() -> None:
-    # BUG: the units of both window sizes stay in the reports, and their rows are added up.
     quarters, hours = (slice_time(START, END, timedelta(minutes=minutes)) for minutes in (15, 60))
     first = [state("car_data", Status.PROVISIONAL, rows=100, driver=44, window=window) for window in quarters]
     again = [state("car_data", rows=400, driver=44, window=window) for window in hours]
@@ -104,7 +103,6 @@ def test_rows_that_were_loaded_again_with_another_window_size_are_counted_once()
 
 
 def test_what_was_provisional_and_has_been_asked_for_once_more_is_no_longer_shown_as_provisional() -> None:
-    # BUG: with another window size the provisional units stay in sight for ever.
     again = [state("car_data", driver=44, window=window) for window in slice_time(START, END, timedelta(hours=1))]
     assert one(state("car_data", Status.PROVISIONAL, driver=44), *again).units == {"done": 2}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,12 +19,15 @@ from f1hbase.codec import (
     merge,
     null_columns,
     raw_json,
+    stale_signs,
     unknown_fields,
 )  # fmt: skip
 from f1hbase.errors import StoreError
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
 from f1hbase.hbase.schema import Tables
 from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome
+
+_log = logging.getLogger(__name__)
 
 
 class HBaseSink:
@@ -90,6 +94,7 @@ class HBaseSink:
                     raise EncodeError("it is not an object")
                 key, cells = encode(endpoint, unit.scope.year, record)
             except EncodeError as error:
+                _log.error("a record of %s goes to quarantine: %s", unit, error)
                 row = _quarantine(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at)
                 encoded.quarantined.append(row)
                 continue
@@ -97,8 +102,10 @@ class HBaseSink:
                 merge(endpoint, encoded.rows[key], cells)
             else:
                 encoded.rows[key] = cells
-            if self._refresh:
-                encoded.deletes[key] = null_columns(endpoint, record, encoded.rows[key])
+            cells = encoded.rows[key]
+            deletes = null_columns(endpoint, record, cells) if self._refresh else stale_signs(endpoint, cells)
+            if deletes:
+                encoded.deletes[key] = deletes
             if endpoint.by_driver:
                 encoded.drivers.add(record["driver_number"])
             encoded.unknown_fields |= unknown_fields(endpoint, record)

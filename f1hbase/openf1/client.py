@@ -29,6 +29,7 @@ from f1hbase.openf1.token import TokenProvider, bearer
 from f1hbase.units import Query
 
 _CHUNK_BYTES = 256 * 1024
+_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _LARGEST_BODY_BYTES = 32_000_000
 """Six times the largest answer known: the intervals of a race, 36,000 records (DESIGN.md, Facts about the API)."""
 
@@ -62,7 +63,6 @@ class OpenF1Client:
         self._base_url = base_url
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._tokens = tokens
-        self._token: str | None = None
         self._largest_body = largest_body
         self._session: aiohttp.ClientSession | None = None
 
@@ -89,39 +89,49 @@ class OpenF1Client:
             RequestError: Of the kind that fits.
         """
         assert self._session is not None, "use the client as an async context manager"
-        if self._tokens is not None:
-            self._token = await self._tokens.get(self._session)
-        auth = None if self._token is None else bearer(self._token)
-        try:
-            async with self._session.get(address(self._base_url, query), auth=auth) as response:
-                body = await self._read(response)
-                if query.as_csv and response.content_length is None and not _is_chunked(response):
-                    # JSON ends in a bracket; CSV that has lost its last lines looks like any other.
-                    raise UnfaithfulError("the CSV answer does not say how long it is, so it may be cut off")
-        except TimeoutError as error:
-            raise SlowQueryError(f"no answer within {self._timeout.total:g} s") from error
-        except aiohttp.ClientPayloadError as error:
-            raise TransientError(f"the answer broke off: {error}") from error
-        except aiohttp.ClientConnectionError as error:
-            raise NoAnswerError(f"no connection ({_connection_reason(error)}) with {self._base_url}") from error
-        except aiohttp.ClientError as error:
-            raise TransientError(f"the answer is not HTTP as it should be: {error}") from error
+        token = None if self._tokens is None else await self._tokens.get(self._session)
+        response, body = await self._ask(self._session, query, token)
         if response.status == 200:
             return body
         if response.status == 404 and _detail(body).startswith("No results"):
             return None
-        if response.status == 401 and auth is not None:
-            raise UnauthorizedError(f"HTTP 401: {_detail(body)}")
-        raise _failure(response.status, _detail(body), response.headers.get("Retry-After"))
+        failure = _failure(response.status, _detail(body), response.headers.get("Retry-After"))
+        if response.status == 401 and isinstance(failure, GiveUpError) and self._tokens is not None and token:
+            # The token of this request, whatever the others have meanwhile; and not sent again here, but by who
+            # asks the limiter.
+            await self._tokens.renew(self._session, token)
+            raise UnauthorizedError(str(failure))
+        raise failure
 
-    async def renew_token(self) -> None:
-        """Get another token than the one that the API has refused.
+    async def _ask(
+        self, session: aiohttp.ClientSession, query: Query, token: str | None
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """Send a request and read its answer.
 
-        Raises:
-            RequestError: If it cannot be had.
+        Errors are raised outside of `except`: aiohttp's hold the request, with the token and the proxy's password.
         """
-        if self._session is not None and self._tokens is not None and self._token is not None:
-            self._token = await self._tokens.renew(self._session, self._token)
+        try:
+            auth = None if token is None else bearer(token)
+            async with session.get(address(self._base_url, query), auth=auth) as response:
+                body = await self._read(response)
+                if query.as_csv and response.content_length is None and not _is_chunked(response):
+                    # JSON ends in a bracket; CSV that has lost its last lines looks like any other.
+                    raise UnfaithfulError("the CSV answer does not say how long it is, so it may be cut off")
+                return response, body
+        except TimeoutError:
+            failure: RequestError = SlowQueryError(f"no answer within {self._timeout.total:g} s")
+        except aiohttp.ClientPayloadError as error:
+            failure = TransientError(f"the answer broke off: {error}")
+        except aiohttp.ClientConnectionError as error:
+            failure = NoAnswerError(f"no connection ({_connection_reason(error)}) with {self._base_url}")
+        except aiohttp.ClientHttpProxyError as error:
+            failure = NoAnswerError(f"no connection (the proxy answers HTTP {error.status}) with {self._base_url}")
+        except ValueError:  # InvalidURL is one
+            # What an unreadable address of a proxy leads to; the error quotes it, password and all.
+            failure = GiveUpError(f"cannot ask {self._base_url}; are HTTP_PROXY and HTTPS_PROXY like http://host:port?")
+        except aiohttp.ClientError as error:
+            failure = TransientError(f"the answer is not HTTP as it should be: {error}")
+        raise failure
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Read a body to its end, which `Content-Length` must agree with, unless it is too large."""
@@ -167,9 +177,10 @@ def _seconds(retry_after: str | None, now: datetime) -> float | None:
     if retry_after is None:
         return None
     if retry_after.strip().isdecimal():
-        return float(retry_after)
+        return min(float(retry_after), _LONGEST_RETRY_AFTER_SECONDS)
     try:
-        return max(0.0, (email.utils.parsedate_to_datetime(retry_after) - now).total_seconds())
+        seconds = (email.utils.parsedate_to_datetime(retry_after) - now).total_seconds()
+        return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_SECONDS)
     except (ValueError, TypeError):
         return None
 
@@ -189,9 +200,16 @@ def _detail(body: bytes) -> str:
 def _connection_reason(error: aiohttp.ClientConnectionError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "the host's name cannot be resolved"
+    # The errno of a TLS error is none: 1 would be "operation not permitted".
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return f"TLS failed: {error.os_error}"
     # asyncio's own words for it name the address again, but not the reason.
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
-        return os.strerror(error.os_error.errno).lower()
+        reason = os.strerror(error.os_error.errno).lower()
+        is_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
+        return f"the proxy {error.host}:{error.port}: {reason}" if is_proxy else reason
     if isinstance(error, aiohttp.ClientOSError) and error.errno:
         return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__

@@ -7,6 +7,7 @@ and the fewer requests there are, the sooner a season is loaded: the API counts 
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,12 @@ _LARGEST_STEP = 2.0
 
 _RECOVERY = 1.05
 """How much more is tried after each answer again, once something was too much: a server's slow hour ends."""
+
+_AS_OPENF1 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", re.ASCII)
+"""A time as OpenF1 spells it: compared as text, two of them compare as the times do."""
+
+_FAR_AWAY = timedelta(days=1)
+"""How far from its session an open side is followed, an hour at a time, before it is given up."""
 
 _AFTER_THE_END = timedelta(minutes=15)
 """How long samples are expected to go on after a session; 12 minutes have been seen (DESIGN.md, Units)."""
@@ -115,7 +122,7 @@ class Sorter:
         Raises:
             WrongAnswerError: If it is outside of what was asked for.
         """
-        if self._drivers and driver is not None and driver not in self._drivers:
+        if self._drivers and driver is not None and (type(driver) is not int or driver not in self._drivers):
             raise WrongAnswerError(f"the answer holds a record of driver {driver}, who was not asked for")
         if len(self._parcel.units) == 1:
             if self._check_time and not self._inside(date):
@@ -155,7 +162,7 @@ class Sorter:
         return 0 if moment is None else bisect_right(self._edges, moment)
 
     def _comparable(self, date: str) -> bool:
-        return self._whole and date[10:11] == "T" and date.endswith("+00:00")
+        return self._whole and _AS_OPENF1.fullmatch(date) is not None
 
 
 def sort_records(parcel: Parcel, records: Iterable[Any]) -> dict[Unit, list[Any]]:
@@ -203,6 +210,8 @@ def _halves(window: Window, scope: Scope) -> list[Window]:
         inner_end = end or (start + hour if start else scope.date_end and scope.date_end + hour)
         if inner_start is None or inner_end is None or inner_end <= inner_start:
             return []
+        if _far_away(inner_start, scope.date_start) or _far_away(inner_end, scope.date_end):
+            return []
         parts = [Window(inner_start, inner_end)]
         if start is None:
             parts.insert(0, Window(None, inner_start))
@@ -213,6 +222,11 @@ def _halves(window: Window, scope: Scope) -> list[Window]:
     if half < timedelta(seconds=1):
         return []
     return [Window(start, start + half), Window(start + half, end)]
+
+
+def _far_away(moment: datetime, session: datetime | None) -> bool:
+    """Whether so much cannot be there, so that an API which still finds it too much would find everything so."""
+    return session is None or abs(moment - session) > _FAR_AWAY
 
 
 @dataclass(slots=True)
@@ -334,10 +348,13 @@ def _seconds(window: Window, scope: Scope) -> float:
     """How long a window is; an open side ends where samples are expected to."""
     start, end = window.start, window.end
     if start is None:
-        start = scope.date_start if scope.date_start and (end is None or scope.date_start < end) else end
-    if end is None:
-        end = scope.date_end + _AFTER_THE_END if scope.date_end and (start is None or scope.date_end > start) else start
-    return (end - start).total_seconds() if start and end else 0.0
+        start = scope.date_start
+    if end is None and scope.date_end is not None:
+        end = scope.date_end + _AFTER_THE_END
+    if start is None or end is None or end <= start:
+        # Outside of the session there may be samples all the same.
+        return _AFTER_THE_END.total_seconds()
+    return (end - start).total_seconds()
 
 
 def _moment(date: str) -> datetime | None:

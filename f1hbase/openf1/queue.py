@@ -337,16 +337,23 @@ class RequestQueue:
         # A copy, because tenacity keeps the state of an iteration in the object itself.
         retrying = self._retrying if retry_slow else self._retrying_all_but_slow
         async for attempt in retrying.copy():
+            number = attempt.retry_state.attempt_number
             with attempt:
                 try:
-                    await self._send(query, receive, effort, admitted=admitted)
+                    await self._send(query, receive, effort, admitted=admitted, again=number > 1)
                 except TransientError as error:
                     admitted = False
-                    _log.warning("%s: %s (attempt %d)", query, error, attempt.retry_state.attempt_number)
+                    _log.warning("%s: %s (attempt %d)", query, error, number)
                     raise
 
     async def _send(
-        self, query: Query, receive: Callable[[bytes | None], Awaitable[None]], effort: _Effort, *, admitted: bool
+        self,
+        query: Query,
+        receive: Callable[[bytes | None], Awaitable[None]],
+        effort: _Effort,
+        *,
+        admitted: bool,
+        again: bool,
     ) -> None:
         """Send a query until it is answered or fails for a reason of its own."""
         renewed = False
@@ -356,6 +363,8 @@ class RequestQueue:
             admitted = False
             asked = self._gate.now()
             effort.requests += 1
+            effort.retries += again
+            again = True
             try:
                 body = await self._client.get(query)
                 effort.bytes += len(body or b"")
@@ -363,20 +372,16 @@ class RequestQueue:
                 async with self._decoding:
                     await receive(body)
             except SlowDownError as error:
-                effort.retries += 1
                 self._gate.answered()
                 self._slow_down(error)
             except UnauthorizedError as error:
-                effort.retries += 1
                 if renewed:
                     raise GiveUpError(f"{error} (with a new token, too)") from error
-                await self._client.renew_token()
-                renewed = True
+                self._gate.answered()
+                renewed = True  # by the client
             except SessionLiveError as error:
-                effort.retries += 1
                 await self._gate.closed(error)
             except TransientError as error:
-                effort.retries += 1
                 if not await self._gate.away(error, asked):
                     raise
             except RequestError:
@@ -401,7 +406,9 @@ class RequestQueue:
         if seconds is None:
             seconds = min(_SLOW_DOWN_SECONDS * 2**self._slow_downs, _LONGEST_SLOW_DOWN_SECONDS)
             self._slow_downs += 1
-        _log.warning("%s; all processes wait %.0f s", error, seconds)
+        # Whoever meets the same refusal a moment later has nothing new to say.
+        level = logging.DEBUG if self._limiter.paused_for() > seconds / 2 else logging.WARNING
+        _log.log(level, "%s; all processes wait %.0f s", error, seconds)
         self._limiter.pause(seconds)
 
     def _wants_csv(self, parcel: Parcel) -> bool:

@@ -390,7 +390,7 @@ def simulate(
             click.echo(f"{one.meeting_key} {one.session_key} {one.name}: {one.records:,} records")
     except OSError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{total:,} records in {out}")
+    click.echo(f"{total + meetings:,} records in {out}, the meetings' own among them")
 
 
 async def _serve(app: web.Application, host: str, port: int, port_file: Path | None) -> None:
