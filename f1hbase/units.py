@@ -46,6 +46,11 @@ class Window:
     def __contains__(self, moment: datetime) -> bool:
         return (self.start is None or self.start <= moment) and (self.end is None or moment < self.end)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has a start and an end."""
+        return self.start is not None and self.end is not None
+
     def __str__(self) -> str:
         if self == ALL_TIME:
             return "whole session"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +35,19 @@ class Loader:
         assert exit_code is None or result.returncode == exit_code, result.stdout
         return result.stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start it and return the process; its output is a pipe."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run it while the block runs, and to its end; a block that fails ends it. Its output is a pipe."""
+        with subprocess.Popen(
             [sys.executable, "-u", str(ENTRY_POINT), *arguments],
             cwd=self.folder, env=os.environ | self.environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     @property
     def log(self) -> str:

@@ -420,11 +420,11 @@ async def test_it_is_asked_again_and_nothing_is_lost(api: aioresponses, fetch: A
 async def test_after_its_retries_it_is_a_failure_with_the_reason_and_no_records(
     api: aioresponses, fetch: Ask, limiter: Limiter, failure: dict[str, Any]
 ) -> None:
-    answer_with(api, *[failure] * 4, good())
+    answer_with(api, *[failure] * 20, good())
     answer = await fetch(retries=3)
     assert answer.error
     assert answer.records == []
-    assert (answer.requests, limiter.grants) == (4, 4)
+    assert answer.requests == limiter.grants >= 4  # a window that was too slow is tried in parts as well
 
 
 async def test_the_last_request_of_a_failure_was_not_sent_again_and_is_no_retry(api: aioresponses, fetch: Ask) -> None:

@@ -215,8 +215,7 @@ def test_a_killed_worker_is_reported_and_the_other_meeting_goes_on(
 ) -> None:
     with ReplayServer(weekend, "--rate", "60/s") as api:
         loader = loader_for(api.url)
-        process = loader.start("--year", str(_YEAR), "--rate", "50/s")
-        with process:
+        with loader.start("--year", str(_YEAR), "--rate", "50/s") as process:
             assert process.stdout is not None
             output = _read_until(process, "(meeting ", times=2)
             victim = _workers(process)[0]

@@ -129,8 +129,10 @@ class Gate:
         away_since = began
         while True:
             waited = self._clock() - away_since
-            if not live and waited + pause > self.patience:
+            if not live and waited >= self.patience:
                 raise AwayError(f"the API is away: {error}")
+            if not live:
+                pause = min(pause, self.patience - waited)
             state = (
                 "closed while a session is live, until half an hour after it" if live else f"away for {waited:.0f} s"
             )
@@ -175,6 +177,7 @@ class Gate:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.pwrite(fd, _FORMAT.pack(answered, closed), 0)
+                os.ftruncate(fd, _FORMAT.size)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -183,7 +186,7 @@ class Gate:
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
-        fd = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

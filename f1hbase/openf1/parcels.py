@@ -183,26 +183,27 @@ def sort_records(parcel: Parcel, records: Iterable[Any]) -> dict[Unit, list[Any]
     return by_unit
 
 
-def split(parcel: Parcel, drivers: Sequence[int] = ()) -> list[Parcel]:
+def split(parcel: Parcel, drivers: Sequence[int] = (), least: timedelta = timedelta(seconds=1)) -> list[Parcel]:
     """Cut a parcel of one unit, which is too much for one answer, into parts; none if it cannot be cut.
 
-    A dated endpoint is halved in time, down to one second; an open side is first closed one hour out, and the rest is
+    A dated endpoint is halved in time, down to `least`; an open side is first closed one hour out, and the rest is
     a part of its own. Any other is cut by driver.
 
     Args:
         parcel: What is too much.
         drivers: The drivers of the session, for an endpoint without dates.
+        least: The shortest window that a part may have.
     """
     endpoint = ENDPOINTS[parcel.endpoint]
     if endpoint.time_field is not None:
-        windows = _halves(parcel.window, parcel.scope)
+        windows = _halves(parcel.window, parcel.scope, least)
         return [Parcel(parcel.endpoint, parcel.scope, parcel.drivers, window, parcel.units) for window in windows]
     if endpoint.by_driver and not parcel.drivers:
         return [Parcel(parcel.endpoint, parcel.scope, (d,), parcel.window, parcel.units) for d in drivers]
     return []
 
 
-def _halves(window: Window, scope: Scope) -> list[Window]:
+def _halves(window: Window, scope: Scope, least: timedelta) -> list[Window]:
     hour = timedelta(hours=1)
     start, end = window.start, window.end
     if start is None or end is None:
@@ -219,7 +220,7 @@ def _halves(window: Window, scope: Scope) -> list[Window]:
             parts.append(Window(inner_end, None))
         return parts
     half = timedelta(seconds=(end - start) // timedelta(seconds=2))
-    if half < timedelta(seconds=1):
+    if half < least:
         return []
     return [Window(start, start + half), Window(start + half, end)]
 

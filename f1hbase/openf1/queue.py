@@ -5,7 +5,7 @@ How each kind of failure is treated:
 | failure | treatment |
 | --- | --- |
 | TransientError | again after a random, growing wait, up to `max_retries` times while the API answers others |
-| SlowQueryError | the same; a request for many units is cut smaller first |
+| SlowQueryError | a request for many units is cut smaller; for one, the same, and then in halves down to a minute |
 | nothing is answered | all processes wait at the gate, up to its patience; uses up no retry |
 | SlowDownError | all processes pause as long as the API says; uses up no retry |
 | SessionLiveError | all processes wait at the gate until the session is over; uses up no retry |
@@ -21,8 +21,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -67,6 +67,25 @@ _HOPELESS_UNITS = 3
 30 requests a minute, finding out one by one that an endpoint is broken would take hours."""
 
 Deliver = Callable[[Answer], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one call of `fetch` has to do, and how many requests for it are under way.
+
+    While any is, what it asked for may yet be put back, so that nobody leaves before.
+    """
+
+    packer: Packer
+    under_way: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def any_left(self) -> bool:
+        """Return whether there is something to send, waiting until that is known."""
+        while not self.packer and self.under_way:
+            self.changed.clear()
+            await self.changed.wait()
+        return bool(self.packer)
 
 
 @dataclass(slots=True)
@@ -169,20 +188,27 @@ class RequestQueue:
         Raises:
             AwayError: If the API is away for longer than patience lasts.
         """
-        packer = Packer(units, self._driver_seconds)
+        work = _Work(Packer(units, self._driver_seconds))
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
-                group.create_task(self._work(packer, deliver))
+                group.create_task(self._work(work, deliver))
 
-    async def _work(self, packer: Packer, deliver: Deliver) -> None:
+    async def _work(self, work: _Work, deliver: Deliver) -> None:
         while True:
             # One at a time, so that a request is cut when it can be sent, by all that is known by then.
             async with self._cutting:
-                if not packer:
+                if not await work.any_left():
                     return
                 await self._admit()
-                parcel = packer.take()
-            await self._fetch(parcel, packer, deliver)
+                if not work.packer:
+                    continue  # given up meanwhile, or put back by nobody
+                parcel = work.packer.take()
+                work.under_way += 1
+            try:
+                await self._fetch(parcel, work.packer, deliver)
+            finally:
+                work.under_way -= 1
+                work.changed.set()
 
     async def _fetch(self, parcel: Parcel, packer: Packer, deliver: Deliver) -> None:
         asked_at, started = datetime.now(UTC), monotonic()
@@ -190,6 +216,8 @@ class RequestQueue:
         delivered: set[Unit] = set()
 
         async def hand_on(unit: Unit, records: list[Any], *, error: str | None = None, complete: bool = True) -> None:
+            if unit in delivered:
+                return  # by an earlier try, which failed at a later unit
             answer = Answer(unit, asked_at, records, seconds=monotonic() - started, error=error, complete=complete)
             effort.take(self._unaccounted)
             answer.bytes, answer.requests, answer.retries = effort.spend()
@@ -219,8 +247,8 @@ class RequestQueue:
                 self._shrink(parcel)
                 self._unaccounted.take(effort)
                 packer.put_back(left)
-            elif isinstance(error, TooMuchError):
-                await self._fetch_in_parts(parcel, error, hand_on, effort)
+            elif isinstance(error, TooMuchError) or (isinstance(error, SlowQueryError) and parcel.window.is_closed):
+                await self._fetch_in_parts(parcel, error, packer, hand_on, effort)
             else:
                 await self._fail(left, packer, error, hand_on)
 
@@ -263,7 +291,12 @@ class RequestQueue:
             await hand_on(unit, records)
 
     async def _fetch_in_parts(
-        self, parcel: Parcel, error: RequestError, hand_on: Callable[..., Awaitable[None]], effort: _Effort
+        self,
+        parcel: Parcel,
+        error: RequestError,
+        packer: Packer,
+        hand_on: Callable[..., Awaitable[None]],
+        effort: _Effort,
     ) -> None:
         """Fetch one unit with several requests, handing on the parts as they come."""
         (unit,) = parcel.units
@@ -272,21 +305,25 @@ class RequestQueue:
             records = [] if body is None else decode_json(body)
             await hand_on(unit, sort_records(part, records)[unit], complete=False)
 
+        failure: RequestError | None = None
         try:
             parts = await self._split(parcel, error)
             while parts:
                 part = parts.pop(0)
                 try:
-                    await self._persist(part.query(), receive_part, effort)
-                except TooMuchError as too_much:
+                    # What was too slow has had its retries; its parts are tried once.
+                    await self._persist(part.query(), receive_part, effort, retry_slow=isinstance(error, TooMuchError))
+                except (TooMuchError, SlowQueryError) as too_much:
                     parts = await self._split(part, too_much) + parts
         except F1HBaseError:
             raise  # the run is over, not only this unit
-        except RequestError as failure:
-            _log.warning("not loaded yet: %s: %s", unit, failure)
-            await hand_on(unit, [], error=str(failure))
-        else:
+        except RequestError as met:
+            failure = met
+        if failure is None:
             await hand_on(unit, [])
+            self._failed_in_a_row[unit.endpoint, unit.scope] = 0
+        else:
+            await self._fail([unit], packer, failure, hand_on)
 
     async def _split(self, parcel: Parcel, error: RequestError) -> list[Parcel]:
         drivers: list[int] = []
@@ -295,9 +332,11 @@ class RequestQueue:
             records = await self.ask(Query("drivers", (f"session_key={parcel.scope.session_key}",)))
             numbers = {record.get("driver_number") for record in records if isinstance(record, dict)}
             drivers = sorted(number for number in numbers if type(number) is int)
-        parts = split(parcel, drivers)
+        # A server that is too slow for a minute is not too slow because of what it is asked.
+        least = timedelta(seconds=1) if isinstance(error, TooMuchError) else timedelta(minutes=1)
+        parts = split(parcel, drivers, least)
         if not parts:
-            raise GiveUpError(f"{error} (and it cannot be cut smaller)")
+            raise GiveUpError(f"{error} (and it cannot be cut smaller)") if isinstance(error, TooMuchError) else error
         _log.info("%s: %s; asking in %d parts", parcel, error, len(parts))
         return parts
 
