@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from threading import Event
 from time import monotonic
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -68,11 +69,26 @@ def check_limits(server: ReplayServer) -> list[str]:
     return over + ([f"{refused} requests refused by the limits"] if refused else [])
 
 
+def _run(loader: Loader, server: ReplayServer, outage: float) -> str:
+    """Load, with the server down for a while if wanted, and return the output."""
+    if not outage:
+        return loader.run(exit_code=None)
+    with loader.start() as process:
+        assert process.stdout is not None
+        while server.faults()["requests"] < 50:
+            pass
+        server.faults(down=True)
+        Event().wait(outage)
+        server.faults(down=False)
+        return process.stdout.read()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--share", type=float, default=0.3)
+    parser.add_argument("--outage", type=float, default=0, help="the server is down for so many seconds in mid-run")
     parser.add_argument("--window", default="30s", help="as of the loader: 30s, auto")
     options = parser.parse_args()
     failures = 0
@@ -91,7 +107,7 @@ def main() -> int:
                 faults = ["--faults", str(options.share), "--fault-seed", str(seed), "--rate", rate_option()]
                 with ReplayServer(work / "data", *faults) as server:
                     loader = loader_for(hbase, work / f"seed{seed}", server.url, f"seed{seed}", window=options.window)
-                    output = loader.run(exit_code=None)
+                    output = _run(loader, server, options.outage)
                     dealt, wrong = server.faults()["dealt"], check_limits(server)
                     requests = len(server.log())
                 table = values(scan(hbase.port, f"seed{seed}_f1_data"))
