@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from f1hbase.credentials import (
     exposed_file_warning,
     read_credentials,
 )
+from f1hbase.parameters import Day, Duration, Prefix, Rates, Url, WindowLength
 from f1hbase.rates import Rate, parse_rates
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
@@ -40,116 +41,6 @@ SUBSCRIPTION_RATE = "6/s,60/m"
 
 _LATEST_SESSIONS = 10
 _AUTO_WINDOW = timedelta(minutes=15)
-
-_LONGEST_DURATION = timedelta(days=30)
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A length of time such as `15m`, `30s`, `1h` or plain seconds, as a timedelta."""
-
-    name = "duration"
-
-    def __init__(self, *, least: timedelta = timedelta(0)) -> None:
-        self._least = least
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read the text."""
-        if isinstance(value, timedelta):
-            return value
-        text = str(value).strip().lower().replace(" ", "")
-        number = text.rstrip("dhms")
-        try:
-            duration = timedelta(seconds=float(number) * _DURATION_UNITS[text[len(number) :] or "s"])
-        except (ValueError, KeyError, OverflowError):
-            self.fail(f"'{value}' is not a length of time; write 15m, 30s, 1h or 1.5h.", param, ctx)
-        if duration > _LONGEST_DURATION:
-            self.fail(f"'{value}' is too long; the most is {_LONGEST_DURATION.days} days.", param, ctx)
-        if duration < self._least:
-            self.fail(f"'{value}' is too short; the least is {self._least.total_seconds():g}s.", param, ctx)
-        return duration
-
-
-class WindowLength(click.ParamType[timedelta | None]):
-    """The length of a window, at least a second, or `auto`, which is None."""
-
-    name = "duration|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta | None:
-        """Read the text."""
-        if value is None or str(value).strip().lower() == "auto":
-            return None
-        return Duration(least=timedelta(seconds=1)).convert(value, param, ctx)
-
-
-class Day(click.ParamType[date]):
-    """A day such as `2024-12-08`, in UTC."""
-
-    name = "YYYY-MM-DD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """Read the text; a TOML file gives a date already."""
-        if isinstance(value, datetime):
-            return value.date()
-        if isinstance(value, date):
-            return value
-        try:
-            return datetime.strptime(str(value), "%Y-%m-%d").replace(tzinfo=UTC).date()
-        except ValueError:
-            self.fail(f"'{value}' is not a date; write it as YYYY-MM-DD, such as 2024-12-08.", param, ctx)
-
-
-class Rates(click.ParamType[tuple[Rate, ...]]):
-    """Limits such as `3/s,30/m`, or `none`."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Rate, ...]:
-        """Read the text."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return parse_rates(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Url(click.ParamType[str]):
-    """An http or https address without a slash at its end."""
-
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the text."""
-        text = str(value).rstrip("/")
-        if "@" in text:
-            self.fail(
-                "credentials do not belong in the address, which is logged; "
-                "give F1HBASE_API_USERNAME and F1HBASE_API_PASSWORD.", param, ctx,
-            )  # fmt: skip
-        try:
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError as error:
-            self.fail(f"'{value}' is not an address: {error}.", param, ctx)
-        if parts.query or parts.fragment or text.endswith(("?", "#")):
-            self.fail(f"'{value}' must not have a '?' or '#'; it looks like {OPENF1_URL}.", param, ctx)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            self.fail(f"'{value}' is not an address; it looks like {OPENF1_URL}.", param, ctx)
-        return text
-
-
-class Prefix(click.ParamType[str]):
-    """The beginning of a table's name, of the characters that HBase takes."""
-
-    name = "prefix"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the text."""
-        text = str(value)
-        if text and not (text[0].isalnum() and all(c.isascii() and (c.isalnum() or c in "_-.") for c in text)):
-            self.fail(f"'{text}' cannot begin a table's name; use letters, digits, '_', '-' and '.'.", param, ctx)
-        return text
 
 
 def _option(help: str, kind: Any, default: Any = None, **extra: Any) -> Any:  # noqa: A002 - click's own word

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from f1hbase.rates import Rate, parse_rates
+from f1hbase.parameters import Rates
+from f1hbase.rates import Rate
 from f1hbase.replay.faults import DEFAULT_KINDS, Faults, FaultSettings, LockOut
 from f1hbase.replay.faults import KINDS as FAULT_KINDS
 from f1hbase.replay.server import Credentials, create_app
@@ -20,21 +21,6 @@ from f1hbase.replay.simulator.season import KINDS, WEEKEND
 from f1hbase.replay.store import Store, StoreError
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-class RatesType(click.ParamType[tuple[Rate, ...]]):
-    """Request rates such as ``3/s,30/m``."""
-
-    name = "rates"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Rate, ...]:
-        """Return the rates that the text names."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return parse_rates(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class LockOutType(click.ParamType[LockOut]):
@@ -115,7 +101,7 @@ def main() -> None:
 @click.option(
     "--rate",
     "rates",
-    type=RatesType(),
+    type=Rates(),
     default="none",
     show_default=True,
     metavar="RATES",
@@ -127,7 +113,7 @@ def main() -> None:
 @click.option(
     "--token-rate",
     "token_rates",
-    type=RatesType(),
+    type=Rates(),
     metavar="RATES",
     help="Rates for requests with a token. OpenF1's own: 6/s,60/m",
 )
