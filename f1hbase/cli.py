@@ -127,8 +127,8 @@ def status_command(*, as_json: bool, **options: Any) -> None:
 def _print_plan(settings: Settings, credentials: Credentials | None) -> None:
     plan, _ = plan_from_api(settings, credentials)
     forecasts = forecast(plan, settings)
-    layout = "{:>8}{:>9}  {:<44}{:>17}{:>10}{:>10}"
-    click.echo(layout.format("meeting", "session", "", "begins (UTC)", "units", "requests"))
+    layout = "{:>8}{:>9}  {:<38}{:>17}{:>9}{:>10}{:>13}"
+    click.echo(layout.format("meeting", "session", "", "begins (UTC)", "units", "requests", "rows, most"))
     for item in forecasts:
         scope = item.scope
         begins = f"{scope.date_start:%Y-%m-%d %H:%M}" if scope.date_start else "?"
@@ -138,10 +138,11 @@ def _print_plan(settings: Settings, credentials: Credentials | None) -> None:
             layout.format(
                 scope.meeting_key,
                 scope.session_key or "-",
-                name[:43],
+                name[:37],
                 begins,
                 f"{about}{item.units:,}",
                 f"{about}{item.requests:,}",
+                f"{item.rows:,}",
             )
         )
     requests = sum(item.requests for item in forecasts)
@@ -149,7 +150,8 @@ def _print_plan(settings: Settings, credentials: Credentials | None) -> None:
     about = "about " if any(item.estimated for item in forecasts) else ""
     click.echo(
         f"{len(forecasts)} sessions, {about}{sum(item.units for item in forecasts):,} units in "
-        f"{about}{requests:,} requests{least}."
+        f"{about}{requests:,} requests{least}; at most about {sum(item.rows for item in forecasts):,} rows "
+        "of car and location data, which is nearly all there is."
     )
     if about:
         click.echo("~ an estimate: 20 drivers where they are not known yet, usual sizes with --window auto.")

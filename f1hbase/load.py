@@ -20,7 +20,7 @@ from f1hbase.hbase.schema import Tables, ensure_tables
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.logs import SUCCESS
 from f1hbase.openf1.errors import AwayError, GiveUpError, RequestError
-from f1hbase.openf1.source import expected_requests, open_source
+from f1hbase.openf1.source import expected_requests, expected_rows, open_source
 from f1hbase.plan import Remaining, make_plan
 from f1hbase.progress import count, log_summary, make_display, terminal
 from f1hbase.settings import Settings
@@ -93,12 +93,14 @@ class Forecast:
     Attributes:
         units: How many units are missing.
         requests: How many requests that takes.
-        estimated: Whether these are estimates: the drivers are not known yet, or the sizes of answers matter.
+        rows: How many rows of car and location data to expect at the most, if every car is on track all the time.
+        estimated: Whether units and requests are estimates: the drivers are not known yet, or sizes matter.
     """
 
     scope: Scope
     units: int
     requests: int
+    rows: int
     estimated: bool
 
 
@@ -117,14 +119,17 @@ def forecast(plan: Sequence[MeetingPlan], settings: Settings) -> list[Forecast]:
         first = remaining.first()
         for session in meeting.sessions:
             known = remaining.drivers(session.scope)
-            windows = remaining.windows(session.scope, () if known else _USUAL_DRIVERS)
+            nobody_or_known = known or session.scope.cancelled
+            windows = remaining.windows(session.scope, () if nobody_or_known else _USUAL_DRIVERS)
             mine = [unit for unit in first if unit.scope == session.scope]
             # The records of sessions came with the plan.
             asked = [unit for unit in mine if unit.endpoint != "sessions"]
             scouting = session.scope in remaining.without_drivers()
             requests = len(asked) + scouting + expected_requests(windows, settings)
             estimated = bool(windows) and (settings.window is None or not (known or settings.drivers))
-            forecasts.append(Forecast(session.scope, len(mine) + len(windows), requests, estimated))
+            forecasts.append(
+                Forecast(session.scope, len(mine) + len(windows), requests, expected_rows(windows), estimated)
+            )
     return forecasts
 
 

@@ -13,11 +13,14 @@ from f1hbase.openf1.client import OpenF1Client
 from f1hbase.openf1.errors import RequestError
 from f1hbase.openf1.gate import Gate
 from f1hbase.openf1.limiter import SharedRateLimiter, state_path
-from f1hbase.openf1.parcels import Packer, first_capacity
+from f1hbase.openf1.parcels import Packer, first_capacity, parcel_of
 from f1hbase.openf1.queue import RequestQueue
 from f1hbase.openf1.token import TokenProvider, token_path
 from f1hbase.settings import Settings
 from f1hbase.units import Query, Unit
+
+_ROWS_PER_SECOND = 3_350 / 900
+"""What a car on track makes of each endpoint: 3,350 records in 15 minutes (DESIGN.md, Facts about the API)."""
 
 _PROBES = (Query("meetings", ("meeting_key=latest",)), Query("drivers", ("session_key=latest",)))
 """What is asked to find out whether the API answers at all: little, and of two endpoints, as one may be broken."""
@@ -84,6 +87,11 @@ def expected_requests(units: Sequence[Unit], settings: Settings) -> int:
         packer.take()
         requests += 1
     return requests
+
+
+def expected_rows(units: Sequence[Unit]) -> int:
+    """Return how many rows units cut into windows have at the most, with every car on track."""
+    return round(sum(parcel_of(unit).driver_seconds for unit in units) * _ROWS_PER_SECOND)
 
 
 def _gate_path(limiter_path: Path) -> Path:
