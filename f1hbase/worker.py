@@ -164,11 +164,15 @@ class MeetingLoader:
             numbers = {record.get("driver_number") for record in answer.records if isinstance(record, dict)}
             drivers = self._drivers.setdefault(answer.unit.scope.prefix, set())
             drivers |= {number for number in numbers if type(number) is int}
+            if answer.error is not None:
+                # Those whom other endpoints name are loaded, but nobody can say that they are all.
+                self._unreported.append(Outcome(answer.unit, answer.asked_at, error=answer.error))
 
         unknown = self._remaining.without_drivers()
         if not self._stopping.is_set():
             units = [Unit("drivers", scope) for scope in unknown]
             await self._until_stopped(self._source.fetch(units, note))
+            await self._report()
 
     async def _load(self, units: Sequence[Unit]) -> None:
         if not units or self._stopping.is_set():

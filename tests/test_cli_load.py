@@ -361,3 +361,17 @@ def _read_until(process: subprocess.Popen[str], text: str, *, times: int) -> str
         assert line, f"it ended early: {output}"
         output += line
     return output
+
+
+def test_a_load_that_cannot_find_out_who_drove_says_so_and_the_next_one_asks_again(
+    loader_for: MakeLoader, weekend: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    wanted = ["--year", str(_YEAR), "--endpoint", "pit", "--endpoint", "car_data"]
+    with ReplayServer(weekend, "--fail", "drivers") as api:
+        output = loader_for(api.url).run(*wanted, "--max-retries", "0", exit_code=1)
+    assert "not loaded: drivers session" in output
+    with ReplayServer(weekend) as api:
+        loader_for(api.url).run(*wanted)
+    loaded = rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data"))
+    expected = source_identities(weekend)
+    assert loaded == {family: expected[family] for family in ("pit", "car")}, "and nothing else"
