@@ -63,7 +63,7 @@ class LocalHBase:
             "LOCAL_HBASE_MASTER_PORT": str(master),
             "LOCAL_HBASE_REGIONSERVER_PORT": str(regionserver),
             "LOCAL_HBASE_UI_PORT": "-1",
-            "LOCAL_HBASE_HEAP": "1g",
+            "LOCAL_HBASE_HEAP": "2g",
             "LOCAL_HBASE_GATEWAY_HEAP": "512m",
         } | self.environment
 

@@ -29,9 +29,9 @@ _YEAR = 2025
 
 @pytest.fixture(scope="module")
 def weekend(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two simulated meetings of a practice and a race each, two minutes long, with four drivers."""
+    """Two simulated meetings of a practice and a race each, a minute long, with three drivers."""
     folder = tmp_path_factory.mktemp("weekend")
-    arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", "2", "--drivers", "4"]
+    arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", "1", "--drivers", "3"]
     subprocess.run(
         [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), "--year", str(_YEAR), *arguments],
         check=True, stdout=subprocess.DEVNULL,
@@ -61,7 +61,7 @@ def loader_for(hbase: LocalHBase, table_prefix: str, tmp_path: Path) -> MakeLoad
                 "F1HBASE_API_URL": url,
                 "F1HBASE_TABLE_PREFIX": table_prefix,
                 "F1HBASE_RETRY_DELAY": "0",
-                "F1HBASE_WINDOW": "1m",
+                "F1HBASE_WINDOW": "30s",
                 "XDG_STATE_HOME": str(tmp_path / "state"),
             },
         )
