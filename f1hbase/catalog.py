@@ -80,6 +80,7 @@ class Endpoint:
         text: The fields whose cells hold the string as it is; every other cell describes itself.
         slicing: How it is cut into units.
         time_field: The field that orders and filters its records in time, where there is one.
+        numeric: Whether every known field but the date is a number, so that an answer in CSV says as much as in JSON.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Endpoint:
     text: frozenset[str] = frozenset()
     slicing: Slicing = Slicing.SESSION
     time_field: str | None = None
+    numeric: bool = False
 
     @cached_property
     def key_fields(self) -> tuple[str, ...]:
@@ -218,11 +220,11 @@ _ALL = (
     Endpoint(
         "car_data", "car", key=(_DRIVER, _DATE),
         fields=(*_S, "driver_number", "date", "brake", "drs", "n_gear", "rpm", "speed", "throttle"),
-        slicing=Slicing.WINDOWS, time_field="date",
+        slicing=Slicing.WINDOWS, time_field="date", numeric=True,
     ),
     Endpoint(
         "location", "location", key=(_DRIVER, _DATE), fields=(*_S, "driver_number", "date", "x", "y", "z"),
-        slicing=Slicing.WINDOWS, time_field="date",
+        slicing=Slicing.WINDOWS, time_field="date", numeric=True,
     ),
 )  # fmt: skip
 

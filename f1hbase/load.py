@@ -109,8 +109,11 @@ _USUAL_DRIVERS = range(20)
 
 def forecast(plan: Sequence[MeetingPlan], settings: Settings) -> list[Forecast]:
     """Return what is missing of each session; touches nothing, and does without HBase when it is not there."""
-    tables = Tables(settings.table_prefix)
-    reports = _existing_reports(settings, tables)
+    try:
+        reports = _existing_reports(settings)
+    except UnreachableError as error:
+        _log.warning("%s The plan is made as if nothing were loaded.", error)
+        reports = None
     now = datetime.now(UTC)
     forecasts = []
     for meeting in plan:
@@ -166,30 +169,25 @@ def _find_gateway(settings: Settings) -> Gateway:
     return find_gateway(settings.hbase_host, settings.hbase_port, settings.hbase_transport, settings.hbase_protocol)
 
 
-def _existing_reports(settings: Settings, tables: Tables) -> HBaseReports | None:
-    try:
-        connector = HBaseConnector(_find_gateway(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
-        there = tables.reports in connector.tables()
-    except UnreachableError as error:
-        _log.warning("%s The plan is made as if nothing were loaded.", error)
-        return None
-    return HBaseReports(connector, tables.reports) if there else None
-
-
 def open_reports(settings: Settings) -> HBaseReports:
     """Return the reports of an installation.
 
     Raises:
         F1HBaseError: If there are none.
     """
-    tables = Tables(settings.table_prefix)
-    connector = HBaseConnector(_find_gateway(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
-    if tables.reports not in connector.tables():
+    reports = _existing_reports(settings)
+    if reports is None:
         raise F1HBaseError(
-            f"there is no table '{tables.reports}': nothing has been loaded yet, or into tables of another "
-            "name (--table-prefix)."
+            f"there is no table '{Tables(settings.table_prefix).reports}': nothing has been loaded yet, or into "
+            "tables of another name (--table-prefix)."
         )
-    return HBaseReports(connector, tables.reports)
+    return reports
+
+
+def _existing_reports(settings: Settings) -> HBaseReports | None:
+    table = Tables(settings.table_prefix).reports
+    connector = HBaseConnector(_find_gateway(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
+    return HBaseReports(connector, table) if table in connector.tables() else None
 
 
 def _shown(settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from samples import AWKWARD_TEXTS, exact, needs_real_records, real_records, samp
 from f1hbase.catalog import ENDPOINTS, Endpoint
 from f1hbase.codec import Record
 from f1hbase.openf1.errors import TransientError, UnfaithfulError
-from f1hbase.openf1.formats import CsvAnswer, csv_is_faithful, decode_json, excerpt
+from f1hbase.openf1.formats import CsvAnswer, decode_json, excerpt
 from f1hbase.replay.csvform import to_csv
 
 CAR, LOCATION = ENDPOINTS["car_data"], ENDPOINTS["location"]
@@ -73,7 +73,6 @@ def test_a_field_that_only_some_records_have_is_null_in_the_others() -> None:
 
 
 def test_a_date_that_is_null_is_null_in_csv_too() -> None:
-    # BUG: it becomes the empty text, which the codec takes for a date: a row without one instead of quarantine.
     records = [sample("car_data", date=None), sample("car_data")]
     assert same(read_csv(to_csv(records), CAR), records)
 
@@ -164,14 +163,12 @@ def is_json_number(text: str) -> bool:
 
 @pytest.mark.parametrize("text", [text for text in AWKWARD_TEXTS if text and not is_json_number(text)], ids=repr)
 def test_a_text_where_a_number_belongs_is_never_taken_for_one(text: str) -> None:
-    # BUG: int() reads more than JSON's numbers: " 1", "1 ", "012"; and json.loads() reads NaN and Infinity.
     with pytest.raises((UnfaithfulError, TransientError)):
         read_csv(to_csv([sample("location", x=text)]), LOCATION)
 
 
 @pytest.mark.parametrize("text", ["1_000", "+1", "٣", "１２", "01", "-01", "1.", ".5", "0x1", "1e", "--1"])  # noqa: RUF001
 def test_what_json_would_not_call_a_number_is_a_text(text: str) -> None:
-    # BUG: as above; int() takes the first six for numbers.
     with pytest.raises(UnfaithfulError):
         read_csv(to_csv([sample("location", x=text)]), LOCATION)
 
@@ -197,13 +194,12 @@ def test_a_quoted_text_is_asked_for_as_json(text: str) -> None:
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_csv_of_the_endpoint_is_asked_for_again(body: bytes) -> None:
-    # BUG: any quote in it counts as a text in a CSV; after three such pages the endpoint is asked for as JSON alone.
     with pytest.raises(TransientError):
         read_csv(body, CAR)
 
 
 def test_only_what_is_all_numbers_and_a_date_is_asked_for_as_csv() -> None:
-    faithful = [endpoint for endpoint in ENDPOINTS.values() if csv_is_faithful(endpoint)]
+    faithful = [endpoint for endpoint in ENDPOINTS.values() if endpoint.numeric]
     assert [endpoint.name for endpoint in faithful] == ["car_data", "location"]
     for endpoint in faithful:
         assert endpoint.text == frozenset()

@@ -204,8 +204,6 @@ def test_the_run_says_that_it_waits_and_why(path: Path, caplog: pytest.LogCaptur
 @example(1790.0, HALF_AN_HOUR)
 @settings(deadline=None, max_examples=40)
 def test_the_api_is_waited_for_as_long_as_patience_lasts_and_no_longer(back_after: float, patience: float) -> None:
-    # BUG: it is given up when the next look would come after the end of patience: up to a minute early, and with a
-    # patience below 5 s at once.
     async def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             api = Api(back_after)
@@ -373,7 +371,6 @@ def test_when_the_one_who_looks_is_cancelled_another_goes_on_looking(path: Path)
 
 
 def test_processes_that_wait_for_different_apis_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    # BUG: the lock is the file's name without what follows its last dot: gate-127.0.0.lock for both.
     async def main() -> float:
         away, api = Api(), Api(back_after=100.0)
         other = task(fail(away.gate(tmp_path / "gate-127.0.0.1_8000")))
@@ -463,8 +460,6 @@ def test_a_process_that_is_killed_while_it_looks_is_followed_by_another(path: Pa
 @example(bytes(17))
 @settings(deadline=None, max_examples=40)
 def test_whatever_is_in_the_file_processes_wait_for_each_other_and_go_on_when_the_api_is_back(content: bytes) -> None:
-    # BUG: a file of more than 16 bytes is never made shorter, so nobody can read it again: to all but the one who
-    # looks the gate is open, and each of their failures costs a look of their own.
     async def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gate"

@@ -334,8 +334,6 @@ async def test_through_faults_of_every_kind_each_unit_arrives_whole_and_exactly_
 async def test_a_record_that_was_not_asked_for_is_never_delivered(
     data: Data, server: ReplayServer, tmp_path: Path, budget: int | None, seed: int
 ) -> None:
-    # BUG: of a CSV answer, session and meeting are checked unit by unit, after the units before have been delivered:
-    # when one is wrong, all are asked for again, and those before are delivered twice.
     server.faults(share=0.5, seed=seed, kinds=["foreign"])
     async with engine(server.url, tmp_path, budget=budget) as source:
         fetched = await source.fetch(data.units)
@@ -398,8 +396,6 @@ async def test_units_outside_of_the_session_of_an_endpoint_that_only_fails_fail_
 async def test_the_engine_ends_well_when_the_rest_of_an_endpoint_is_given_up_while_a_request_waits_for_its_turn(
     tmp_path: Path,
 ) -> None:
-    # BUG: who waits for the limiter has seen that there is something left to ask; then the rest is taken away, and it
-    # takes from nothing: IndexError, and the run ends.
     class Refusing(OpenF1Client):
         async def get(self, query: Query) -> bytes | None:
             for _ in range(10):
@@ -533,7 +529,6 @@ async def test_a_csv_that_does_not_say_how_long_it_is_is_asked_for_as_json() -> 
 async def test_a_csv_that_cannot_say_one_value_is_replaced_by_json_and_no_unit_is_delivered_twice(
     tmp_path: Path,
 ) -> None:
-    # BUG: units are delivered one by one as the CSV is read; what was delivered before the value is delivered again.
     scope = a_scope()
     window = Window(START, START + timedelta(minutes=10))
     units = [Unit("location", scope, driver, window) for driver in (1, 4, 44)]

@@ -43,7 +43,7 @@ class CsvAnswer:
 
     Args:
         body: The body of the answer.
-        endpoint: What was asked; see `csv_is_faithful`.
+        endpoint: What was asked; its `numeric` must be true.
 
     Raises:
         TransientError: If it is broken off or no CSV of this endpoint.
@@ -83,11 +83,6 @@ class CsvAnswer:
         return [
             {name: read(text) for (name, read), text in zip(columns, line.split(","), strict=True)} for line in lines
         ]
-
-
-def csv_is_faithful(endpoint: Endpoint) -> bool:
-    """Return whether every known field but the date is a number, so that CSV can bring it."""
-    return endpoint.time_field == "date" and endpoint.name in {"car_data", "location"}
 
 
 def excerpt(body: bytes) -> str:

@@ -43,7 +43,7 @@ from f1hbase.openf1.errors import (
     UnauthorizedError,
     UnfaithfulError,
 )
-from f1hbase.openf1.formats import CsvAnswer, csv_is_faithful, decode_json
+from f1hbase.openf1.formats import CsvAnswer, decode_json
 from f1hbase.openf1.gate import Gate
 from f1hbase.openf1.limiter import SharedRateLimiter
 from f1hbase.openf1.parcels import Capacity, Packer, Parcel, Sorter, first_capacity, sort_records, split
@@ -453,12 +453,12 @@ class RequestQueue:
     def _wants_csv(self, parcel: Parcel) -> bool:
         return (
             self._budget is not None
-            and csv_is_faithful(ENDPOINTS[parcel.endpoint])
+            and ENDPOINTS[parcel.endpoint].numeric
             and self._unfaithful[parcel.endpoint] < _UNFAITHFUL_ANSWERS
         )
 
     def _capacity(self, endpoint: str) -> Capacity | None:
-        if self._budget is None or not csv_is_faithful(ENDPOINTS[endpoint]):
+        if self._budget is None or not ENDPOINTS[endpoint].numeric:
             return None
         if endpoint not in self._capacities:
             self._capacities[endpoint] = first_capacity(self._budget, as_csv=True)
