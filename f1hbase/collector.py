@@ -87,7 +87,7 @@ class ParallelF1DataCollector:
     Args:
         settings: The settings of the run.
         credentials: Those of a subscription, if there is one.
-        gateway: Where HBase is.
+        gateways: Where HBase is; the workers spread over them.
         tables: Where to load.
         reports: What is done already, read when a meeting's turn comes.
         run_id: The run that this is.
@@ -100,7 +100,7 @@ class ParallelF1DataCollector:
         settings: Settings,
         *,
         credentials: Credentials | None,
-        gateway: Gateway,
+        gateways: Sequence[Gateway],
         tables: Tables,
         reports: HBaseReports,
         run_id: str,
@@ -109,7 +109,8 @@ class ParallelF1DataCollector:
     ) -> None:
         self._settings = settings
         self._credentials = credentials
-        self._gateway = gateway
+        self._gateways = gateways
+        self._started = 0
         self._tables = tables
         self._reports = reports
         self._run_id = run_id
@@ -167,8 +168,16 @@ class ParallelF1DataCollector:
             return
         ours, theirs = _processes.Pipe()
         task = worker.Task(
-            meeting, states, self._settings, self._credentials, self._gateway, self._tables, self._run_id
+            meeting,
+            states,
+            self._settings,
+            self._credentials,
+            self._gateways,
+            self._started,
+            self._tables,
+            self._run_id,
         )
+        self._started += 1
         process = _processes.Process(
             target=worker.main, args=(task, theirs), name=f"f1hbase-{meeting.scope.meeting_key}", daemon=True
         )

@@ -14,7 +14,7 @@ from f1hbase import __version__
 from f1hbase.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollector, Result
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError, UnreachableError
-from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
+from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateways
 from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
 from f1hbase.hbase.schema import Tables, ensure_tables
 from f1hbase.hbase.sink import HBaseSink
@@ -43,9 +43,9 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     """
     started = monotonic()
     tables = Tables(settings.table_prefix)
-    gateway = _find_gateway(settings)
-    connector = HBaseConnector(gateway, _PATIENCE_AT_THE_DOOR_SECONDS)
-    _log.info("HBase at %s, tables %s and %s", gateway, tables.data, tables.reports)
+    gateways = _find_gateways(settings)
+    connector = HBaseConnector(gateways, _PATIENCE_AT_THE_DOOR_SECONDS)
+    _log.info("HBase at %s, tables %s and %s", ", ".join(map(str, gateways)), tables.data, tables.reports)
     plan, unusable = plan_from_api(settings, credentials)
     sessions = sum(len(meeting.sessions) for meeting in plan)
     _log.info("asked for: %s of %s", count(sessions, "session"), count(len(plan), "meeting"))
@@ -56,7 +56,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     for record in unusable:
         sink.quarantine("sessions", _NO_SCOPE, record, "a key field of the session is missing")
     stop = threading.Event()
-    reports = HBaseReports(HBaseConnector(gateway, settings.patience.total_seconds(), stop), tables.reports)
+    reports = HBaseReports(HBaseConnector(gateways, settings.patience.total_seconds(), stop), tables.reports)
     now = datetime.now(UTC)
     run_id = new_run_id(now)
     begun = RunState(run_id, meta={"start": now.isoformat(), "version": __version__, **_shown(settings)})
@@ -66,7 +66,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
         result = ParallelF1DataCollector(
             settings,
             credentials=credentials,
-            gateway=gateway,
+            gateways=gateways,
             tables=tables,
             reports=reports,
             run_id=run_id,
@@ -165,8 +165,8 @@ async def _plan_from_api(settings: Settings, credentials: Credentials | None) ->
             ) from error
 
 
-def _find_gateway(settings: Settings) -> Gateway:
-    return find_gateway(settings.hbase_host, settings.hbase_port, settings.hbase_transport, settings.hbase_protocol)
+def _find_gateways(settings: Settings) -> tuple[Gateway, ...]:
+    return find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
 
 
 def open_reports(settings: Settings) -> HBaseReports:
@@ -186,7 +186,7 @@ def open_reports(settings: Settings) -> HBaseReports:
 
 def _existing_reports(settings: Settings) -> HBaseReports | None:
     table = Tables(settings.table_prefix).reports
-    connector = HBaseConnector(_find_gateway(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
+    connector = HBaseConnector(_find_gateways(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
     return HBaseReports(connector, table) if table in connector.tables() else None
 
 

@@ -120,3 +120,35 @@ class Prefix(click.ParamType[str]):
         if text and not (text[0].isalnum() and all(c.isascii() and (c.isalnum() or c in "_-.") for c in text)):
             self.fail(f"'{text}' cannot begin a table's name; use letters, digits, '_', '-' and '.'.", param, ctx)
         return text
+
+
+class Hosts(click.ParamType[str]):
+    """Hosts with or without a port, parted by commas: `a`, `a,b` or `a:9090,b:9091`."""
+
+    name = "host[,host...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text."""
+        text = ",".join(part.strip() for part in str(value).split(","))
+        try:
+            split_hosts(text)
+        except ValueError as error:
+            self.fail(f"{error}; write a host, a host:port, or several with commas between them.", param, ctx)
+        return text
+
+
+def split_hosts(text: str) -> list[tuple[str, int | None]]:
+    """Take a list of hosts apart, each once, with its port where it has one.
+
+    Raises:
+        ValueError: Naming the part that is no host.
+    """
+    hosts: dict[tuple[str, int | None], None] = {}
+    for part in text.split(","):
+        host, colon, port = part.partition(":")
+        if not host or any(c.isspace() or c in "/@" for c in host):
+            raise ValueError(f"'{part}' is not a host")
+        if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"'{port}' in '{part}' is not a port")
+        hosts[host, int(port) if colon else None] = None
+    return list(hosts)

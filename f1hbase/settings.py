@@ -27,7 +27,7 @@ from f1hbase.credentials import (
     exposed_file_warning,
     read_credentials,
 )
-from f1hbase.parameters import Day, Duration, Prefix, Rates, Url, WindowLength
+from f1hbase.parameters import Day, Duration, Hosts, Prefix, Rates, Url, WindowLength, split_hosts
 from f1hbase.rates import Rate, parse_rates
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
@@ -103,12 +103,20 @@ class Settings:
         Rates(),
     )
     api_url: str = _option("The API.", Url(), OPENF1_URL)
-    hbase_host: str = _option("The host of HBase's Thrift gateway.", str, "localhost", metavar="HOST")
+    hbase_host: str = _option(
+        "The host of HBase's Thrift gateway; several as a,b,c or a:9090,b:9091: the processes spread over them "
+        "and do without one that is down.",
+        Hosts(),
+        "localhost",
+    )
     hbase_port: int = _option("The port of HBase's Thrift gateway.", click.IntRange(1, 65535), 9090, metavar="N")
     hbase_transport: str = _option("The gateway's transport.", click.Choice(["auto", "buffered", "framed"]), "auto")
     hbase_protocol: str = _option("The gateway's protocol.", click.Choice(["auto", "binary", "compact"]), "auto")
     table_prefix: str = _option("Begin both table names with this and an underscore.", Prefix(), "")
     patience: timedelta = _option("How long the API or HBase may be away before the run gives up.", Duration(), "30m")
+    put_timeout: timedelta = _option(
+        "How long a put that fails is tried again before its unit counts as failed.", Duration(), "10m"
+    )
     refresh: bool = _option("Ask again for what is done, and delete cells that have become null.", bool, False)
     dry_run: bool = _option("Say what would be loaded; touch nothing.", bool, False)
     log_file: Path = _option(
@@ -123,6 +131,11 @@ class Settings:
             return self.rate
         own_host = urlsplit(self.api_url).hostname == urlsplit(OPENF1_URL).hostname
         return parse_rates(SUBSCRIPTION_RATE if authenticated else OPENF1_RATE) if own_host else ()
+
+    @property
+    def gateways(self) -> tuple[tuple[str, int], ...]:
+        """The host and port of each Thrift gateway."""
+        return tuple((host, port or self.hbase_port) for host, port in split_hosts(self.hbase_host))
 
     @property
     def latest_sessions(self) -> int:

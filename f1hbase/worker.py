@@ -51,7 +51,8 @@ class Task:
     states: Sequence[UnitState]
     settings: Settings
     credentials: Credentials | None
-    gateway: Gateway
+    gateways: Sequence[Gateway]
+    preferred_gateway: int
     tables: Tables
     run_id: str
 
@@ -317,7 +318,13 @@ def main(task: Task, connection: Connection) -> None:
 async def _load_meeting(task: Task, link: Link) -> bool:
     settings = task.settings
     stop_waiting = threading.Event()
-    connector = HBaseConnector(task.gateway, settings.patience.total_seconds(), stop_waiting)
+    connector = HBaseConnector(
+        task.gateways,
+        settings.patience.total_seconds(),
+        stop_waiting,
+        put_timeout=settings.put_timeout.total_seconds(),
+        preferred=task.preferred_gateway,
+    )
     async with open_source(settings, task.credentials, settings.patience.total_seconds()) as source:
         loader = MeetingLoader(
             task.meeting,

@@ -35,7 +35,7 @@ def gateway(hbase: LocalHBase) -> Gateway:
 
 @pytest.fixture
 def connector(gateway: Gateway) -> Iterator[HBaseConnector]:
-    connector = HBaseConnector(gateway, patience=60)
+    connector = HBaseConnector([gateway], patience=60)
     yield connector
     connector.close()
 
@@ -108,7 +108,7 @@ def test_a_connection_closed_by_the_server_is_opened_again_without_a_warning(
 def test_patience_ends(gateway: Gateway) -> None:
     nobody = Gateway(gateway.host, free_ports(1)[0], gateway.dialect)
     with pytest.raises(UnreachableError, match="connection refused"):
-        HBaseConnector(nobody, patience=0).tables()
+        HBaseConnector([nobody], patience=0).tables()
 
 
 def test_no_call_is_tried_again_after_stop(gateway: Gateway) -> None:
@@ -116,7 +116,7 @@ def test_no_call_is_tried_again_after_stop(gateway: Gateway) -> None:
     stop.set()
     nobody = Gateway(gateway.host, free_ports(1)[0], gateway.dialect)
     with pytest.raises(UnreachableError):
-        HBaseConnector(nobody, patience=3600, stop=stop).tables()
+        HBaseConnector([nobody], patience=3600, stop=stop).tables()
 
 
 def test_what_waiting_does_not_mend_is_refused_at_once(connector: HBaseConnector, tables: Tables) -> None:

@@ -1,17 +1,20 @@
-"""The connection to HBase's Thrift gateway: finds its dialect, puts, scans, and tries again when HBase is away."""
+"""The connection to HBase's Thrift gateways: finds their dialect, puts, scans, and tries again when HBase is away."""
 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 import happybase
 import tenacity
-from Hbase_thrift import AlreadyExists, IllegalArgument
+from Hbase_thrift import AlreadyExists, IllegalArgument, Mutation, TScan
 from Hbase_thrift import IOError as HBaseIOError
 from thriftpy2.protocol.exc import TProtocolException
 from thriftpy2.thrift import TApplicationException
@@ -28,6 +31,12 @@ _DETECT_SECONDS = 5.0
 _CALL_SECONDS = 60.0
 """How long one call may take. HBase's own client inside the gateway retries a moving region for about as long."""
 
+_CONNECT_SECONDS = 10.0
+"""How long a gateway may take to accept a connection; one whose host is gone does not even refuse it."""
+
+_REST_SECONDS = 30.0
+"""How long a gateway that failed is left alone when there are others."""
+
 _LONGEST_WAIT_SECONDS = 30.0
 
 BATCH_CELLS = 24_000
@@ -41,6 +50,12 @@ otherwise (`hbase.regionserver.thrift.framed.max_frame_size_in_mb`), and Thrift 
 _TRANSIENT = (TTransportException, TProtocolException, TApplicationException, OSError, HBaseIOError)
 _REFUSALS = ("TableNotFoundException", "NoSuchColumnFamilyException", "AccessDeniedException")
 """Java exceptions inside an IOError that waiting does not mend."""
+
+KEYS_ONLY = b"KeyOnlyFilter()"
+"""For `HBaseConnector.stream`: every cell, without its value."""
+
+ONE_CELL_KEYS_ONLY = b"FirstKeyOnlyFilter() AND KeyOnlyFilter()"
+"""For `HBaseConnector.stream`: one cell a row, without its value; what it takes to see which rows there are."""
 
 
 class Dialect(NamedTuple):
@@ -123,29 +138,90 @@ def find_gateway(host: str, port: int, transport: str = "auto", protocol: str = 
     raise UnreachableError(f"HBase: what listens at {host}:{port} does not answer in {asked}. {mend}")
 
 
+def find_gateways(
+    addresses: Sequence[tuple[str, int]], transport: str = "auto", protocol: str = "auto"
+) -> tuple[Gateway, ...]:
+    """Find the dialect of several gateways of one HBase.
+
+    One that is down now is taken to speak as the first that answers does, and may come back later.
+
+    Raises:
+        UnreachableError: If none answers; the reason is the first one's.
+    """
+    found: dict[tuple[str, int], Gateway] = {}
+    failures: dict[tuple[str, int], UnreachableError] = {}
+    for address in addresses:
+        try:
+            found[address] = find_gateway(*address, transport, protocol)
+        except UnreachableError as error:
+            failures[address] = error
+    if not found:
+        raise next(iter(failures.values()))
+    dialect = next(iter(found.values())).dialect
+    for failure in failures.values():
+        _log.warning("%s The others are used meanwhile.", failure)
+    return tuple(found.get(address) or Gateway(*address, dialect) for address in addresses)
+
+
+class _Rotation:
+    """Which gateway to use: the preferred one, or while it rests after a failure, the next that does not.
+
+    Args:
+        gateways: All of them, at least one.
+        preferred: The place of the one to use while it works; counted round and round.
+    """
+
+    def __init__(self, gateways: Sequence[Gateway], preferred: int) -> None:
+        first = preferred % len(gateways)
+        self._gateways = [*gateways[first:], *gateways[:first]]
+        self._rests_until: dict[Gateway, float] = {}
+
+    def choose(self) -> Gateway:
+        """Return the gateway to use now; when all rest, the one that has rested longest."""
+        now = monotonic()
+        for gateway in self._gateways:
+            if self._rests_until.get(gateway, now) <= now:
+                return gateway
+        return min(self._gateways, key=lambda gateway: self._rests_until[gateway])
+
+    def failed(self, gateway: Gateway) -> None:
+        """Leave a gateway alone for a while."""
+        self._rests_until[gateway] = monotonic() + _REST_SECONDS
+
+
 class HBaseConnector:
     """A connection that survives: each call is tried again, on a new connection, until HBase answers or patience ends.
 
     Not for use by several threads at once.
 
     Args:
-        gateway: From `find_gateway`.
-        patience: How long HBase may be away before a call fails, in seconds.
+        gateways: From `find_gateways`; without a failure only the preferred one is used.
+        patience: How long HBase may be away before a call fails, in seconds; counted from the first failure after
+            which nothing worked any more.
         stop: When set, no call is tried again.
+        put_timeout: How long a put may be tried again before it fails, in seconds; by default as long as
+            patience lasts.
+        preferred: Which gateway to use while it works, counted round and round, so that workers spread over them.
     """
 
-    def __init__(self, gateway: Gateway, patience: float = 1800.0, stop: threading.Event | None = None) -> None:
-        self._gateway = gateway
+    def __init__(
+        self,
+        gateways: Sequence[Gateway],
+        patience: float = 1800.0,
+        stop: threading.Event | None = None,
+        *,
+        put_timeout: float | None = None,
+        preferred: int = 0,
+    ) -> None:
+        self._rotation = _Rotation(gateways, preferred)
+        self._several = len(gateways) > 1
+        self._gateway = self._rotation.choose()
         self._connection: Any = None
+        self._fresh = True  # nothing has worked on this connection yet
+        self._failing_since: dict[str, float] = {}  # by table: one may be disabled while the other works
         self._stop = stop or threading.Event()
-        self._retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_transient),
-            stop=tenacity.stop_any(tenacity.stop_before_delay(patience), tenacity.stop_when_event_set(self._stop)),
-            wait=tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_SECONDS),
-            sleep=tenacity.sleep_using_event(self._stop),
-            before_sleep=self._reconnect_later,
-            reraise=True,
-        )
+        self._patience = patience
+        self._put_timeout = patience if put_timeout is None else put_timeout
 
     def tables(self) -> list[str]:
         """Return the names of all tables."""
@@ -167,18 +243,85 @@ class HBaseConnector:
     def put(self, table: str, mutations: Iterable[RowMutation]) -> None:
         """Send mutations, in as few calls as is good; on return they are in HBase's write-ahead log.
 
+        A deleted column without a qualifier (`car`) is the whole family of the row.
+
         Raises:
-            StoreError: If HBase refuses them.
+            StoreError: If HBase refuses them, or has not taken them within the put timeout.
             UnreachableError: If HBase stays away longer than patience lasts.
         """
         for batch in _batches(mutations):
-            self._call(partial(_send, table=table, mutations=batch))
+            self._call(partial(_send, table=table, mutations=batch), table, timeout=self._put_timeout)
+
+    def put_if(self, table: str, row: bytes, column: bytes, expected: bytes | None, value: bytes) -> bool:
+        """Put one cell if it holds what is expected (None: nothing), in one step that nobody can come between.
+
+        Returns:
+            Whether the cell holds the value now because of this call.
+        """
+        mutation = Mutation(isDelete=False, column=column, value=value, writeToWAL=True)
+        if self._call(lambda c: c.client.checkAndPut(table.encode(), row, column, expected, mutation, {}), table):
+            return True
+        # The answer to an earlier try may have been lost on its way.
+        cells: dict[bytes, bytes] = self._call(lambda c: c.table(table).row(row, columns=[column]), table)
+        return cells.get(column) == value
 
     def scan(
         self, table: str, prefix: bytes, columns: Sequence[bytes] | None = None
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Return all rows whose key begins with a prefix, in the order of their keys."""
-        return self._call(lambda c: list(c.table(table).scan(row_prefix=prefix, columns=columns, batch_size=1000)))
+        return self._call(
+            lambda c: list(c.table(table).scan(row_prefix=prefix, columns=columns, batch_size=1000)), table
+        )
+
+    def stream(
+        self,
+        table: str,
+        prefix: bytes = b"",
+        *,
+        start: bytes | None = None,
+        columns: Sequence[bytes] | None = None,
+        row_filter: bytes | None = None,
+        chunk: int = 5000,
+    ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        """Yield the rows whose key begins with a prefix, in the order of their keys, without holding them all.
+
+        A failure in between is mended by going on after the last row.
+
+        Args:
+            table: The table to read.
+            prefix: What the keys begin with.
+            start: The key to begin at, if not with the prefix.
+            columns: Families (`car`) or columns (`car:rpm`); by default all.
+            row_filter: A filter in HBase's filter language, such as `KEYS_ONLY`.
+            chunk: How many rows one call brings.
+        """
+        position = prefix if start is None else start
+        scan = TScan(stopRow=_after_prefix(prefix), columns=columns, caching=chunk, filterString=row_filter)
+        connection: Any = None  # on which the scanner is open
+        scanner = 0
+
+        def more(c: Any) -> list[Any]:
+            nonlocal connection, scanner
+            if connection is not c:
+                scan.startRow = position
+                scanner = c.client.scannerOpenWithScan(table.encode(), scan, {})
+                connection = c
+            try:
+                return list(c.client.scannerGetList(scanner, chunk))
+            except BaseException:
+                connection = None
+                raise
+
+        try:
+            while rows := self._call(more, table):
+                position = rows[-1].row + b"\0"
+                for row in rows:
+                    yield row.row, {column: cell.value for column, cell in row.columns.items()}
+        finally:
+            if connection is not None and connection is self._connection:
+                # One that stays open costs the gateway memory for a minute, and nobody anything else.
+                with suppress(*_TRANSIENT, IllegalArgument):
+                    connection.client.scannerClose(scanner)
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -189,28 +332,73 @@ class HBaseConnector:
                 _log.debug("closing the connection to HBase: %s", error)
             self._connection = None
 
-    def _call(self, use: Callable[[Any], _Result]) -> _Result:
-        def attempt() -> _Result:
-            if self._connection is None:
-                self._connection = _connect(self._gateway, _CALL_SECONDS)
-            return use(self._connection)
+    def _call(self, use: Callable[[Any], _Result], table: str = "", *, timeout: float | None = None) -> _Result:
+        """Use the connection until that succeeds; `table` is the one whose failures are counted together."""
 
+        def attempt() -> _Result:
+            result = use(self._connected())
+            self._fresh = False
+            self._failing_since.pop(table, None)
+            return result
+
+        late = False
+
+        def out_of_patience(upcoming_sleep: float) -> bool:
+            since = self._failing_since.get(table)
+            return since is not None and monotonic() + upcoming_sleep - since >= self._patience
+
+        def after_failure(_: tenacity.RetryCallState) -> None:
+            self._failing_since.setdefault(table, monotonic())
+            self._abandon_connection()
+
+        def give_up(state: tenacity.RetryCallState) -> bool:
+            nonlocal late
+            seconds = (state.seconds_since_start or 0.0) + state.upcoming_sleep
+            if self._stop.is_set() or out_of_patience(state.upcoming_sleep):
+                return True
+            late = timeout is not None and seconds >= timeout
+            return late
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient),
+            stop=give_up,
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_SECONDS),
+            sleep=tenacity.sleep_using_event(self._stop),
+            before_sleep=self._say_trying_again,
+            after=after_failure,
+            reraise=True,
+        )
         try:
-            return self._retrying(attempt)
+            return retrying(attempt)
         except _TRANSIENT as error:
-            self.close()
             if isinstance(error, HBaseIOError) and not _is_transient(error):
                 raise StoreError(f"HBase refuses: {_java_message(error)}") from error
+            if late:
+                raise StoreError(f"HBase has not taken it in {timeout:g} s: {_reason(error)}") from error
             raise UnreachableError(f"HBase at {self._gateway} does not answer: {_reason(error)}") from error
         except IllegalArgument as error:
             raise StoreError(f"HBase refuses: {_java_message(error)}") from error
 
-    def _reconnect_later(self, state: tenacity.RetryCallState) -> None:
-        # After any failure the state of the connection is unknown: half an answer may still be on its way.
+    def _connected(self) -> Any:
+        """Return the connection; moves to another gateway when this one rests, and back when it has rested."""
+        if self._connection is not None and self._several and self._rotation.choose() != self._gateway:
+            self.close()
+        if self._connection is None:
+            self._gateway = self._rotation.choose()
+            self._fresh = True
+            self._connection = _connect(self._gateway, _CALL_SECONDS)
+        return self._connection
+
+    def _abandon_connection(self) -> None:
+        """After any failure the state of the connection is unknown: half an answer may still be on its way."""
+        # A gateway closes a connection that idled for 60 s; only a connection that never worked speaks against it.
+        if self._connection is None or self._fresh:
+            self._rotation.failed(self._gateway)
         self.close()
+
+    def _say_trying_again(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0.0
-        # A gateway closes a connection that idled for 60 s: the first failure is daily business.
         level = logging.DEBUG if state.attempt_number == 1 else logging.WARNING
         _log.log(
             level, "HBase at %s: %s; trying again in %.1f s (attempt %d)",
@@ -219,10 +407,21 @@ class HBaseConnector:
 
 
 def _connect(gateway: Gateway, seconds: float) -> Any:
+    # happybase has one time limit for connecting and for answering; a host that is gone should not take the longer one.
+    try:
+        socket.create_connection((gateway.host, gateway.port), min(seconds, _CONNECT_SECONDS)).close()
+    except OSError as error:
+        raise TTransportException(TTransportException.NOT_OPEN, str(error)) from error
     return happybase.Connection(
         gateway.host, gateway.port, timeout=int(seconds * 1000),
         transport=gateway.dialect.transport, protocol=gateway.dialect.protocol,
     )  # fmt: skip
+
+
+def _after_prefix(prefix: bytes) -> bytes | None:
+    """Return the first key after all those that begin with a prefix; None where that is the end of the table."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
 def _batches(mutations: Iterable[RowMutation]) -> Iterator[list[RowMutation]]:
@@ -249,7 +448,20 @@ def _send(connection: Any, *, table: str, mutations: Iterable[RowMutation]) -> N
         batch.put(key, cells)
         if deletes:
             batch.delete(key, deletes)
-    batch.send()
+    try:
+        batch.send()
+    except HBaseIOError as error:
+        _explain(connection, table, error)
+        raise
+
+
+def _explain(connection: Any, table: str, error: Any) -> None:
+    """Raise a better error where HBase's says "Failed 1 action" only: the table is gone, or disabled."""
+    name = table.encode()
+    if name not in connection.tables():
+        raise StoreError(f"HBase refuses: the table '{table}' does not exist any more") from error
+    if not connection.is_table_enabled(name):
+        raise HBaseIOError(f"the table '{table}' is disabled; in hbase shell: enable '{table}'") from error
 
 
 def _is_transient(error: BaseException) -> bool:
@@ -268,7 +480,7 @@ def _java_message(error: Any, *, whole: bool = False) -> str:
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, HBaseIOError):
         return _java_message(error)
-    # thriftpy2 replaces the socket's own error, which says why, by one that does not.
+    # Neither happybase nor thriftpy2 says why; the socket's own error does.
     if isinstance(error, TTransportException) and isinstance(error.__context__, OSError):
         error = error.__context__
     if isinstance(error, TimeoutError):
