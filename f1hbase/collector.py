@@ -9,6 +9,7 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
@@ -17,9 +18,11 @@ from time import monotonic
 from types import FrameType
 
 from f1hbase import worker
+from f1hbase.coverage import UnitState
 from f1hbase.credentials import Credentials
-from f1hbase.errors import UnreachableError
+from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import Gateway
+from f1hbase.hbase.leases import Lease, Leases
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.logs import SUCCESS
@@ -33,6 +36,14 @@ _processes = multiprocessing.get_context("spawn")  # no copies of the parent's t
 
 _TICK_SECONDS = 0.5
 _KILL_AFTER_SECONDS = worker.GRACE_SECONDS + 1
+_ASK_AGAIN_SECONDS = 5.0
+"""How often to look whether another run has ended with a meeting."""
+
+_RESTARTS = 3
+"""How often a meeting whose worker died is gone on with in a new process."""
+
+_RESTART_SECONDS = 1.0
+"""How long to wait before the first of them; it doubles with each."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 0, 1, 3, 130
 
@@ -48,6 +59,14 @@ class _Running:
     finished: worker.Finished | None = None
 
 
+@dataclass(frozen=True)
+class _PutOff:
+    """A meeting that is put off until a time."""
+
+    meeting: MeetingPlan
+    until: float
+
+
 @dataclass
 class Result:
     """How a run ended.
@@ -55,13 +74,15 @@ class Result:
     Attributes:
         overall: The counts of all units.
         complete: How many meetings had nothing left to load.
-        crashed: What became of workers that did not end by themselves.
+        crashed: Why meetings are not loaded to their end.
+        restarts: How many workers died and were replaced.
         exit_code: As the command line returns it.
     """
 
     overall: Tally = field(default_factory=Tally)
     complete: int = 0
     crashed: list[str] = field(default_factory=list)
+    restarts: int = 0
     exit_code: int = EXIT_DONE
 
     def quarantined(self, records: int) -> None:
@@ -90,9 +111,10 @@ class ParallelF1DataCollector:
         gateways: Where HBase is; the workers spread over them.
         tables: Where to load.
         reports: What is done already, read when a meeting's turn comes.
+        leases: Those of this run.
         run_id: The run that this is.
         display: Shows how it goes.
-        stop: Set at the first interrupt, for whatever of this process waits for HBase.
+        stop: Set when the run is to end early, for whatever of this process waits for HBase.
     """
 
     def __init__(
@@ -103,6 +125,7 @@ class ParallelF1DataCollector:
         gateways: Sequence[Gateway],
         tables: Tables,
         reports: HBaseReports,
+        leases: Leases,
         run_id: str,
         display: Display,
         stop: threading.Event,
@@ -113,14 +136,19 @@ class ParallelF1DataCollector:
         self._started = 0
         self._tables = tables
         self._reports = reports
+        self._leases = leases
         self._run_id = run_id
         self._display = display
         self._running: list[_Running] = []
+        self._put_off: list[_PutOff] = []
+        self._told_of_lease: set[int] = set()
+        self._deaths: Counter[int] = Counter()
         self._failed: list[MeetingPlan] = []
         self._result = Result()
         self._stop = stop
         self._unknown_fields: set[tuple[str, str]] = set()
         self._interrupts = 0
+        self._closing = False
         self._stop_sent = False
         self._kill_at: float | None = None
 
@@ -135,8 +163,12 @@ class ParallelF1DataCollector:
             again, self._failed = self._failed, []
             if again and not self._stop_sent:
                 _log.info("%s failed; trying once more", count(self._result.overall.failed, "unit"))
+                self._result.overall.planned -= self._result.overall.failed  # they are planned anew
                 self._load(again)
+        except _StopAtOnce:
+            _log.warning("stopped at once")
         finally:
+            self._closing = True
             self._kill_all()
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -145,27 +177,53 @@ class ParallelF1DataCollector:
 
     def _load(self, meetings: Sequence[MeetingPlan]) -> None:
         pending = deque(meetings)
-        while pending or self._running:
+        while pending or self._put_off or self._running:
             while pending and not self._stop_sent and len(self._running) < self._settings.processes:
-                self._start(pending.popleft())
+                self._try(pending.popleft())
             if self._stop_sent:
                 pending.clear()
+                self._put_off.clear()
             self._listen()
             self._obey_interrupts()
+            due = [one for one in self._put_off if one.until <= monotonic()]
+            self._put_off = [one for one in self._put_off if one not in due]
+            pending.extend(one.meeting for one in due)
             self._display.tick(self._result.overall)
 
-    def _start(self, meeting: MeetingPlan) -> None:
+    def _try(self, meeting: MeetingPlan) -> None:
+        """Begin with a meeting, unless nothing of it is left to load, or another run has it."""
+        name = _name(meeting)
         try:
-            states = [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
-        except UnreachableError as error:
+            if self._nothing_left(meeting, self._states(meeting)):
+                _log.info("%s: all loaded already", name)
+                self._result.complete += 1
+                self._display.skip(meeting)
+                return
+            other = self._leases.take(meeting.scope)
+            if other is not None:
+                self._wait_for(other, meeting)
+                return
+            # Whoever had it until now may have loaded more of it.
+            states = self._states(meeting)
+        except F1HBaseError as error:
             if not self._interrupts:
                 self._give_up(str(error))
             return
-        if Remaining(meeting, states, self._settings, datetime.now(UTC)).nothing():
-            _log.info("%s (meeting %d): all loaded already", meeting.scope.name, meeting.scope.meeting_key)
-            self._result.complete += 1
-            self._display.skip(meeting)
-            return
+        self._start(meeting, states)
+
+    def _states(self, meeting: MeetingPlan) -> list[UnitState]:
+        return [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
+
+    def _nothing_left(self, meeting: MeetingPlan, states: Sequence[UnitState]) -> bool:
+        return Remaining(meeting, states, self._settings, datetime.now(UTC)).nothing()
+
+    def _wait_for(self, other: Lease, meeting: MeetingPlan) -> None:
+        if meeting.scope.meeting_key not in self._told_of_lease:
+            self._told_of_lease.add(meeting.scope.meeting_key)
+            _log.warning("%s is being loaded by %s; it is left until that has ended", _name(meeting), other)
+        self._put_off.append(_PutOff(meeting, monotonic() + _ASK_AGAIN_SECONDS))
+
+    def _start(self, meeting: MeetingPlan, states: Sequence[UnitState]) -> None:
         ours, theirs = _processes.Pipe()
         task = worker.Task(
             meeting,
@@ -184,6 +242,9 @@ class ParallelF1DataCollector:
         process.start()
         theirs.close()  # so that the end of the worker is the end of the pipe
         self._running.append(_Running(meeting, process, ours))
+        if process.pid is not None:
+            with suppress(F1HBaseError):  # the lease then ends with this process instead of with the worker
+                self._leases.name_worker(meeting.scope, process.pid)
         self._display.begin(meeting)
 
     def _listen(self) -> None:
@@ -220,21 +281,20 @@ class ParallelF1DataCollector:
         running.process.join()
         running.connection.close()
         self._running.remove(running)
+        with suppress(F1HBaseError):  # it runs out by itself
+            self._leases.give_back(running.meeting.scope)
         self._display.end(running.meeting)
-        meeting = f"{running.meeting.scope.name} (meeting {running.meeting.scope.meeting_key})"
+        meeting = _name(running.meeting)
         finished = running.finished
         if self._stop_sent:
             return  # it was told to end, and how it did so says nothing new
         if finished is None:
-            reason = f"{meeting}: its process ended {_how(running.process.exitcode)}"
-            _log.error("%s; what it stored is kept, run again to load the rest", reason)
-            self._result.crashed.append(reason)
+            self._go_on(running, f"its process ended {_how(running.process.exitcode)}")
         elif finished.error is not None and finished.exit_code == EXIT_UNREACHABLE:
             # What one worker waited for in vain, the others will not get either.
             self._give_up(f"{meeting}: {finished.error}")
         elif finished.error is not None:
-            _log.error("%s: %s", meeting, finished.error)
-            self._result.crashed.append(f"{meeting}: {finished.error}")
+            self._go_on(running, finished.error)
         else:
             tally = running.tally
             if tally.failed:
@@ -248,6 +308,22 @@ class ParallelF1DataCollector:
                 f", {count(tally.failed, 'unit')} failed" if tally.failed else "",
                 f", {count(tally.quarantined, 'record')} in quarantine" if tally.quarantined else "",
             )
+
+    def _go_on(self, dead: _Running, reason: str) -> None:
+        """Load the rest of a meeting in a new process, unless that has been tried often enough."""
+        meeting, name = dead.meeting, _name(dead.meeting)
+        self._deaths[meeting.scope.meeting_key] += 1
+        deaths = self._deaths[meeting.scope.meeting_key]
+        if deaths > _RESTARTS:
+            _log.error("%s: %s; given up after %d tries. What it stored is kept", name, reason, deaths)
+            self._result.crashed.append(f"{name}: {reason}")
+            return
+        self._result.restarts += 1
+        wait = _RESTART_SECONDS * 2 ** (deaths - 1)
+        _log.warning("%s: %s; a new one goes on in %.0f s (%d of %d)", name, reason, wait, deaths, _RESTARTS)
+        # What it did not store is planned anew.
+        self._result.overall.planned -= dead.tally.planned - dead.tally.stored
+        self._put_off.append(_PutOff(meeting, monotonic() + wait))
 
     def _give_up(self, reason: str) -> None:
         _log.error("%s", reason)
@@ -265,6 +341,8 @@ class ParallelF1DataCollector:
         # Only counted here: a handler may interrupt the display in the middle of a line.
         self._interrupts += 1
         self._stop.set()
+        if self._interrupts > 1 and not self._closing:
+            raise _StopAtOnce
 
     def _obey_interrupts(self) -> None:
         if self._interrupts and not self._stop_sent:
@@ -274,12 +352,13 @@ class ParallelF1DataCollector:
             )
             self._stop_workers()
         overdue = self._kill_at is not None and monotonic() > self._kill_at
-        if self._interrupts > 1 or overdue:
+        if overdue:
             for running in self._running:
                 running.process.kill()
 
     def _stop_workers(self) -> None:
         self._stop_sent = True
+        self._stop.set()
         self._kill_at = monotonic() + _KILL_AFTER_SECONDS
         for running in self._running:
             try:
@@ -291,7 +370,10 @@ class ParallelF1DataCollector:
         """Leave no process behind, whatever happened here."""
         for running in self._running:
             running.process.kill()
+        for running in self._running:
             running.process.join()
+            with suppress(F1HBaseError):
+                self._leases.give_back(running.meeting.scope)
 
     def _exit_code(self) -> int:
         if self._interrupts:
@@ -301,6 +383,14 @@ class ParallelF1DataCollector:
         overall = self._result.overall
         failed = overall.failed or overall.quarantined or self._result.crashed
         return EXIT_FAILED if failed else EXIT_DONE
+
+
+class _StopAtOnce(BaseException):
+    """The second interrupt, wherever it finds the parent, be it in a call to an HBase that does not answer."""
+
+
+def _name(meeting: MeetingPlan) -> str:
+    return f"{meeting.scope.name} (meeting {meeting.scope.meeting_key})"
 
 
 def _how(exit_code: int | None) -> str:

@@ -36,6 +36,11 @@ class UnitState:
         scope_prefix: `{year}#{meeting_key}#{session_key or -}`.
         drivers: The driver numbers seen in its records.
         stats: Counts by name, such as records, rows and bytes.
+        error: Why it failed the last time, if it did.
+        run: The run that wrote it.
+        fetched: When its records were asked for.
+        checksum: The sum of its rows' checksums modulo 2**64; None for one that was never stored.
+        entrants: Everybody who drove in the session, where they were asked for without being stored.
     """
 
     scope_prefix: str
@@ -46,6 +51,10 @@ class UnitState:
     drivers: frozenset[int] = frozenset()
     stats: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    run: str = ""
+    fetched: datetime | None = None
+    checksum: int | None = None
+    entrants: frozenset[int] | None = None
 
 
 def status_of(unit: Unit, fetched: datetime) -> Status:
@@ -66,23 +75,34 @@ class Coverage:
     def __init__(self, scope: Scope, states: Iterable[UnitState], now: datetime) -> None:
         self._windows: dict[tuple[str, int | None], list[Window]] = defaultdict(list)
         self._drivers: set[int] = set()
+        self._knows_entrants = False
+        self._stored: set[str] = set()
         settled = scope.settled_at is not None and now >= scope.settled_at
         for state in states:
             if state.scope_prefix != scope.prefix:
                 continue
             self._drivers |= state.drivers
+            if state.status is not Status.FAILED or state.checksum is not None:
+                self._stored.add(state.endpoint)
             if state.status is Status.DONE or (state.status is Status.PROVISIONAL and not settled):
                 self._windows[state.endpoint, state.driver].append(state.window)
+                if state.entrants is not None:
+                    self._drivers |= state.entrants
+                    self._knows_entrants = True
 
     @property
     def knows_all_drivers(self) -> bool:
-        """Whether the session's drivers are stored, and not only whoever some other endpoint has records of."""
-        return ("drivers", None) in self._windows
+        """Whether the session's drivers were asked for, and not only whoever some other endpoint has records of."""
+        return self._knows_entrants or ("drivers", None) in self._windows
 
     @property
     def drivers(self) -> frozenset[int]:
         """Every driver number that any stored record of the session named."""
         return frozenset(self._drivers)
+
+    def has_stored(self, endpoint: str) -> bool:
+        """Return whether records of an endpoint were ever reported as stored, however they stand now."""
+        return endpoint in self._stored
 
     def missing(self, unit: Unit) -> list[Unit]:
         """Return the parts of a unit that are not done: none, the unit itself, or pieces of its window."""

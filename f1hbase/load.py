@@ -15,6 +15,7 @@ from f1hbase.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollect
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError, UnreachableError
 from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateways
+from f1hbase.hbase.leases import LeaseKeeper, Leases
 from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
 from f1hbase.hbase.schema import Tables, ensure_tables
 from f1hbase.hbase.sink import HBaseSink
@@ -30,6 +31,12 @@ _log = logging.getLogger(__name__)
 
 # At the start HBase is there or it is not: a mistake in the address must not take half an hour to show.
 _PATIENCE_AT_THE_DOOR_SECONDS = 10.0
+
+# At the end the user may be waiting for Ctrl-C to take effect.
+_PATIENCE_AT_THE_END_SECONDS = 5.0
+
+# The parent's calls are small; one that hangs would keep it from its workers and from the user.
+_CALL_SECONDS = 15.0
 
 _NO_SCOPE = "-#-#-"
 """The place in quarantine of what does not say which session it is."""
@@ -52,27 +59,35 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     for name in ensure_tables(connector, tables):
         _log.info("created the table %s", name)
 
-    sink = HBaseSink(connector, tables)
+    now = datetime.now(UTC)
+    run_id = new_run_id(now)
+    sink = HBaseSink(connector, tables, run_id)
     for record in unusable:
         sink.quarantine("sessions", _NO_SCOPE, record, "a key field of the session is missing")
     stop = threading.Event()
-    reports = HBaseReports(HBaseConnector(gateways, settings.patience.total_seconds(), stop), tables.reports)
-    now = datetime.now(UTC)
-    run_id = new_run_id(now)
-    begun = RunState(run_id, meta={"start": now.isoformat(), "version": __version__, **_shown(settings)})
+    patience = settings.patience.total_seconds()
+    patient = HBaseConnector(gateways, patience, stop, call_timeout=_CALL_SECONDS)
+    reports, leases = HBaseReports(patient, tables.reports), Leases(patient, tables.reports, run_id)
+    keeper = LeaseKeeper(leases, HBaseConnector(gateways, patience=0, call_timeout=_CALL_SECONDS))
+    asked = ",".join(session.scope.prefix for meeting in plan for session in meeting.sessions)
+    meta = {"start": now.isoformat(), "version": __version__, "sessions": asked, **_shown(settings)}
+    begun = RunState(run_id, meta=meta)
     reports.write_run(begun)
     display = make_display(len(plan), terminal(), quiet=settings.quiet)
+    collector = ParallelF1DataCollector(
+        settings,
+        credentials=credentials,
+        gateways=gateways,
+        tables=tables,
+        reports=reports,
+        leases=leases,
+        run_id=run_id,
+        display=display,
+        stop=stop,
+    )
     try:
-        result = ParallelF1DataCollector(
-            settings,
-            credentials=credentials,
-            gateways=gateways,
-            tables=tables,
-            reports=reports,
-            run_id=run_id,
-            display=display,
-            stop=stop,
-        ).run(plan)
+        with keeper:
+            result = collector.run(plan)
     finally:
         display.close()
     result.quarantined(len(unusable))
@@ -80,8 +95,9 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     log_summary(result.overall, meetings=len(plan), complete=result.complete, seconds=seconds)
     _log.log(*_verdict(result))
     try:
-        HBaseReports(connector, tables.reports).write_run(_ended(run_id, result, seconds))
-    except UnreachableError as error:
+        last = HBaseConnector(gateways, _PATIENCE_AT_THE_END_SECONDS, call_timeout=_PATIENCE_AT_THE_END_SECONDS)
+        HBaseReports(last, tables.reports).write_run(_ended(run_id, result, seconds))
+    except F1HBaseError as error:
         _log.warning("the end of the run is not in %s: %s", tables.reports, error)
     return result.exit_code
 
@@ -239,6 +255,7 @@ def _ended(run_id: str, result: Result, seconds: float) -> RunState:
             "bytes": str(overall.bytes),
             "requests": str(overall.requests),
             "retries": str(overall.retries),
+            "restarts": str(result.restarts),
             "seconds": f"{seconds:.1f}",
             "rows_per_second": f"{overall.all_rows / seconds:.0f}" if seconds else "0",
         },

@@ -125,6 +125,10 @@ class Remaining:
         """Return the drivers that what is stored of a session has named."""
         return self._coverage[scope].drivers
 
+    def may_be_stored(self, unit: Unit) -> bool:
+        """Return whether records of a unit that is asked for may be in the table from an earlier time."""
+        return self._settings.refresh or self._coverage[unit.scope].has_stored(unit.endpoint)
+
     def nothing(self) -> bool:
         """Return whether all of the meeting is loaded."""
         if self.first() or self.without_drivers():

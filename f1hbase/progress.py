@@ -128,8 +128,8 @@ class Bars:
         self._meetings = meetings
         self._stream = stream
         self._skipped = 0
-        self._begun = 0
-        self._done = 0
+        self._begun: set[int] = set()
+        self._done: set[int] = set()
         self._paces: dict[int, Pace] = {}
         self._bars: dict[int, tqdm[NoReturn]] = {}
         self._pace = Pace()
@@ -142,7 +142,8 @@ class Bars:
         key = meeting.scope.meeting_key
         self._bars[key] = self._bar(f"{key} {_short(meeting)}", line)
         self._paces[key] = Pace()
-        self._begun += 1
+        self._begun.add(meeting.scope.meeting_key)
+        self._done.discard(meeting.scope.meeting_key)  # of one that is gone on with
 
     def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
         """Move the meeting's bar and the overall one."""
@@ -160,7 +161,7 @@ class Bars:
         bar = self._bars.pop(meeting.scope.meeting_key, None)
         if bar is not None:
             bar.close()
-        self._done += 1
+        self._done.add(meeting.scope.meeting_key)
 
     def tick(self, overall: Tally) -> None:
         """Keep the clocks running."""
@@ -175,9 +176,9 @@ class Bars:
         self._overall.close()
 
     def _show_overall(self, overall: Tally) -> None:
-        done = f"{self._skipped + self._done}/{self._meetings} meetings"
+        done = f"{self._skipped + len(self._done)}/{self._meetings} meetings"
         self._overall.set_description_str(f"{done:<18}", refresh=False)
-        _move(self._overall, overall, self._pace, _expected(overall, self._begun, self._meetings - self._skipped))
+        _move(self._overall, overall, self._pace, _expected(overall, len(self._begun), self._meetings - self._skipped))
 
     def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
         return tqdm(
@@ -193,8 +194,8 @@ class Lines:
     def __init__(self, meetings: int) -> None:
         self._meetings = meetings
         self._skipped = 0
-        self._begun = 0
-        self._done = 0
+        self._begun: set[int] = set()
+        self._done: set[int] = set()
         self._started = monotonic()
         self._last = self._started
         self._last_rows = 0
@@ -202,7 +203,8 @@ class Lines:
     def begin(self, meeting: MeetingPlan) -> None:
         """Say which meeting begins."""
         _log.info("loading %s (meeting %d)", meeting.scope.name, meeting.scope.meeting_key)
-        self._begun += 1
+        self._begun.add(meeting.scope.meeting_key)
+        self._done.discard(meeting.scope.meeting_key)  # of one that is gone on with
 
     def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
         """Nothing to draw."""
@@ -213,14 +215,14 @@ class Lines:
 
     def end(self, meeting: MeetingPlan) -> None:
         """Count it."""
-        self._done += 1
+        self._done.add(meeting.scope.meeting_key)
 
     def tick(self, overall: Tally) -> None:
         """Write a line when a minute has passed."""
         now = monotonic()
         if now - self._last < _LINE_SECONDS:
             return
-        expected = _expected(overall, self._begun, self._meetings - self._skipped)
+        expected = _expected(overall, len(self._begun), self._meetings - self._skipped)
         rate = (overall.all_rows - self._last_rows) / (now - self._last)
         self._last, self._last_rows = now, overall.all_rows
         left = ""
@@ -229,7 +231,7 @@ class Lines:
             left = f", about {duration(seconds)} left"
         _log.log(
             PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s",
-            self._skipped + self._done, self._meetings, f"{overall.ended:,}", f"{expected:,}",
+            self._skipped + len(self._done), self._meetings, f"{overall.ended:,}", f"{expected:,}",
             100 * overall.ended / max(1, expected), f"{overall.all_rows:,}", f"{rate:,.0f}",
             f"{overall.requests:,}", overall.failed, left,
         )  # fmt: skip

@@ -30,8 +30,8 @@ class Source(Protocol):
 class Sink(Protocol):
     """Stores records so that storing them again changes nothing."""
 
-    def store(self, answer: Answer) -> Outcome:
-        """Store the records of one answer; on return they are acknowledged."""
+    def store(self, answer: Answer, *, again: bool = False) -> Outcome:
+        """Store the records of one answer, `again` if they may be stored already; on return they are acknowledged."""
         ...
 
 

@@ -258,6 +258,7 @@ class Outcome:
         bytes, requests, retries: As in `Answer`.
         seconds: What fetching and storing took.
         error: Why it failed, for people; None when it is stored.
+        entrants: Everybody who drove in the session, where that was asked for without storing it.
     """
 
     unit: Unit
@@ -274,6 +275,7 @@ class Outcome:
     drivers: frozenset[int] = frozenset()
     error: str | None = None
     unknown_fields: frozenset[str] = frozenset()
+    entrants: frozenset[int] | None = None
 
     def with_part(self, part: Outcome) -> Outcome:
         """Return this outcome and that of another part of the same unit as one."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection
@@ -28,7 +28,7 @@ from f1hbase.openf1.source import open_source
 from f1hbase.plan import Remaining
 from f1hbase.protocols import Reports, Sink, Source
 from f1hbase.settings import Settings
-from f1hbase.units import Answer, MeetingPlan, Outcome, Unit
+from f1hbase.units import Answer, MeetingPlan, Outcome, Scope, Unit
 
 _log = logging.getLogger("f1hbase.worker")
 
@@ -128,6 +128,7 @@ class MeetingLoader:
         self._tell = tell
         self._stopping = asyncio.Event()
         self._drivers: dict[str, set[int]] = {}
+        self._entrants: dict[Scope, frozenset[int]] = {}
         self._unreported: list[Outcome] = []
         self._parts: dict[Unit, Outcome] = {}  # what is stored of units that came in parts and are not complete
         # One thread: the connection to HBase is not for several, and that puts come before reports is a promise.
@@ -165,7 +166,9 @@ class MeetingLoader:
             numbers = {record.get("driver_number") for record in answer.records if isinstance(record, dict)}
             drivers = self._drivers.setdefault(answer.unit.scope.prefix, set())
             drivers |= {number for number in numbers if type(number) is int}
-            if answer.error is not None:
+            if answer.error is None:
+                self._entrants[answer.unit.scope] = frozenset(drivers)
+            else:
                 # Those whom other endpoints name are loaded, but nobody can say that they are all.
                 self._unreported.append(Outcome(answer.unit, answer.asked_at, error=answer.error))
 
@@ -232,7 +235,9 @@ class MeetingLoader:
                 continue
             if answer is None:
                 break
-            outcome = await self._write(partial(self._sink.store, answer))
+            again = self._remaining.may_be_stored(answer.unit)
+            outcome = await self._write(partial(self._sink.store, answer, again=again))
+            outcome = replace(outcome, entrants=self._entrants.get(outcome.unit.scope))
             self._drivers.setdefault(outcome.unit.scope.prefix, set()).update(outcome.drivers)
             if answer.unit in self._parts:
                 outcome = self._parts.pop(answer.unit).with_part(outcome)
@@ -330,7 +335,7 @@ async def _load_meeting(task: Task, link: Link) -> bool:
             task.meeting,
             Remaining(task.meeting, task.states, settings, datetime.now(UTC)),
             source=source,
-            sink=HBaseSink(connector, task.tables, refresh=settings.refresh),
+            sink=HBaseSink(connector, task.tables, task.run_id),
             reports=HBaseReports(connector, task.tables.reports),
             run_id=task.run_id,
             tell=link.tell,

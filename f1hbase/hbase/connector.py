@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 _DETECT_SECONDS = 5.0
 """How long one dialect may take to answer; a gateway in good health takes milliseconds."""
 
-_CALL_SECONDS = 60.0
+CALL_SECONDS = 60.0
 """How long one call may take. HBase's own client inside the gateway retries a moving region for about as long."""
 
 _CONNECT_SECONDS = 10.0
@@ -202,6 +202,7 @@ class HBaseConnector:
         put_timeout: How long a put may be tried again before it fails, in seconds; by default as long as
             patience lasts.
         preferred: Which gateway to use while it works, counted round and round, so that workers spread over them.
+        call_timeout: How long one call may take, in seconds.
     """
 
     def __init__(
@@ -212,6 +213,7 @@ class HBaseConnector:
         *,
         put_timeout: float | None = None,
         preferred: int = 0,
+        call_timeout: float = CALL_SECONDS,
     ) -> None:
         self._rotation = _Rotation(gateways, preferred)
         self._several = len(gateways) > 1
@@ -221,6 +223,7 @@ class HBaseConnector:
         self._failing_since: dict[str, float] = {}  # by table: one may be disabled while the other works
         self._stop = stop or threading.Event()
         self._patience = patience
+        self._call_timeout = call_timeout
         self._put_timeout = patience if put_timeout is None else put_timeout
 
     def tables(self) -> list[str]:
@@ -262,8 +265,12 @@ class HBaseConnector:
         if self._call(lambda c: c.client.checkAndPut(table.encode(), row, column, expected, mutation, {}), table):
             return True
         # The answer to an earlier try may have been lost on its way.
+        return self.get(table, row, column) == value
+
+    def get(self, table: str, row: bytes, column: bytes) -> bytes | None:
+        """Return what a cell holds; None where there is none."""
         cells: dict[bytes, bytes] = self._call(lambda c: c.table(table).row(row, columns=[column]), table)
-        return cells.get(column) == value
+        return cells.get(column)
 
     def scan(
         self, table: str, prefix: bytes, columns: Sequence[bytes] | None = None
@@ -386,7 +393,7 @@ class HBaseConnector:
         if self._connection is None:
             self._gateway = self._rotation.choose()
             self._fresh = True
-            self._connection = _connect(self._gateway, _CALL_SECONDS)
+            self._connection = _connect(self._gateway, self._call_timeout)
         return self._connection
 
     def _abandon_connection(self) -> None:

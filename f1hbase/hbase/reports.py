@@ -12,7 +12,7 @@ from datetime import datetime
 from f1hbase.codec import SEPARATOR
 from f1hbase.coverage import Status, UnitState, status_of
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
-from f1hbase.units import Outcome, Scope, parse_unit_key
+from f1hbase.units import Outcome, Scope, parse_time, parse_unit_key
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +115,8 @@ def _unit_row(run_id: str, outcome: Outcome) -> RowMutation:
         cells[last_error] = outcome.error.encode(errors="backslashreplace")
         return RowMutation(outcome.unit.key.encode(), cells)
     cells[b"meta:drivers"] = json.dumps(sorted(outcome.drivers)).encode()
+    if outcome.entrants is not None:
+        cells[b"meta:entrants"] = json.dumps(sorted(outcome.entrants)).encode()
     for name in _UNIT_STATS:
         value = getattr(outcome, name)
         text = f"{value:016x}" if name == "checksum" else f"{value:.3f}" if name == "seconds" else str(value)
@@ -129,7 +131,8 @@ def _unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
         for name in _UNIT_STATS
         if name != "checksum" and (column := f"stats:{name}".encode()) in cells
     }
-    error = cells.get(b"errors:last")
+    error, fetched = cells.get(b"errors:last"), cells.get(b"meta:fetched")
+    checksum = cells.get(b"stats:checksum")
     return UnitState(
         scope_prefix=prefix,
         endpoint=endpoint,
@@ -139,4 +142,8 @@ def _unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
         drivers=frozenset(json.loads(cells.get(b"meta:drivers", b"[]"))),
         stats=stats,
         error=None if error is None else error.decode(),
+        run=cells.get(b"meta:run", b"").decode(),
+        fetched=None if fetched is None else parse_time(fetched.decode()),
+        checksum=None if checksum is None else int(checksum, 16),
+        entrants=frozenset(json.loads(cells[b"meta:entrants"])) if b"meta:entrants" in cells else None,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
-from f1hbase.catalog import ENDPOINTS
+from f1hbase.catalog import ENDPOINTS, REPORT_FAMILIES
 from f1hbase.codec import (
     SEPARATOR,
     EncodeError,
@@ -25,7 +25,7 @@ from f1hbase.codec import (
 from f1hbase.errors import StoreError
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
 from f1hbase.hbase.schema import Tables
-from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome
+from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome, Unit
 
 _log = logging.getLogger(__name__)
 
@@ -36,30 +36,39 @@ class HBaseSink:
     Args:
         connector: The connection to use.
         tables: Where to put them.
-        refresh: Whether to delete the cells of fields that are null by now.
+        run_id: The run that this is part of.
     """
 
-    def __init__(self, connector: HBaseConnector, tables: Tables, *, refresh: bool = False) -> None:
+    def __init__(self, connector: HBaseConnector, tables: Tables, run_id: str) -> None:
         self._connector = connector
         self._tables = tables
-        self._refresh = refresh
+        self._run_id = run_id
+        self._earlier_quarantine: dict[tuple[str, str], dict[bytes, set[bytes]]] = {}
+        self._unfinished_quarantine: dict[Unit, set[bytes]] = {}
 
-    def store(self, answer: Answer) -> Outcome:
+    def store(self, answer: Answer, *, again: bool = False) -> Outcome:
         """Store the records of one answer; on return HBase has acknowledged them.
 
         Records without a key or without a faithful form go to quarantine. Two records of one identity become one
         row, the later winning cell by cell. What HBase refuses is an outcome with an error.
+
+        Args:
+            answer: The unit's answer, or a part of it.
+            again: Whether the unit may have been stored before: then the cells of fields that are null by now are
+                deleted, and what was in quarantine and is mended leaves it.
 
         Raises:
             UnreachableError: If HBase is away longer than patience lasts.
         """
         started = monotonic()
         unit = answer.unit
-        encoded = self._encode(answer)
+        encoded = self._encode(answer, again)
         error = answer.error
         try:
             self._connector.put(self._tables.reports, encoded.quarantined)
             self._connector.put(self._tables.data, encoded.mutations())
+            if again and answer.error is None:
+                self._release_from_quarantine(answer, {row.key for row in encoded.quarantined})
         except StoreError as refusal:
             error = str(refusal)
         return Outcome(
@@ -81,10 +90,43 @@ class HBaseSink:
 
     def quarantine(self, endpoint: str, scope_prefix: str, record: object, reason: str) -> None:
         """Put aside a record that does not even say which unit it belongs to."""
-        row = _quarantine(endpoint, scope_prefix, record, reason, datetime.now(UTC))
+        row = self._quarantine(endpoint, scope_prefix, record, reason, datetime.now(UTC))
         self._connector.put(self._tables.reports, [row])
 
-    def _encode(self, answer: Answer) -> _Encoded:
+    def _quarantine(
+        self, endpoint: str, scope_prefix: str, record: object, reason: str, found: datetime, unit: Unit | None = None
+    ) -> RowMutation:
+        raw = raw_json(record).encode()
+        key = _quarantine_prefix(scope_prefix, endpoint) + hashlib.sha256(raw).hexdigest().encode()
+        cells = {
+            b"meta:record": raw,
+            b"meta:found": found.isoformat().encode(),
+            b"meta:run": self._run_id.encode(),
+            b"errors:reason": reason.encode(errors="backslashreplace"),
+        }
+        if unit is not None:
+            cells[b"meta:unit"] = unit.key.encode()
+        return RowMutation(key, cells)
+
+    def _release_from_quarantine(self, answer: Answer, still_bad: set[bytes]) -> None:
+        """Delete the records that an earlier answer of the unit put into quarantine, and this one did not."""
+        unit = answer.unit
+        bad = self._unfinished_quarantine.pop(unit, set()) | still_bad
+        if not answer.complete:
+            self._unfinished_quarantine[unit] = bad
+            return
+        place = (unit.scope.prefix, unit.endpoint)
+        if place not in self._earlier_quarantine:
+            rows = self._connector.scan(self._tables.reports, _quarantine_prefix(*place), columns=[b"meta:unit"])
+            by_unit: dict[bytes, set[bytes]] = {}
+            for key, cells in rows:
+                by_unit.setdefault(cells[b"meta:unit"], set()).add(key)
+            self._earlier_quarantine[place] = by_unit
+        mended = self._earlier_quarantine[place].pop(unit.key.encode(), set()) - bad
+        families = [family.encode() for family in REPORT_FAMILIES]
+        self._connector.put(self._tables.reports, [RowMutation(key, {}, families) for key in mended])
+
+    def _encode(self, answer: Answer, again: bool) -> _Encoded:
         unit = answer.unit
         endpoint = ENDPOINTS[unit.endpoint]
         encoded = _Encoded()
@@ -95,7 +137,7 @@ class HBaseSink:
                 key, cells = encode(endpoint, unit.scope.year, record)
             except EncodeError as error:
                 _log.error("a record of %s goes to quarantine: %s", unit, error)
-                row = _quarantine(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at)
+                row = self._quarantine(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at, unit)
                 encoded.quarantined.append(row)
                 continue
             if key in encoded.rows:
@@ -103,7 +145,7 @@ class HBaseSink:
             else:
                 encoded.rows[key] = cells
             cells = encoded.rows[key]
-            deletes = null_columns(endpoint, record, cells) if self._refresh else stale_signs(endpoint, cells)
+            deletes = null_columns(endpoint, record, cells) if again else stale_signs(endpoint, cells)
             if deletes:
                 encoded.deletes[key] = deletes
             if endpoint.by_driver:
@@ -128,13 +170,5 @@ class _Encoded:
             yield RowMutation(key, cells, self.deletes.get(key, ()))
 
 
-def _quarantine(endpoint: str, scope_prefix: str, record: object, reason: str, found: datetime) -> RowMutation:
-    raw = raw_json(record).encode()
-    digest = hashlib.sha256(raw).hexdigest()
-    key = SEPARATOR.join(["quarantine", scope_prefix, endpoint, digest])
-    cells = {
-        b"meta:record": raw,
-        b"meta:found": found.isoformat().encode(),
-        b"errors:reason": reason.encode(errors="backslashreplace"),
-    }
-    return RowMutation(key.encode(), cells)
+def _quarantine_prefix(scope_prefix: str, endpoint: str) -> bytes:
+    return SEPARATOR.join(["quarantine", scope_prefix, endpoint, ""]).encode()

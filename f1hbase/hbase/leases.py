@@ -1,0 +1,235 @@
+"""Who is loading a meeting now: a row of `f1_reports` for each, which runs out by itself when its holder is gone.
+
+Two loaders at once on the same tables would do no harm, as every put can be repeated; a lease only spares them from
+asking the API for the same twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import psutil
+
+from f1hbase.codec import SEPARATOR
+from f1hbase.errors import F1HBaseError
+from f1hbase.hbase.connector import HBaseConnector
+from f1hbase.units import Scope, parse_time
+
+_log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 120.0
+"""How long a lease lasts after it was last renewed. The clocks of hosts that load together may differ by less."""
+
+_RENEW_SECONDS = LEASE_SECONDS / 4
+
+_COLUMN = b"meta:lease"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process: its number, and when it began, so that another one that got its number later is not taken for it."""
+
+    pid: int
+    began: float
+
+    @classmethod
+    def of(cls, pid: int) -> Holder:
+        """Describe a process of this host."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def is_alive(self) -> bool:
+        """Return whether it runs on this host."""
+        try:
+            process = psutil.Process(self.pid)
+            # Its beginning is worked out from the clock, which may have been set by a little since.
+            same = abs(process.create_time() - self.began) < 2.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """That a run loads a meeting.
+
+    Attributes:
+        run: The run.
+        host: The name of the host it runs on.
+        holders: Its process, and the worker that loads the meeting.
+        until: When the lease runs out.
+    """
+
+    run: str
+    host: str
+    holders: tuple[Holder, ...]
+    until: datetime
+
+    def is_current(self, now: datetime) -> bool:
+        """Return whether somebody holds it; a process killed on this host does no longer."""
+        if now >= self.until:
+            return False
+        return self.host != socket.gethostname() or any(holder.is_alive() for holder in self.holders)
+
+    def __str__(self) -> str:
+        return f"run {self.run} (process {self.holders[0].pid} on {self.host})"
+
+
+class Leases:
+    """The leases of one run; takes, renews and gives them back.
+
+    Args:
+        connector: Where the reports are; used by the calling thread alone.
+        table: The name of the table of reports.
+        run_id: This run.
+        clock: Says what time it is.
+    """
+
+    def __init__(
+        self,
+        connector: HBaseConnector,
+        table: str,
+        run_id: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._connector = connector
+        self._table = table
+        self._run_id = run_id
+        self._clock = clock
+        self._me = Holder.of(os.getpid())
+        self._lock = threading.Lock()
+        self._held: dict[bytes, Lease] = {}
+
+    def take(self, meeting: Scope) -> Lease | None:
+        """Take the lease of a meeting.
+
+        Returns:
+            The lease of whoever else holds it; None when it is ours now.
+
+        Raises:
+            UnreachableError: If HBase is away longer than patience lasts.
+        """
+        row = _row(meeting)
+        while True:
+            before = self._connector.get(self._table, row, _COLUMN)
+            lease = None if before is None else _parse(before)
+            if lease is not None and lease.run != self._run_id and lease.is_current(self._clock()):
+                return lease
+            mine = Lease(self._run_id, socket.gethostname(), (self._me,), self._end())
+            if self._connector.put_if(self._table, row, _COLUMN, before, _text(mine)):
+                with self._lock:
+                    self._held[row] = mine
+                return None
+
+    def name_worker(self, meeting: Scope, pid: int) -> None:
+        """Say which process loads the meeting, so that it counts as held while that one lives."""
+        row = _row(meeting)
+        with self._lock:
+            lease = self._held[row]
+            try:
+                worker = Holder.of(pid)
+            except psutil.NoSuchProcess:
+                return
+            named = replace(lease, holders=(self._me, worker), until=self._end())
+            self._renew(self._connector, row, named)
+
+    def give_back(self, meeting: Scope) -> None:
+        """Let others load the meeting; a lease that HBase cannot be told of runs out by itself."""
+        row = _row(meeting)
+        with self._lock:
+            lease = self._held.pop(row, None)
+            if lease is not None:
+                # Not deleted: between reading and deleting somebody else may have taken it.
+                self._connector.put_if(
+                    self._table, row, _COLUMN, _text(lease), _text(replace(lease, until=self._clock()))
+                )
+
+    def renew(self, connector: HBaseConnector) -> None:
+        """Make all leases that are held last longer; with a connector of the calling thread's own."""
+        with self._lock:
+            rows = list(self._held)
+        for row in rows:
+            with self._lock:
+                if row in self._held:
+                    self._renew(connector, row, replace(self._held[row], until=self._end()))
+
+    def _renew(self, connector: HBaseConnector, row: bytes, lease: Lease) -> None:
+        if connector.put_if(self._table, row, _COLUMN, _text(self._held[row]), _text(lease)):
+            self._held[row] = lease
+            return
+        now = connector.get(self._table, row, _COLUMN)
+        other = None if now is None else _parse(now)
+        _log.warning(
+            "the lease of meeting %s ran out meanwhile, and %s has it now; both load it, which costs requests but "
+            "does no harm", row.decode().rpartition(SEPARATOR)[2], other or "nobody",
+        )  # fmt: skip
+        del self._held[row]
+
+    def _end(self) -> datetime:
+        return self._clock() + timedelta(seconds=LEASE_SECONDS)
+
+
+class LeaseKeeper:
+    """A thread that renews the leases of a run while the block runs.
+
+    Args:
+        leases: What to renew.
+        connector: One that nobody else uses.
+    """
+
+    def __init__(self, leases: Leases, connector: HBaseConnector) -> None:
+        self._leases = leases
+        self._connector = connector
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        # Not waited for: it may hang in a call to HBase, and what it could still do is only to renew.
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_RENEW_SECONDS):
+            try:
+                self._leases.renew(self._connector)
+            except F1HBaseError as error:
+                _log.debug("the leases are not renewed: %s", error)
+        self._connector.close()
+
+
+def _row(meeting: Scope) -> bytes:
+    return SEPARATOR.join(["lease", str(meeting.year), str(meeting.meeting_key)]).encode()
+
+
+def _text(lease: Lease) -> bytes:
+    content = asdict(lease) | {"until": lease.until.isoformat()}
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _parse(text: bytes) -> Lease | None:
+    try:
+        content = json.loads(text)
+        holders = tuple(Holder(int(one["pid"]), float(one["began"])) for one in content["holders"])
+        until = parse_time(content["until"])
+        return Lease(str(content["run"]), str(content["host"]), holders or (Holder(0, 0.0),), until)
+    except (ValueError, KeyError, TypeError) as error:
+        # A lease that nobody understands must not lock anyone out.
+        _log.warning("a lease cannot be read (%s) and is taken over: %.200r", error, text)
+        return None
+
+
+def lease_of(connector: HBaseConnector, table: str, meeting: Scope) -> Lease | None:
+    """Return who loads a meeting now, if anybody does."""
+    text = connector.get(table, _row(meeting), _COLUMN)
+    lease = None if text is None else _parse(text)
+    return lease if lease is not None and lease.is_current(datetime.now(UTC)) else None
