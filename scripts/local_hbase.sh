@@ -10,8 +10,12 @@ Usage: scripts/local_hbase.sh COMMAND
   stop [gateway]        stop both (or the gateway alone); the data stay
   status                what runs and where; exit 0 when HBase answers, 3 when a part is stopped, 1 when it hangs
   shell [-n FILE]       the hbase shell; also:  echo "count 'f1_data'" | scripts/local_hbase.sh shell
+  run CLASS [ARG...]    a Java class of HBase, its jobs within the same process; scripts/bin/hbase does this and the shell
+                        as the hbase command of a cluster does. A relative path in ARG means one in the folder job-files
+                        of LOCAL_HBASE_DIR, as on a cluster it means one in HDFS
   wipe [--yes]          delete the data, after a question
-  fetch [server|shell]  download what the others need, now rather than at their first use
+  fetch [SET]           download what the others need, now rather than at their first use: server, shell or, for run,
+                        mapreduce; without SET the first two
   pids                  the process ids of the parts that run: "master PID" and "gateway PID"
 Needs Java 11 to 22, Python 3, and Maven for the first fetch.
 Environment:
@@ -374,6 +378,26 @@ shell() {
     org.jruby.Main uri:classloader:/jar-bootstrap.rb "$@"
 }
 
+run() { # CLASS [ARGUMENT...]
+  local folder
+  is_running master || die 1 "HBase is not running: scripts/local_hbase.sh start"
+  recall
+  need_java
+  need_jars server
+  need_jars mapreduce
+  # A run's folder of scratch files bears its pid. Java takes the place of this script, so that signals and the exit
+  # code are its own; what it leaves behind goes at the next run.
+  for folder in "$LOCAL_HBASE_DIR"/tmp/run.*; do
+    [ -n "$(command_of "${folder##*.}")" ] || rm -rf "$folder"
+  done
+  folder=$LOCAL_HBASE_DIR/tmp/run.$$
+  mkdir -p "$folder" "$LOCAL_HBASE_DIR/job-files"
+  cd "$LOCAL_HBASE_DIR/job-files"
+  make_properties
+  exec "$java" "${properties[@]}" "-Dlocal.hbase.run=$folder" "-Djava.io.tmpdir=$folder" -Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+    "@$hbase/jvm.options" -cp "$hbase/mapreduce/conf:$hbase/conf:$(jars_folder server)/*:$(jars_folder mapreduce)/*" "$@"
+}
+
 wipe() { # [--yes]
   local answer=''
   if is_running master || is_running gateway; then die 1 "HBase is running: scripts/local_hbase.sh stop"; fi
@@ -388,12 +412,13 @@ wipe() { # [--yes]
     case "$answer" in y | Y | yes) ;; *) die 1 "nothing is deleted" ;; esac
   fi
   take_lock "$state/lock" "starts or stops the same HBase"
-  rm -rf "$LOCAL_HBASE_DIR/data" "$LOCAL_HBASE_DIR/tmp" "$LOCAL_HBASE_DIR/zookeeper" "$logs" "$state" "$marker"
+  rm -rf "$LOCAL_HBASE_DIR/data" "$LOCAL_HBASE_DIR/job-files" "$LOCAL_HBASE_DIR/tmp" "$LOCAL_HBASE_DIR/zookeeper" \
+    "$logs" "$state" "$marker"
   rmdir "$LOCAL_HBASE_DIR" 2>/dev/null || true
   say "the data in $LOCAL_HBASE_DIR are deleted"
 }
 
-fetch() { # [server|shell]
+fetch() { # [server|shell|mapreduce]
   local set
   for set in ${1:-server shell}; do
     need_jars "$set"
@@ -414,9 +439,10 @@ main() {
     start: | start:gateway) start "$@" ;;
     stop: | stop:gateway) stop "$@" ;;
     status: | pids: | wipe: | wipe:--yes) "$command" "$@" ;;
-    fetch: | fetch:server | fetch:shell) fetch "$@" ;;
+    fetch: | fetch:server | fetch:shell | fetch:mapreduce) fetch "$@" ;;
     shell:*) shell "$@" ;;
-    lock:server | lock:shell) lock_jars "$1" ;;
+    run:[a-zA-Z]*) run "$@" ;;
+    lock:server | lock:shell | lock:mapreduce) lock_jars "$1" ;;
     help: | -h: | --help:) usage ;;
     *) wrong_usage ;;
   esac

@@ -10,7 +10,7 @@ case "${1:-}" in
 esac
 
 # The jars are fetched here and with progress lines, not inside the first test that needs them.
-scripts/local_hbase.sh fetch &
+{ scripts/local_hbase.sh fetch && scripts/local_hbase.sh fetch mapreduce; } &
 fetch=$!
 scripts/setup.sh
 wait "$fetch"

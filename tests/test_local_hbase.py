@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from hbase_server import HOST, SCRIPT, LocalHBase
 
+COMMAND = SCRIPT.parent / "bin" / "hbase"
 FAMILY = {"f": {"block_cache_enabled": True}}
 
 
@@ -45,6 +47,11 @@ def put_rows(hbase: LocalHBase, table: str, count: int) -> dict[bytes, bytes]:
 def script(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run local_hbase.sh with this environment alone."""
     return subprocess.run([str(SCRIPT), *arguments], env=env, capture_output=True, text=True, check=False)
+
+
+def command(*arguments: str, env: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run scripts/bin/hbase with this environment alone."""
+    return subprocess.run([str(COMMAND), *arguments], env=env, input=stdin, capture_output=True, text=True, check=False)
 
 
 def is_alive(pid: int) -> bool:
@@ -143,11 +150,43 @@ def test_the_genuine_shell_counts_a_table_and_fails_for_a_wrong_one(hbase: Local
     table = f"{table_prefix}_shell"
     put_rows(hbase, table, 1234)
 
-    result = hbase.run("shell", stdin=f"count '{table}'\ncount 'no_such_table'\n", check=False)
+    result = command("shell", env=hbase.env, stdin=f"count '{table}'\ncount 'no_such_table'\n")
 
     assert "1234 row(s)" in result.stdout
     assert "log4j" not in result.stdout + result.stderr
     assert result.returncode == 1
+
+
+@pytest.mark.hbase
+def test_row_counter_counts_the_rows_of_a_table_and_of_a_family(hbase: LocalHBase, table_prefix: str) -> None:
+    table = f"{table_prefix}_rowcounter"
+    with connected(hbase) as connection:
+        connection.create_table(table, FAMILY | {"g": FAMILY["f"]})
+        with connection.table(table).batch() as batch:
+            for i in range(300):
+                batch.put(b"row%05d" % i, {b"f:q": b"1"} if i < 200 else {b"g:q": b"1", b"g:r": b"1"})
+
+    def rows(*arguments: str) -> int:
+        result = command(*arguments, env=hbase.env)
+        assert result.returncode == 0, result.stderr
+        return int(re.findall(r"^\t\tROWS=(\d+)$", result.stderr, re.MULTILINE)[-1])
+
+    assert rows("org.apache.hadoop.hbase.mapreduce.RowCounter", table) == 300
+    assert rows("rowcounter", table, "g") == 100
+    # The files of the jobs were in a folder of the run, and those of the first run are gone.
+    (left,) = (hbase.folder / "tmp").glob("run.*")
+    assert (left / "mapred").is_dir()
+
+
+@pytest.mark.hbase
+def test_the_exit_code_of_a_class_is_that_of_the_command(hbase: LocalHBase) -> None:
+    usage_asked_for = command("org.apache.hadoop.hbase.PerformanceEvaluation", "--help", env=hbase.env)
+    no_such_class = command("org.example.NoSuchClass", env=hbase.env)
+
+    assert usage_asked_for.returncode == 0, usage_asked_for.stderr
+    assert "randomWrite" in usage_asked_for.stderr
+    assert no_such_class.returncode == 1
+    assert "org.example.NoSuchClass" in no_such_class.stderr
 
 
 @pytest.mark.hbase
@@ -267,9 +306,27 @@ def test_a_wrong_setting_is_named(tmp_path: Path, tools: Path) -> None:
     assert "LOCAL_HBASE_ZK_PORT is 'many'" in refused.stderr
 
 
+def test_a_class_needs_a_running_hbase(tmp_path: Path, tools: Path) -> None:
+    refused = command("org.example.Class", env={"PATH": str(tools), "HOME": str(tmp_path)})
+
+    assert refused.returncode == 1
+    assert "HBase is not running: scripts/local_hbase.sh start" in refused.stderr
+
+
+def test_the_hbase_command_names_what_it_can_do_and_its_version(tmp_path: Path, tools: Path) -> None:
+    env = {"PATH": str(tools), "HOME": str(tmp_path)}
+
+    assert re.fullmatch(r"HBase 2\.5\.\d+\S*\n", command("version", env=env).stdout)
+    for words in ([], ["--help"], ["master", "start"]):
+        refused = command(*words, env=env)
+        assert refused.returncode == 2
+        (line,) = refused.stderr.splitlines()
+        assert "rowcounter TABLE" in line
+
+
 def test_wipe_deletes_the_data_of_this_hbase_and_nothing_else(tmp_path: Path, tools: Path) -> None:
     folder = tmp_path / "hbase"
-    for name in ("data", "zookeeper", "run", "mine"):
+    for name in ("data", "zookeeper", "run", "job-files", "mine"):
         (folder / name).mkdir(parents=True)
     (folder / "mine" / "file").touch()
     env = {"PATH": str(tools), "HOME": str(tmp_path), "LOCAL_HBASE_DIR": str(folder)}

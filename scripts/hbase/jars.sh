@@ -1,14 +1,19 @@
 # shellcheck shell=bash disable=SC2154  # what it uses of local_hbase.sh
 # The jars that HBase runs from: fetched by Maven, checked against the SHA-256 sums kept in this folder, and put
 # in place whole or not at all. Read by local_hbase.sh. A set is a folder here with a pom.xml and its sha256 file;
-# a further one (the MapReduce tools, say) is one more such folder and a line in jars_folder.
+# a further one is one more such folder, a line in jars_folder and one in size_of.
 
 jars_folder() { # SET
   case "$1" in
     server) echo "$LOCAL_HBASE_JARS/server-2.5.8-hadoop3" ;;
     shell) echo "$LOCAL_HBASE_JARS/shell-2.4.17" ;;
-    *) die 2 "unknown set of jars '$1'; there are: server, shell" ;;
+    mapreduce) echo "$LOCAL_HBASE_JARS/mapreduce-2.5.8-hadoop3" ;;
+    *) die 2 "unknown set of jars '$1'; there are: server, shell, mapreduce" ;;
   esac
+}
+
+size_of() { # SET
+  if [ "$1" = mapreduce ]; then echo "13 MB"; else echo "120 MB"; fi
 }
 
 sha256() {
@@ -54,7 +59,7 @@ fetch_jars() { # SET FOLDER
   rm -rf "$LOCAL_HBASE_JARS/.$1".new.*
   scratch="$LOCAL_HBASE_JARS/.$1.new.$$"
   mkdir -p "$scratch"
-  say "fetching the jars of the HBase $1 with Maven: 120 MB, once, in a minute or two; log: $log"
+  say "fetching the jars of the HBase $1 with Maven: $(size_of "$1"), once, in a minute or two; log: $log"
   if ! maven_copies "$1" "$scratch/jars" "$log" || [ -n "$(damaged_jars "$1" "$scratch/jars")" ]; then
     # Maven trusts what is in its local repository for ever, a broken file too. That folder is the user's and may
     # be in use, so it is not mended: an empty one is filled instead.
