@@ -1,6 +1,11 @@
 """Load Formula 1 data from the OpenF1 API into HBase: `python hbase_populate_openF1.py --help` says how."""
 
-from f1hbase.cli import main
+import sys
+
+try:
+    from f1hbase.cli import main
+except KeyboardInterrupt:  # the imports take half a second
+    sys.exit(130)
 
 if __name__ == "__main__":  # worker processes import this file, too
     main()

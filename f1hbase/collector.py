@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from time import monotonic
@@ -76,6 +77,7 @@ class Result:
         complete: How many meetings had nothing left to load.
         crashed: Why meetings are not loaded to their end.
         restarts: How many workers died and were replaced.
+        stopped_at_once: Whether the user would not wait for the workers.
         exit_code: As the command line returns it.
     """
 
@@ -83,6 +85,7 @@ class Result:
     complete: int = 0
     crashed: list[str] = field(default_factory=list)
     restarts: int = 0
+    stopped_at_once: bool = False
     exit_code: int = EXIT_DONE
 
     def quarantined(self, records: int) -> None:
@@ -149,6 +152,7 @@ class ParallelF1DataCollector:
         self._unknown_fields: set[tuple[str, str]] = set()
         self._interrupts = 0
         self._closing = False
+        self._leases_in_vain = False
         self._stop_sent = False
         self._kill_at: float | None = None
 
@@ -166,6 +170,7 @@ class ParallelF1DataCollector:
                 self._result.overall.planned -= self._result.overall.failed  # they are planned anew
                 self._load(again)
         except _StopAtOnce:
+            self._result.stopped_at_once = True
             _log.warning("stopped at once")
         finally:
             self._closing = True
@@ -239,7 +244,13 @@ class ParallelF1DataCollector:
         process = _processes.Process(
             target=worker.main, args=(task, theirs), name=f"f1hbase-{meeting.scope.meeting_key}", daemon=True
         )
-        process.start()
+        # Ctrl-C reaches every process of the terminal; only the parent is to hear it, from the first moment on.
+        resource_tracker.ensure_running()  # or else it is begun in start(), and lifts the mask
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()  # so that the end of the worker is the end of the pipe
         self._running.append(_Running(meeting, process, ours))
         if process.pid is not None:
@@ -281,8 +292,7 @@ class ParallelF1DataCollector:
         running.process.join()
         running.connection.close()
         self._running.remove(running)
-        with suppress(F1HBaseError):  # it runs out by itself
-            self._leases.give_back(running.meeting.scope)
+        self._give_back(running.meeting)
         self._display.end(running.meeting)
         meeting = _name(running.meeting)
         finished = running.finished
@@ -324,6 +334,16 @@ class ParallelF1DataCollector:
         # What it did not store is planned anew.
         self._result.overall.planned -= dead.tally.planned - dead.tally.stored
         self._put_off.append(_PutOff(meeting, monotonic() + wait))
+
+    def _give_back(self, meeting: MeetingPlan) -> None:
+        """Give a lease back; one that cannot be given back ends with this process, or runs out."""
+        if self._stop_sent and self._leases_in_vain:
+            return  # the user is waiting
+        try:
+            self._leases.give_back(meeting.scope)
+        except F1HBaseError as error:
+            self._leases_in_vain = True
+            _log.debug("the lease of %s is not given back: %s", _name(meeting), error)
 
     def _give_up(self, reason: str) -> None:
         _log.error("%s", reason)
@@ -372,8 +392,6 @@ class ParallelF1DataCollector:
             running.process.kill()
         for running in self._running:
             running.process.join()
-            with suppress(F1HBaseError):
-                self._leases.give_back(running.meeting.scope)
 
     def _exit_code(self) -> int:
         if self._interrupts:

@@ -34,6 +34,7 @@ _PATIENCE_AT_THE_DOOR_SECONDS = 10.0
 
 # At the end the user may be waiting for Ctrl-C to take effect.
 _PATIENCE_AT_THE_END_SECONDS = 5.0
+_PATIENCE_AT_ONCE_SECONDS = 1.0
 
 # The parent's calls are small; one that hangs would keep it from its workers and from the user.
 _CALL_SECONDS = 15.0
@@ -67,12 +68,14 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     stop = threading.Event()
     patience = settings.patience.total_seconds()
     patient = HBaseConnector(gateways, patience, stop, call_timeout=_CALL_SECONDS)
-    reports, leases = HBaseReports(patient, tables.reports), Leases(patient, tables.reports, run_id)
-    keeper = LeaseKeeper(leases, HBaseConnector(gateways, patience=0, call_timeout=_CALL_SECONDS))
+    impatient = HBaseConnector(gateways, patience=0, call_timeout=_PATIENCE_AT_THE_END_SECONDS)
+    reports, leases = HBaseReports(patient, tables.reports), Leases(patient, impatient, tables.reports, run_id)
     asked = ",".join(session.scope.prefix for meeting in plan for session in meeting.sessions)
     meta = {"start": now.isoformat(), "version": __version__, "sessions": asked, **_shown(settings)}
     begun = RunState(run_id, meta=meta)
     reports.write_run(begun)
+    # A gateway may serve no more connections at a time than it has threads, 16 by default.
+    connector.close()
     display = make_display(len(plan), terminal(), quiet=settings.quiet)
     collector = ParallelF1DataCollector(
         settings,
@@ -86,7 +89,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
         stop=stop,
     )
     try:
-        with keeper:
+        with LeaseKeeper(leases):
             result = collector.run(plan)
     finally:
         display.close()
@@ -95,7 +98,8 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     log_summary(result.overall, meetings=len(plan), complete=result.complete, seconds=seconds)
     _log.log(*_verdict(result))
     try:
-        last = HBaseConnector(gateways, _PATIENCE_AT_THE_END_SECONDS, call_timeout=_PATIENCE_AT_THE_END_SECONDS)
+        patience = _PATIENCE_AT_ONCE_SECONDS if result.stopped_at_once else _PATIENCE_AT_THE_END_SECONDS
+        last = HBaseConnector(gateways, patience, call_timeout=patience)
         HBaseReports(last, tables.reports).write_run(_ended(run_id, result, seconds))
     except F1HBaseError as error:
         _log.warning("the end of the run is not in %s: %s", tables.reports, error)

@@ -87,7 +87,8 @@ class Leases:
     """The leases of one run; takes, renews and gives them back.
 
     Args:
-        connector: Where the reports are; used by the calling thread alone.
+        patient: Takes leases; used by the calling thread alone.
+        impatient: Renews them and gives them back, which must not keep anybody waiting; used by one thread at a time.
         table: The name of the table of reports.
         run_id: This run.
         clock: Says what time it is.
@@ -95,12 +96,14 @@ class Leases:
 
     def __init__(
         self,
-        connector: HBaseConnector,
+        patient: HBaseConnector,
+        impatient: HBaseConnector,
         table: str,
         run_id: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._connector = connector
+        self._patient = patient
+        self._impatient = impatient
         self._table = table
         self._run_id = run_id
         self._clock = clock
@@ -119,12 +122,12 @@ class Leases:
         """
         row = _row(meeting)
         while True:
-            before = self._connector.get(self._table, row, _COLUMN)
+            before = self._patient.get(self._table, row, _COLUMN)
             lease = None if before is None else _parse(before)
             if lease is not None and lease.run != self._run_id and lease.is_current(self._clock()):
                 return lease
             mine = Lease(self._run_id, socket.gethostname(), (self._me,), self._end())
-            if self._connector.put_if(self._table, row, _COLUMN, before, _text(mine)):
+            if self._patient.put_if(self._table, row, _COLUMN, before, _text(mine)):
                 with self._lock:
                     self._held[row] = mine
                 return None
@@ -139,7 +142,7 @@ class Leases:
             except psutil.NoSuchProcess:
                 return
             named = replace(lease, holders=(self._me, worker), until=self._end())
-            self._renew(self._connector, row, named)
+            self._renew(row, named)
 
     def give_back(self, meeting: Scope) -> None:
         """Let others load the meeting; a lease that HBase cannot be told of runs out by itself."""
@@ -148,24 +151,24 @@ class Leases:
             lease = self._held.pop(row, None)
             if lease is not None:
                 # Not deleted: between reading and deleting somebody else may have taken it.
-                self._connector.put_if(
+                self._impatient.put_if(
                     self._table, row, _COLUMN, _text(lease), _text(replace(lease, until=self._clock()))
                 )
 
-    def renew(self, connector: HBaseConnector) -> None:
-        """Make all leases that are held last longer; with a connector of the calling thread's own."""
+    def renew(self) -> None:
+        """Make all leases that are held last longer; any thread may call it."""
         with self._lock:
             rows = list(self._held)
         for row in rows:
             with self._lock:
                 if row in self._held:
-                    self._renew(connector, row, replace(self._held[row], until=self._end()))
+                    self._renew(row, replace(self._held[row], until=self._end()))
 
-    def _renew(self, connector: HBaseConnector, row: bytes, lease: Lease) -> None:
-        if connector.put_if(self._table, row, _COLUMN, _text(self._held[row]), _text(lease)):
+    def _renew(self, row: bytes, lease: Lease) -> None:
+        if self._impatient.put_if(self._table, row, _COLUMN, _text(self._held[row]), _text(lease)):
             self._held[row] = lease
             return
-        now = connector.get(self._table, row, _COLUMN)
+        now = self._impatient.get(self._table, row, _COLUMN)
         other = None if now is None else _parse(now)
         _log.warning(
             "the lease of meeting %s ran out meanwhile, and %s has it now; both load it, which costs requests but "
@@ -182,12 +185,10 @@ class LeaseKeeper:
 
     Args:
         leases: What to renew.
-        connector: One that nobody else uses.
     """
 
-    def __init__(self, leases: Leases, connector: HBaseConnector) -> None:
+    def __init__(self, leases: Leases) -> None:
         self._leases = leases
-        self._connector = connector
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
 
@@ -201,10 +202,9 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stop.wait(_RENEW_SECONDS):
             try:
-                self._leases.renew(self._connector)
+                self._leases.renew()
             except F1HBaseError as error:
                 _log.debug("the leases are not renewed: %s", error)
-        self._connector.close()
 
 
 def _row(meeting: Scope) -> bytes:

@@ -1,0 +1,340 @@
+"""Loads that are killed anywhere, again and again, until they are done; then the table is compared with the truth.
+
+At random but seeded moments it kills (-9) a worker, the parent, the Thrift gateway or HBase itself, or interrupts the
+load, starts again what it killed, and resumes with other settings. The long form of `test_cli_kills.py`, outside CI's
+time; it starts an HBase and a replay server of its own:
+
+    .venv/bin/python tests/faults/kill_anywhere.py --large 20 --small 80
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import happybase
+import psutil
+from cli import Loader
+from hbase_server import LocalHBase
+from replay_server import ReplayServer
+
+VICTIMS = ("worker", "worker", "parent", "parent", "gateway", "master", "interrupt")
+"""What is killed, by how often it is chosen."""
+
+_MARK = "KILL_RUN"
+"""A variable in the environment of every process of a run, by which those that are left over are found."""
+
+_ORPHANS_END_WITHIN = 15.0
+"""Seconds: a worker whose parent was killed has ten to store what it has in hand."""
+
+_MOST_RESUMES = 20
+
+Digests = dict[bytes, bytes]
+
+
+@dataclass
+class Truth:
+    """What an undisturbed load makes of the data.
+
+    Attributes:
+        table: A digest of each row's cells.
+        rows: How many rows the units have, by endpoint.
+    """
+
+    table: Digests
+    rows: Counter[str]
+
+
+@dataclass
+class Run:
+    """One load with its kills, and what was wrong in the end."""
+
+    seed: int
+    kills: list[str] = field(default_factory=list)
+    resumes: int = 0
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    output: str = ""
+
+
+def simulate(folder: Path, *, minutes: int, drivers: int) -> None:
+    """Write two meetings of a practice and a race each."""
+    arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", str(minutes)]
+    subprocess.run(
+        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), "--drivers", str(drivers), *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def find_truth(hbase: LocalHBase, url: str, folder: Path) -> Truth:
+    """Load once without disturbance."""
+    loader = loader_for(hbase, url, folder, "truth")
+    loader.run()
+    truth = Truth(digests(hbase, "truth_f1_data"), Counter())
+    for key, cells in scan_rows(hbase, "truth_f1_reports", b"unit#"):
+        truth.rows[key.decode().split("#")[4]] += int(cells[b"stats:rows"])
+    drop(hbase, "truth")
+    return truth
+
+
+def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed: int, *, seconds: float) -> Run:
+    """Load while things are killed, resume until done, and compare.
+
+    Args:
+        hbase: Is running before and after.
+        url: The API.
+        folder: For the loader's log and state.
+        truth: What has to come out.
+        seed: Chooses what is killed and when.
+        seconds: About how long an undisturbed load takes.
+    """
+    chance = random.Random(seed)
+    prefix = f"kill{seed}"
+    run = Run(seed)
+    loader = loader_for(hbase, url, folder, prefix)
+    began = monotonic()
+    wanted = chance.randint(3, 6)
+    try:
+        while run.resumes < _MOST_RESUMES:
+            run.resumes += 1
+            options = [
+                f"--processes={chance.choice([1, 2, 4])}",
+                f"--window={chance.choice(['30s', '40s', '1m', '15m', 'auto'])}",
+                f"--max-concurrent-requests={chance.choice([2, 10])}",
+            ]
+            with loader.start(*options) as process:
+                # Into a file of the loader's own (populate.log) goes the same; nobody reads the pipe meanwhile.
+                while len(run.kills) < wanted and _waits(process, chance.uniform(0.1, seconds)):
+                    run.kills.append(_kill(hbase, process, chance))
+                if len(run.kills) >= wanted:
+                    _start_again(hbase)
+                assert process.stdout is not None
+                output = process.stdout.read()
+            run.output += output
+            _start_again(hbase)
+            if process.returncode == 0:
+                break
+            # A signal that comes before Python has begun to listen ends it as it would any program.
+            if process.returncode not in (1, 3, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
+                run.wrong.append(f"exit code {process.returncode}: {output[-2000:]}")
+            if chance.random() < 0.5:
+                run.wrong += _left_over(prefix)
+        else:
+            run.wrong.append(f"not done after {_MOST_RESUMES} resumes: {run.output[-2000:]}")
+        run.wrong += _left_over(prefix)
+        run.wrong += _tracebacks(run.output)
+        run.wrong += compare(hbase, prefix, truth)
+    finally:
+        _start_again(hbase)
+        run.seconds = monotonic() - began
+    if not run.wrong:
+        drop(hbase, prefix)
+    return run
+
+
+def compare(hbase: LocalHBase, prefix: str, truth: Truth) -> list[str]:
+    """Return what differs from the truth: rows and cells, and units that are not done, or done twice."""
+    wrong = []
+    table = digests(hbase, f"{prefix}_f1_data")
+    missing, extra = truth.table.keys() - table.keys(), table.keys() - truth.table.keys()
+    changed = [key for key in table.keys() & truth.table.keys() if table[key] != truth.table[key]]
+    for what, keys in (("missing", missing), ("too many", extra), ("different", changed)):
+        if keys:
+            wrong.append(f"{len(keys)} rows {what}, such as {sorted(keys)[:3]}")
+    rows: Counter[str] = Counter()
+    windows: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
+    for key, cells in scan_rows(hbase, f"{prefix}_f1_reports", b"unit#"):
+        _, *place, start, end = key.decode().split("#")
+        if cells[b"meta:status"] != b"done":
+            wrong.append(
+                f"{key.decode()} is {cells[b'meta:status'].decode()}: {cells.get(b'errors:last', b'').decode()}"
+            )
+            continue
+        rows[place[3]] += int(cells[b"stats:rows"])
+        windows[tuple(place)].append(("" if start == "-" else start, "~" if end == "-" else end))
+    if rows != truth.rows:
+        wrong.append(f"the units have {dict(rows)} rows, the truth has {dict(truth.rows)}")
+    for unit, spans in windows.items():
+        spans.sort()
+        if any(later[0] < earlier[1] for earlier, later in pairwise(spans)):
+            wrong.append(f"done twice: {unit} in {spans}")
+    return wrong
+
+
+def digests(hbase: LocalHBase, table: str) -> Digests:
+    """Return a digest of each row of a table."""
+    return {
+        key: hashlib.blake2b(repr(sorted(cells.items())).encode(), digest_size=16).digest()
+        for key, cells in scan_rows(hbase, table)
+    }
+
+
+def scan_rows(hbase: LocalHBase, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Yield the rows of a table, without any code of the project."""
+    connection = happybase.Connection(hbase.host, hbase.port)
+    try:
+        yield from connection.table(table).scan(row_prefix=prefix or None, batch_size=5000)
+    finally:
+        connection.close()
+
+
+def drop(hbase: LocalHBase, prefix: str) -> None:
+    """Drop the tables of a run of this harness, so that they do not fill the memory of the next."""
+    connection = happybase.Connection(hbase.host, hbase.port, timeout=120_000)
+    for table in (f"{prefix}_f1_data", f"{prefix}_f1_reports"):
+        connection.delete_table(table, disable=True)
+    connection.close()
+
+
+def loader_for(hbase: LocalHBase, url: str, folder: Path, prefix: str) -> Loader:
+    """Return a loader with tables of its own, each process of which bears the mark of the run."""
+    folder.mkdir(exist_ok=True, parents=True)
+    return Loader(
+        folder,
+        {
+            "F1HBASE_HBASE_HOST": hbase.host,
+            "F1HBASE_HBASE_PORT": str(hbase.port),
+            "F1HBASE_API_URL": url,
+            "F1HBASE_TABLE_PREFIX": prefix,
+            "F1HBASE_RETRY_DELAY": "200ms",
+            "XDG_STATE_HOME": str(folder / "state"),
+            _MARK: prefix,
+        },
+    )
+
+
+def _waits(process: subprocess.Popen[str], seconds: float) -> bool:
+    """Let a load run for a while, and return whether it still does."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _kill(hbase: LocalHBase, process: subprocess.Popen[str], chance: random.Random) -> str:
+    """Kill something, and return what."""
+    victim = chance.choice(VICTIMS)
+    # What has been killed comes back at the next kill at the latest, or together with it.
+    if chance.random() < 0.7:
+        _start_again(hbase)
+    alive = hbase.pids()
+    try:
+        if victim == "worker":
+            # The tracker of multiprocessing's resources is a child as well, and nothing is lost with it.
+            workers = psutil.Process(process.pid).children()
+            if not workers:
+                return "nobody (no worker yet)"
+            chance.choice(sorted(workers, key=lambda worker: worker.pid)).kill()
+        elif victim == "parent":
+            process.kill()
+            process.wait()
+        elif victim == "interrupt":
+            process.send_signal(chance.choice([signal.SIGINT, signal.SIGTERM]))
+        elif victim in alive:
+            hbase.kill_gateway() if victim == "gateway" else hbase.kill_master()
+            if chance.random() < 0.7:
+                _start_again(hbase)
+        else:
+            return f"nobody (the {victim} is down)"
+    except psutil.NoSuchProcess:
+        return f"nobody (the {victim} had ended)"
+    return victim
+
+
+def _start_again(hbase: LocalHBase) -> None:
+    if len(hbase.pids()) < 2:
+        hbase.start()
+
+
+def _left_over(mark: str) -> list[str]:
+    """Return the processes of a run that are still there when all of them should have ended."""
+    left = [process for process in psutil.process_iter() if _environment(process).get(_MARK) == mark]
+    _, alive = psutil.wait_procs(left, timeout=_ORPHANS_END_WITHIN)
+    return [f"process left: {process}" for process in alive]
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+def _tracebacks(output: str) -> list[str]:
+    return [f"a stack trace: {output[output.index('Traceback') :][:2000]}"] if "Traceback" in output else []
+
+
+@dataclass(frozen=True)
+class _Size:
+    name: str
+    minutes: int
+    drivers: int
+    seconds: float
+
+
+SMALL = _Size("small", minutes=1, drivers=10, seconds=4.0)
+LARGE = _Size("large", minutes=8, drivers=20, seconds=25.0)
+
+
+def _report(run: Run, size: _Size) -> dict[str, Any]:
+    return {
+        "size": size.name,
+        "seed": run.seed,
+        "ok": not run.wrong,
+        "kills": run.kills,
+        "resumes": run.resumes,
+        "seconds": round(run.seconds, 1),
+        "wrong": run.wrong,
+    }
+
+
+def main() -> int:
+    """Run the long form; prints a line a run, and a summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", type=int, default=0, help="how many runs of at least 300,000 rows")
+    parser.add_argument("--small", type=int, default=5, help="how many runs of some 20,000 rows")
+    parser.add_argument("--first-seed", type=int, default=1)
+    options = parser.parse_args()
+    failures, seed = 0, options.first_seed
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        hbase = LocalHBase(work / "hbase")
+        try:
+            hbase.start()
+            for size, runs in ((SMALL, options.small), (LARGE, options.large)):
+                if not runs:
+                    continue
+                simulate(work / size.name, minutes=size.minutes, drivers=size.drivers)
+                with ReplayServer(work / size.name) as server:
+                    truth = find_truth(hbase, server.url, work / f"{size.name}-truth")
+                    print(f"{size.name}: {len(truth.table):,} rows", flush=True)
+                    for _ in range(runs):
+                        run = kill_anywhere(hbase, server.url, work / f"run{seed}", truth, seed, seconds=size.seconds)
+                        failures += bool(run.wrong)
+                        print(json.dumps(_report(run, size)), flush=True)
+                        seed += 1
+        finally:
+            hbase.stop()
+    print(f"{failures} of {options.large + options.small} runs went wrong")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
