@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +22,17 @@ from f1hbase.load import forecast, load, open_reports, plan_from_api
 from f1hbase.logs import set_up_logging
 from f1hbase.progress import duration
 from f1hbase.rates import Rate
+from f1hbase.rollback import Target, open_rollback
 from f1hbase.settings import Settings, click_options, credentials_of, defaults, warn_of_unknown_variables
 from f1hbase.status import read_status, status_json, status_lines
+from f1hbase.verification.report import Depth, verdict, verify_json, verify_lines
+from f1hbase.verify import verify
 
 _log = logging.getLogger(__name__)
 
 _WHERE = ("hbase_host", "hbase_port", "hbase_transport", "hbase_protocol", "table_prefix")
 _WHAT = ("mode", "num_sessions", "year", "date", "meeting_key", "session_key", "endpoint", "driver")
+_CHOICE = ("year", "meeting_key", "session_key", "endpoint")
 _API = ("api_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
 
 
@@ -124,6 +129,91 @@ def status_command(*, as_json: bool, **options: Any) -> None:
             click.echo(line)
 
 
+@cli.command("verify", short_help="Compare the table with what the reports say.")
+@click.option("--deep", is_flag=True, help="Read the cells, too, and compare the checksum of each unit.")
+@click.option(
+    "--against-api", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Fetch N random units afresh from the API and compare them cell by cell.",
+)  # fmt: skip
+@click.option("--seed", type=int, metavar="S", help="With --against-api: choose the same units again.")
+@click.option(
+    "--row-counter", is_flag=True,
+    help="Have HBase's own RowCounter job count the whole table instead of scanning it; needs the command hbase.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--verbose", "every_endpoint", is_flag=True, help="Show each endpoint of every session.")
+@click_options((*_CHOICE, *_API, *_WHERE, "patience"))
+@click.pass_context
+def verify_command(
+    ctx: click.Context, /, *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None,
+    row_counter: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Compare what the table holds with what the reports say, and that with what was asked for. Reads only.
+
+    \b
+    Examples:
+      verify                                     all that is known, by counting keys
+      verify --session-key 9159 --deep           one session, with its cells
+      verify --year 2024 --against-api 20        a season, and twenty units of it against the API
+
+    \b
+    Exit codes:
+      0 no difference    1 there are differences    2 wrong usage    3 HBase or the API away
+    """
+    settings = defaults(**options)
+    settings.check()
+    if row_counter and (deep or any(options[name] for name in _CHOICE)):
+        raise click.UsageError("--row-counter counts the whole table: leave out --deep, and what chooses a part of it.")
+    if seed is not None and not against_api:
+        raise click.UsageError("--seed goes with --against-api N.")
+    set_up_logging(sys.stderr, None)
+    warn_of_unknown_variables()
+    result = verify(settings, credentials_of(ctx), Depth(deep, against_api, seed, row_counter))
+    if as_json:
+        click.echo(json.dumps(verify_json(result), indent=2))
+    else:
+        for line in verify_lines(result, verbose=every_endpoint):
+            click.echo(line)
+        click.secho(verdict(result), fg="red" if result.differences else "green", bold=True)
+    sys.exit(1 if result.differences else 0)
+
+
+@cli.command("rollback", short_help="Delete what a run, a session or a meeting wrote.")
+@click.option("--run", default="", metavar="ID", help="What this run loaded; 'status' names the last run.")
+@click.option("--session-key", "sessions", type=int, multiple=True, metavar="K", help="All of a session; repeatable.")
+@click.option("--meeting-key", "meetings", type=int, multiple=True, metavar="K", help="All of a meeting; repeatable.")
+@click.option("--dry-run", "only_show", is_flag=True, help="Say what would be deleted; touch nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@click_options(_WHERE)
+def rollback_command(
+    *, run: str, sessions: tuple[int, ...], meetings: tuple[int, ...], only_show: bool, yes: bool, **options: Any
+) -> None:
+    """Delete the rows and the lines in the reports of a run, a session or a meeting, after a question.
+
+    It can be interrupted and run again: what is left meanwhile counts as not loaded.
+
+    \b
+    Examples:
+      rollback --session-key 9159 --dry-run      only say what would be deleted
+      rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
+      rollback --run 20261122T053000.000000Z-3f9a1c
+    """
+    set_up_logging(sys.stderr, None)
+    if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
+        raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
+    if not (yes or only_show or (sys.stdin and sys.stdin.isatty())):
+        raise click.UsageError("nothing was deleted: there is no terminal to ask on; add --yes, or --dry-run to look.")
+    rollback = open_rollback(defaults(**options), Target(run, sessions, meetings))
+    for line in rollback.describe():
+        click.echo(line)
+    if only_show:
+        return
+    rollback.refuse_if_being_loaded()
+    if not yes and not click.confirm("Delete it?"):
+        raise click.ClickException("nothing was deleted")
+    rollback.carry_out()
+
+
 def _print_plan(settings: Settings, credentials: Credentials | None) -> None:
     plan, _ = plan_from_api(settings, credentials)
     forecasts = forecast(plan, settings)
@@ -166,6 +256,8 @@ def _time_at_limits(requests: int, rates: Sequence[Rate]) -> str:
 
 def main() -> None:
     """Run the command line; every error that a user can make is one line."""
+    # To be ended politely is to be interrupted, whoever asks for it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Without a standard output (`>&-`) there is nobody to tell, but still a load to do.
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
     sys.stderr = sys.stderr or sys.stdout

@@ -243,17 +243,24 @@ class HBaseConnector:
             return False
         return True
 
-    def put(self, table: str, mutations: Iterable[RowMutation]) -> None:
+    def put(self, table: str, mutations: Iterable[RowMutation], *, timestamp: int | None = None) -> None:
         """Send mutations, in as few calls as is good; on return they are in HBase's write-ahead log.
 
         A deleted column without a qualifier (`car`) is the whole family of the row.
+
+        Args:
+            table: The table to change.
+            mutations: The changes.
+            timestamp: When they count as made, in milliseconds since 1970; by default when HBase gets them. A deletion
+                spares what was put later, however late it arrives itself.
 
         Raises:
             StoreError: If HBase refuses them, or has not taken them within the put timeout.
             UnreachableError: If HBase stays away longer than patience lasts.
         """
         for batch in _batches(mutations):
-            self._call(partial(_send, table=table, mutations=batch), table, timeout=self._put_timeout)
+            send = partial(_send, table=table, mutations=batch, timestamp=timestamp)
+            self._call(send, table, timeout=self._put_timeout)
 
     def put_if(self, table: str, row: bytes, column: bytes, expected: bytes | None, value: bytes) -> bool:
         """Put one cell if it holds what is expected (None: nothing), in one step that nobody can come between.
@@ -271,6 +278,11 @@ class HBaseConnector:
         """Return what a cell holds; None where there is none."""
         cells: dict[bytes, bytes] = self._call(lambda c: c.table(table).row(row, columns=[column]), table)
         return cells.get(column)
+
+    def timestamp(self, table: str, row: bytes, column: bytes) -> int | None:
+        """Return when a cell was put, in milliseconds since 1970 by its server; None where there is none."""
+        cells = self._call(lambda c: c.table(table).row(row, columns=[column], include_timestamp=True), table)
+        return int(cells[column][1]) if column in cells else None
 
     def scan(
         self, table: str, prefix: bytes, columns: Sequence[bytes] | None = None
@@ -315,6 +327,10 @@ class HBaseConnector:
                 connection = c
             try:
                 return list(c.client.scannerGetList(scanner, chunk))
+            except IllegalArgument:
+                # The gateway has forgotten the scanner: nobody asked it for anything for a minute.
+                connection = None
+                return more(c)
             except BaseException:
                 connection = None
                 raise
@@ -448,9 +464,9 @@ def _batches(mutations: Iterable[RowMutation]) -> Iterator[list[RowMutation]]:
         yield batch
 
 
-def _send(connection: Any, *, table: str, mutations: Iterable[RowMutation]) -> None:
+def _send(connection: Any, *, table: str, mutations: Iterable[RowMutation], timestamp: int | None = None) -> None:
     # Made anew for each try: a happybase batch belongs to its connection.
-    batch = connection.table(table).batch()
+    batch = connection.table(table).batch(timestamp=timestamp)
     for key, cells, deletes in mutations:
         batch.put(key, cells)
         if deletes:

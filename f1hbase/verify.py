@@ -1,0 +1,382 @@
+"""Compares the table with what the reports say of it. Reads only."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from time import monotonic
+
+from f1hbase.catalog import ENDPOINTS, Endpoint, Slicing
+from f1hbase.codec import SEPARATOR, Record, decode, scope_prefix
+from f1hbase.coverage import UnitState
+from f1hbase.credentials import Credentials
+from f1hbase.errors import F1HBaseError
+from f1hbase.hbase.connector import KEYS_ONLY, ONE_CELL_KEYS_ONLY, HBaseConnector, find_gateways
+from f1hbase.hbase.leases import lease_of
+from f1hbase.hbase.reports import HBaseReports
+from f1hbase.hbase.schema import Tables
+from f1hbase.load import open_reports
+from f1hbase.settings import Settings
+from f1hbase.units import Scope, parse_time
+from f1hbase.verification.claims import Difference, FamilyCount, Kind, Ledger
+from f1hbase.verification.display import ScanDisplay, make_scan_display
+from f1hbase.verification.report import Depth, EndpointResult, FamilyTotal, ScopeResult, Verification
+from f1hbase.verification.row_counter import count_rows, find_hbase_command
+from f1hbase.verification.sample import Sample, compare_with_api
+from f1hbase.verification.wishes import Wish, wish_of, wishes
+
+_log = logging.getLogger(__name__)
+
+_TICK_ROWS = 5_000
+"""How many rows are counted between two looks at the clock."""
+
+_FOREIGN_KEYS = 100
+"""How many row keys that are none of f1hbase's are named; looking for sessions the reports do not know ends there."""
+
+_AFTER_SEPARATOR = b"$"
+"""The byte after `#`: a scope with this behind it comes after all keys of the scope."""
+
+
+def verify(settings: Settings, credentials: Credentials | None = None, depth: Depth | None = None) -> Verification:
+    """Compare the table with the reports.
+
+    Args:
+        settings: Where HBase is, and which years, meetings, sessions and endpoints; by default all that is known.
+        credentials: Those for the API, if it is asked.
+        depth: How closely to look.
+
+    Raises:
+        UnreachableError: If HBase, or the API that is to be asked, is away.
+        F1HBaseError: If there is nothing to compare; says why.
+    """
+    started = monotonic()
+    depth = depth or Depth()
+    hbase_command = find_hbase_command() if depth.row_counter else None
+    open_reports(settings)  # says so when there are none
+    gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
+    connector = HBaseConnector(gateways, settings.patience.total_seconds())
+    tables = Tables(settings.table_prefix)
+    try:
+        verifier = _Verifier(settings, depth, connector, tables)
+        verifier.run()
+        if hbase_command is not None:
+            verifier.count_with_row_counter(hbase_command)
+        sample = verifier.sample
+        if sample is not None and sample.units:
+            read = partial(_rows_of, connector, tables.data)
+            verifier.result.comparisons = compare_with_api(settings, credentials, sample.units, read)
+            verifier.result.differences += [d for one in verifier.result.comparisons for d in one.differences()]
+    finally:
+        connector.close()
+    verifier.result.seconds = monotonic() - started
+    return verifier.result
+
+
+class _Verifier:
+    """Goes through the sessions, one after the other."""
+
+    def __init__(self, settings: Settings, depth: Depth, connector: HBaseConnector, tables: Tables) -> None:
+        seed = secrets.randbelow(2**32) if depth.seed is None else depth.seed
+        depth = Depth(depth.deep, depth.against_api, seed if depth.against_api else None, depth.row_counter)
+        self.result = Verification(depth)
+        self.sample = Sample(depth.against_api, seed) if depth.against_api else None
+        self._settings = settings
+        self._depth = depth
+        self._connector = connector
+        self._tables = tables
+        self._reports = HBaseReports(connector, tables.reports)
+        self._reported: Counter[str] = Counter()
+        self._inexact: set[str] = set()
+
+    def run(self) -> None:
+        """Compare everything but for what the API says."""
+        if self._tables.data not in self._connector.tables():
+            raise F1HBaseError(
+                f"there is no table '{self._tables.data}', although '{self._tables.reports}' is there: it was dropped "
+                "or renamed. A load creates it anew; drop the table of reports first, so that all is loaded again."
+            )
+        runs = {run.run_id: run.meta for run in self._reports.runs()}
+        asked = wishes(runs.items())
+        quarantined = self._quarantined()
+        prefixes = [*self._prefixes_of_reports(), *asked, *quarantined, *self._prefixes_of_table()]
+        scopes = self._selected(prefixes)
+        self._say_who_loads(scopes)
+        display = make_scan_display(len(scopes))
+        try:
+            for scope in scopes:
+                states = self._reports.unit_states(scope)
+                wanted = [*asked.get(scope.prefix, ())]
+                named = {wish.run for wish in wanted}
+                # Runs that did not yet write down their sessions.
+                writers = {state.run for state in states if state.run in runs} - named
+                wanted += [wish_of(run, runs[run]) for run in sorted(writers)]
+                self._verify(scope, states, wanted, quarantined.get(scope.prefix, {}), display)
+        finally:
+            display.close()
+
+    def count_with_row_counter(self, hbase_command: str) -> None:
+        """Compare what RowCounter finds in each family with what the reports say, once `run` has read them."""
+        for family, reported in self._reported.items():
+            if not reported:
+                continue
+            _log.info("counting the rows of the family '%s' with HBase's RowCounter", family)
+            found = count_rows(hbase_command, self._tables.data, family)
+            exact = family not in self._inexact
+            self.result.families[family] = FamilyTotal(reported, found, exact)
+            if exact and found != reported:
+                detail = f"RowCounter finds {found:,} rows in the family '{family}', the reports say {reported:,}"
+                self.result.differences.append(Difference(Kind.ROW_COUNTER, detail, expected=reported, found=found))
+
+    def _verify(
+        self,
+        scope: Scope,
+        states: Sequence[UnitState],
+        asked: Sequence[Wish],
+        quarantined: dict[str, int],
+        display: ScanDisplay,
+    ) -> None:
+        scope = self._described(scope)
+        endpoints = _endpoints_of(scope)
+        wanted = [endpoint for endpoint in endpoints if endpoint.name in self._settings.endpoints]
+        if not wanted:
+            return
+        ledgers = {endpoint.name: Ledger(endpoint, scope, states, asked) for endpoint in wanted}
+        display.begin(scope, sum(ledger.reported for ledger in ledgers.values()))
+        counted = not self._depth.row_counter
+        found = self._count_families(scope, ledgers, endpoints, display) if counted else []
+        by_endpoint = {
+            name: list(ledger.differences(counted=counted, deep=self._depth.deep)) for name, ledger in ledgers.items()
+        }
+        rows = sum(ledger.rows for ledger in ledgers.values())
+        if asked and not states and not rows:
+            detail = f"asked for by run {asked[-1].run}, and nothing of it is loaded"
+            found.append(Difference(Kind.NOTHING, detail, scope))
+            by_endpoint = {name: [] for name in ledgers}
+        results = {
+            name: EndpointResult(
+                units=ledger.units,
+                reported=ledger.reported,
+                found=ledger.rows if counted else None,
+                is_exact=ledger.is_exact,
+                gaps=ledger.gaps,
+                longest_gaps=tuple(sorted(ledger.longest_gaps, reverse=True)),
+                differences=len(by_endpoint[name]),
+            )
+            for name, ledger in ledgers.items()
+        }
+        for name, ledger in ledgers.items():
+            self._reported[ENDPOINTS[name].family] += ledger.reported
+            if not ledger.is_exact:
+                self._inexact.add(ENDPOINTS[name].family)
+            if self.sample is not None:
+                self.sample.offer(scope, ledger)
+        found += [difference for differences in by_endpoint.values() for difference in differences]
+        kept = {name: count for name, count in quarantined.items() if name in self._settings.endpoints}
+        self.result.scopes.append(ScopeResult(scope, results, kept, len(found)))
+        self.result.differences += found
+
+    def _count_families(
+        self, scope: Scope, ledgers: dict[str, Ledger], endpoints: Sequence[Endpoint], display: ScanDisplay
+    ) -> list[Difference]:
+        """Count the rows of a scope, and return what belongs to no endpoint at all."""
+        foreign = []
+        for family in dict.fromkeys(ENDPOINTS[name].family for name in ledgers):
+            mine = [ledger for name, ledger in ledgers.items() if ENDPOINTS[name].family == family]
+            others = [one for one in endpoints if one.family == family and one.name not in ledgers]
+            count = FamilyCount(mine, len(_own_key(scope)), others)
+            self._count(scope, family, count, display)
+            if count.foreign is not None:
+                detail = f"no endpoint makes such row keys in the family '{family}': {count.foreign}"
+                foreign.append(Difference(Kind.KEYS, detail, scope, found=count.foreign.rows))
+        return foreign
+
+    def _count(self, scope: Scope, family: str, count: FamilyCount, display: ScanDisplay) -> None:
+        deep = self._depth.deep
+        rows = 0
+        keyless = any(not endpoint.key for endpoint in ENDPOINTS.values() if endpoint.family == family)
+        begin = b"" if keyless else SEPARATOR.encode()
+        row_filter = None if deep else ONE_CELL_KEYS_ONLY
+        for key, cells in _rows_of(self._connector, self._tables.data, scope, family, begin, row_filter):
+            count.add(key, cells if deep else None)
+            rows += 1
+            if rows == _TICK_ROWS:
+                display.count(rows)
+                rows = 0
+        display.count(rows)
+
+    def _described(self, scope: Scope) -> Scope:
+        """Add to a scope what its own row in the table says: its name and dates, and whether it was cancelled."""
+        (endpoint,) = (one for one in _endpoints_of(scope) if not one.key)
+        rows = dict(self._connector.scan(self._tables.data, _own_key(scope), columns=[endpoint.family.encode()]))
+        cells = rows.get(_own_key(scope))
+        if cells is None:
+            return scope
+        try:
+            record = decode(endpoint, _own_key(scope), cells)
+        except ValueError as error:
+            _log.warning("the row %s cannot be read: %s", scope.prefix, error)
+            return scope
+        return Scope(
+            scope.year,
+            scope.meeting_key,
+            scope.session_key,
+            date_start=_time(record.get("date_start")),
+            date_end=_time(record.get("date_end")),
+            name=_name(record),
+            cancelled=record.get("is_cancelled") is True,
+        )
+
+    def _quarantined(self) -> dict[str, dict[str, int]]:
+        by_scope: dict[str, dict[str, int]] = defaultdict(dict)
+        for (prefix, endpoint), number in self._reports.quarantined().items():
+            by_scope[prefix][endpoint] = number
+            if self._asks_about_all and endpoint in self._settings.endpoints and _scope(prefix) is None:
+                self.result.quarantined_elsewhere += number
+        return by_scope
+
+    def _prefixes_of_reports(self) -> Iterator[str]:
+        for _, components, _ in _leaps(self._connector, self._tables.reports, f"unit{SEPARATOR}".encode()):
+            yield SEPARATOR.join(components[:3])
+
+    def _prefixes_of_table(self) -> Iterator[str]:
+        """Yield what the table has rows of, and note the rows that are in no scope at all."""
+        foreign = 0
+        for key, components, families in _leaps(self._connector, self._tables.data):
+            prefix = SEPARATOR.join([*components[:3], "-"][:3])
+            scope = _scope(prefix)
+            if scope is None or components[2:3] == ["-"]:
+                if self._asks_about_all:
+                    self.result.differences.append(
+                        Difference(Kind.KEYS, f"the row {key!r} is none that f1hbase makes", found=1)
+                    )
+                foreign += 1
+                if foreign == _FOREIGN_KEYS:
+                    _log.warning("so many rows are not of f1hbase that what comes after %r was not looked at", key)
+                    return
+                continue
+            yield prefix
+            own = {endpoint.family for endpoint in _endpoints_of(scope) if not endpoint.key}
+            if len(components) <= 3 and families - own and self._is_selected(scope):
+                strange = f"its own row has cells of {', '.join(sorted(families - own))}"
+                self.result.differences.append(Difference(Kind.KEYS, strange, scope, found=1))
+
+    def _selected(self, prefixes: Iterable[str]) -> list[Scope]:
+        """Return the scopes that are asked about, in the order of their keys.
+
+        Raises:
+            F1HBaseError: If a year or key was given of which nothing is known.
+        """
+        known = [scope for prefix in set(prefixes) if (scope := _scope(prefix)) is not None]
+        scopes = [scope for scope in known if self._is_selected(scope)]
+        settings = self._settings
+        asked = {
+            "--session-key": set(settings.session_key).difference(scope.session_key for scope in scopes),
+            "--meeting-key": set(settings.meeting_key).difference(scope.meeting_key for scope in scopes),
+            "--year": set(settings.year).difference(scope.year for scope in scopes),
+        }
+        unknown = [f"{option} {key}" for option, keys in asked.items() for key in sorted(keys)]
+        if unknown:
+            raise F1HBaseError(
+                f"neither '{self._tables.reports}' nor '{self._tables.data}' knows anything of {', '.join(unknown)}; "
+                "'status' says what is loaded."
+            )
+        return sorted(scopes, key=lambda scope: (scope.year, scope.meeting_key, scope.session_key or 0))
+
+    @property
+    def _asks_about_all(self) -> bool:
+        return not (self._settings.year or self._settings.meeting_key or self._settings.session_key)
+
+    def _is_selected(self, scope: Scope) -> bool:
+        settings = self._settings
+        return (
+            (not settings.year or scope.year in settings.year)
+            and (not settings.meeting_key or scope.meeting_key in settings.meeting_key)
+            and (not settings.session_key or scope.session_key in settings.session_key)
+        )
+
+    def _say_who_loads(self, scopes: Iterable[Scope]) -> None:
+        for year, meeting_key in sorted({(scope.year, scope.meeting_key) for scope in scopes}):
+            lease = lease_of(self._connector, self._tables.reports, Scope(year, meeting_key, None))
+            if lease is not None:
+                self.result.loading.append(f"meeting {meeting_key} by {lease}")
+
+
+def _leaps(connector: HBaseConnector, table: str, lead: bytes = b"") -> Iterator[tuple[bytes, list[str], set[str]]]:
+    """Yield the first row of each scope and its own one, with the parts of its key after `lead` and its families.
+
+    Leaps over the rest of each scope's rows, so it takes about two short calls a session.
+    """
+    position = lead
+    while True:
+        rows = connector.stream(table, lead, start=position, row_filter=KEYS_ONLY, chunk=1)
+        key, cells = next(rows, (None, dict[bytes, bytes]()))
+        del rows  # and with it the scanner
+        if key is None:
+            return
+        parts = key[len(lead) :].split(SEPARATOR.encode())
+        yield (
+            key,
+            [part.decode(errors="backslashreplace") for part in parts],
+            {column.decode().partition(":")[0] for column in cells},
+        )
+        scope = lead + SEPARATOR.encode().join(parts[:3])
+        position = scope + _AFTER_SEPARATOR if len(parts) > 3 else key + b"\0"
+
+
+def _rows_of(
+    connector: HBaseConnector,
+    table: str,
+    scope: Scope,
+    family: str,
+    begin: bytes = b"",
+    row_filter: bytes | None = None,
+) -> Iterable[tuple[bytes, dict[bytes, bytes]]]:
+    """Return the rows of a scope that have cells in a family.
+
+    `begin` is what the rest of their keys begins with, after the scope's own key; nothing includes its own row.
+    """
+    own = _own_key(scope)
+    rows = connector.stream(table, own + begin, columns=[family.encode()], row_filter=row_filter)
+    if begin:
+        return rows
+    # The key of a session may be what another one's begins with.
+    below = own + SEPARATOR.encode()
+    return (row for row in rows if row[0] == own or row[0].startswith(below))
+
+
+def _endpoints_of(scope: Scope) -> list[Endpoint]:
+    """Return the endpoints of which a session (or a meeting as such) has records."""
+    is_meeting = scope.session_key is None
+    return [endpoint for endpoint in ENDPOINTS.values() if (endpoint.slicing is Slicing.MEETING) == is_meeting]
+
+
+def _own_key(scope: Scope) -> bytes:
+    return scope_prefix(scope.year, scope.meeting_key, scope.session_key).encode()
+
+
+def _scope(prefix: str) -> Scope | None:
+    """Return what a scope prefix stands for; None if it is not spelt as one."""
+    try:
+        year, meeting_key, session_key = (None if part == "-" else int(part) for part in prefix.split(SEPARATOR))
+    except ValueError:
+        return None
+    if year is None or meeting_key is None:
+        return None
+    scope = Scope(year, meeting_key, session_key)
+    return scope if scope.prefix == prefix else None
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _name(record: Record) -> str:
+    parts = [record.get("meeting_name") or record.get("location"), record.get("session_name")]
+    return ", ".join(str(part) for part in parts if part)

@@ -1,0 +1,504 @@
+"""What `rollback` deletes, what it leaves alone, and that it can be killed anywhere, on a real HBase."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import happybase
+import pytest
+from cli import ENTRY_POINT, Loader
+from hbase_server import LocalHBase
+from replay_server import ReplayServer
+from tables import Cells, scan, values
+
+from f1hbase.catalog import DATA_FAMILIES, REPORT_FAMILIES
+from f1hbase.hbase import connector as connector_module
+from f1hbase.hbase.connector import HBaseConnector, RowMutation, find_gateway
+from f1hbase.hbase.leases import Leases
+from f1hbase.rollback import NothingToRollBackError, Rollback, Target, open_rollback
+from f1hbase.settings import defaults
+from f1hbase.units import Scope
+
+pytestmark = pytest.mark.hbase
+
+_YEAR = 2025
+_MEETING, _PRACTICE, _RACE = 7001, 70001, 70002
+_PLACE = f"{_YEAR}#{_MEETING}"
+_HERE = f"{_PLACE}#{_RACE}"
+_BASE = "rollback_base"
+_CAR = ["--endpoint", "car_data"]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Two tables, and the command line for them."""
+
+    hbase: LocalHBase
+    prefix: str
+    loader: Loader
+
+    @property
+    def data(self) -> Cells:
+        return scan(self.hbase.port, f"{self.prefix}_f1_data")
+
+    @property
+    def reports(self) -> Cells:
+        return scan(self.hbase.port, f"{self.prefix}_f1_reports")
+
+    def put(self, table: str, rows: dict[bytes, dict[bytes, bytes]]) -> None:
+        connection = happybase.Connection(self.hbase.host, self.hbase.port)
+        with connection.table(f"{self.prefix}_{table}").batch(batch_size=20_000) as batch:
+            for key, cells in rows.items():
+                batch.put(key, cells)
+        connection.close()
+
+    def forget_leases(self) -> None:
+        """What the death of the process that held them does."""
+        connection = happybase.Connection(self.hbase.host, self.hbase.port)
+        table = connection.table(f"{self.prefix}_f1_reports")
+        for key, _ in list(table.scan(row_prefix=b"lease#")):
+            table.delete(key)
+        connection.close()
+
+    def copy(self, prefix: str) -> Installation:
+        """Return the same tables under other names."""
+        connection = happybase.Connection(self.hbase.host, self.hbase.port)
+        copy = Installation(
+            self.hbase, prefix, _loader(self.hbase, prefix, self.loader.folder, self.loader.environment)
+        )
+        for table, families, cells in (
+            ("f1_data", DATA_FAMILIES, self.data), ("f1_reports", REPORT_FAMILIES, self.reports),
+        ):  # fmt: skip
+            connection.create_table(f"{prefix}_{table}", {family: {"max_versions": 1} for family in families})
+            copy.put(table, values(cells))
+        connection.close()
+        return copy
+
+    @contextmanager
+    def rollback(self, target: Target) -> Iterator[Rollback]:
+        """Find what a rollback would delete, as the command does."""
+        settings = defaults(hbase_host=self.hbase.host, hbase_port=self.hbase.port, table_prefix=self.prefix)
+        with closing(open_rollback(settings, target)) as rollback:
+            yield rollback
+
+    def roll_back(self, target: Target) -> str:
+        """Do so, and return what was said before."""
+        with self.rollback(target) as rollback:
+            described = "\n".join(rollback.describe())
+            rollback.carry_out()
+        return described
+
+    def run_of(self, endpoint: str, session: int = _RACE) -> str:
+        """Return the run that the units of an endpoint are of; it must be one."""
+        (run,) = {
+            cells[b"meta:run"][0].decode()
+            for key, cells in self.reports.items()
+            if key.startswith(f"unit#{_PLACE}#{session}#{endpoint}#".encode())
+        }
+        return run
+
+
+def _loader(hbase: LocalHBase, prefix: str, folder: Path, environment: dict[str, str]) -> Loader:
+    ours = {"F1HBASE_HBASE_HOST": hbase.host, "F1HBASE_HBASE_PORT": str(hbase.port), "F1HBASE_TABLE_PREFIX": prefix}
+    return Loader(folder, environment | ours)
+
+
+@pytest.fixture(scope="module")
+def base(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Two meetings of a practice and a race; two runs: car data, and the rest."""
+    folder = tmp_path_factory.mktemp("rollback")
+    arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", "1", "--drivers", "2"]
+    subprocess.run(
+        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder / "api"), "--year", str(_YEAR), *arguments],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    with ReplayServer(folder / "api") as api:
+        environment = {
+            "F1HBASE_API_URL": api.url,
+            "F1HBASE_RETRY_DELAY": "0",
+            "F1HBASE_WINDOW": "30s",
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
+        base = Installation(hbase, _BASE, _loader(hbase, _BASE, folder, environment))
+        base.loader.run(*_CAR)
+        base.loader.run()
+        yield base
+
+
+@pytest.fixture
+def loaded(base: Installation, table_prefix: str) -> Installation:
+    """A copy of these tables, for one test."""
+    return base.copy(table_prefix)
+
+
+def _is_of(key: bytes, place: str) -> bool:
+    """Whether a row of either table belongs to a session or meeting."""
+    bare = re.sub(rb"^(unit|quarantine|lease)#", b"", key)
+    return (bare + b"#").startswith(place.encode() + b"#")
+
+
+def _without(cells: Cells, place: str) -> Cells:
+    return {key: columns for key, columns in cells.items() if not _is_of(key, place)}
+
+
+def _without_car(cells: Cells, among: Callable[[bytes], bool] | None = None) -> Cells:
+    """A table without the car data, in all rows or in those that are meant."""
+    rest = {
+        key: {c: v for c, v in columns.items() if not c.startswith(b"car:") or (among and not among(key))}
+        for key, columns in cells.items()
+    }
+    return {key: columns for key, columns in rest.items() if columns}
+
+
+def _cells(cells: Cells) -> set[tuple[bytes, bytes, tuple[bytes, int]]]:
+    """All cells of a table, to see whether one table is a part of another."""
+    return {(key, column, cell) for key, columns in cells.items() for column, cell in columns.items()}
+
+
+def _units(cells: Cells, part: str) -> dict[bytes, bytes]:
+    """The status of the units whose key has a part."""
+    return {
+        key: columns[b"meta:status"][0]
+        for key, columns in cells.items()
+        if key.startswith(b"unit#") and part.encode() in key
+    }
+
+
+def _wishes(reports: Cells) -> list[str]:
+    """The sessions that runs were asked for."""
+    asked = [cells[b"meta:sessions"][0].decode() for cells in reports.values() if b"meta:sessions" in cells]
+    return [prefix for text in asked for prefix in text.split(",") if prefix]
+
+
+def _wishes_aside(reports: Cells) -> Cells:
+    return {
+        key: {column: cell for column, cell in cells.items() if column != b"meta:sessions"}
+        for key, cells in reports.items()
+    }
+
+
+def _leases_aside(cells: Cells) -> Cells:
+    """Leases are written again with the content that they had, so their timestamps are others."""
+    leases = {key for key in cells if key.startswith(b"lease#")}
+    return {k: v if k not in leases else {c: (value, 0) for c, (value, _) in v.items()} for k, v in cells.items()}
+
+
+def _neighbours(place: str, longer: Iterable[str]) -> tuple[dict[bytes, dict[bytes, bytes]], ...]:
+    """Rows that no report speaks of, some of them of a session or meeting with a longer key; and such report lines."""
+    data = {f"{place}#99#2025-03-14T11:30:00.5+00:00": "car:rpm", f"{place}#nobody#knows": "weather:rainfall"}
+    reports = {f"quarantine#{place}#laps#{'0' * 64}": "meta:record"}
+    for other in longer:
+        data |= {other: "session:location", f"{other}#44#1": "laps:lap_duration"}
+        reports |= {f"unit#{other}#laps#-#-#-": "meta:status", f"quarantine#{other}#laps#{'0' * 64}": "meta:record"}
+    return tuple({k.encode(): {c.encode(): b"done"} for k, c in rows.items()} for rows in (data, reports))
+
+
+# --- a session, a meeting ---
+
+
+def test_a_session_goes_without_a_trace_and_every_other_row_stays_as_it_was(loaded: Installation) -> None:
+    data, reports = _neighbours(_HERE, [f"{_PLACE}#{_RACE}0"])
+    loaded.put("f1_data", data)
+    loaded.put("f1_reports", reports)
+    before = loaded.data, loaded.reports
+
+    output = loaded.loader.run("rollback", "--session-key", str(_RACE), "--yes")
+
+    rows = sum(len({c.partition(b":")[0] for c in cells}) for key, cells in before[0].items() if _is_of(key, _HERE))
+    assert f"rolled back session {_RACE}: {rows:,} rows, " in output
+    assert "1 quarantined record deleted" in output
+    assert loaded.data == _without(before[0], _HERE)
+    assert _wishes_aside(_leases_aside(loaded.reports)) == _wishes_aside(_leases_aside(_without(before[1], _HERE)))
+    assert _wishes(loaded.reports) == [wish for wish in _wishes(before[1]) if wish != _HERE]
+    assert len(loaded.data) < len(before[0]) - 100
+
+
+def test_a_meeting_goes_with_its_sessions_and_its_lease(loaded: Installation) -> None:
+    data, reports = _neighbours(f"{_PLACE}#{_PRACTICE}", [f"{_PLACE}0", f"{_PLACE}0#{_RACE}"])
+    loaded.put("f1_data", data)
+    loaded.put("f1_reports", reports)
+    before = loaded.data, loaded.reports
+    assert f"lease#{_PLACE}".encode() in before[1]
+
+    loaded.roll_back(Target(meetings=[_MEETING]))
+
+    assert loaded.data == _without(before[0], _PLACE)
+    assert _wishes_aside(loaded.reports) == _wishes_aside(_without(before[1], _PLACE))
+    assert _wishes(loaded.reports) == [wish for wish in _wishes(before[1]) if not wish.startswith(f"{_PLACE}#")]
+
+
+def test_rows_that_no_report_speaks_of_are_found_by_their_keys(base: Installation) -> None:
+    before = base.data, base.reports
+    base.put("f1_data", {b"2031#8000#80005#1#2031-01-01T00:00:00+00:00": {b"car:rpm": b"1"}})
+    assert "There is nothing of 99999." in base.roll_back(Target(sessions=[80005, 99999]))
+    assert (base.data, base.reports) == before
+    base.put("f1_data", {b"2031#8000": {b"meeting:location": b"Spa"}, b"2031#8000#80005": {b"session:year": b"1"}})
+    base.roll_back(Target(meetings=[8000]))
+    assert (base.data, base.reports) == before
+
+
+# --- a run ---
+
+
+def test_a_run_takes_its_family_out_of_the_rows_that_it_shares(loaded: Installation) -> None:
+    before = loaded.data, loaded.reports
+    run = loaded.run_of("car_data")
+    shared = [cells for cells in before[0].values() if {b"car:rpm", b"location:x"} <= cells.keys()]
+    assert shared, "the simulator makes rows that two runs share"
+    bad = f"quarantine#{_HERE}#laps#{'1' * 64}".encode()
+    good = f"quarantine#{_HERE}#laps#{'2' * 64}".encode()
+    loaded.put("f1_reports", {bad: {b"meta:run": run.encode()}, good: {b"meta:run": run.encode() + b"x"}})
+
+    described = loaded.roll_back(Target(run))
+
+    rows = sum(1 for cells in before[0].values() if any(column.startswith(b"car:") for column in cells))
+    assert f"\n{rows:,} rows: car_data {rows:,}\n" in described
+    assert loaded.data == _without_car(before[0])
+    after = loaded.reports
+    assert good in after
+    del after[good]
+    gone = {key for key, cells in before[1].items() if key.startswith(b"unit#") and b"#car_data#" in key}
+    rest = {key: cells for key, cells in before[1].items() if key not in gone | {f"run#{run}".encode()}}
+    assert _leases_aside(after) == _leases_aside(rest)
+    assert not [key for key, cells in after.items() if run.encode() in key + repr(cells).encode()]
+
+
+def test_of_two_runs_with_other_windows_the_rows_are_those_of_the_later_one(
+    loaded: Installation, table_prefix: str
+) -> None:
+    first = loaded.run_of("car_data")
+    loaded.loader.run("--session-key", str(_RACE), *_CAR, "--refresh", "--window", "45s")
+    refresh = max(key for key in loaded.reports if key.startswith(b"run#")).decode().partition("#")[2]
+    data, units = loaded.data, _units(loaded.reports, f"#{_RACE}#car_data#")
+    copy = loaded.copy(f"{table_prefix}_copy")
+
+    before = copy.data
+    copy.roll_back(Target(first))
+    assert copy.data == _without_car(before, lambda key: not _is_of(key, _HERE)), "what was refreshed stays"
+    left = _units(copy.reports, "#car_data#")
+    assert set(left.values()) == {b"done"}
+    assert left.items() < units.items()
+
+    described = loaded.roll_back(Target(refresh))
+    assert f"{len(units) - len(left)} units of earlier runs speak of rows that this run wrote over" in described
+    assert loaded.data == _without_car(data, lambda key: _is_of(key, _HERE))
+    assert set(_units(loaded.reports, f"#{_RACE}#car_data#").values()) == {b"failed"}, "or nobody would ask again"
+
+    loaded.loader.run()
+    assert values(loaded.data) == values(data)
+    assert set(_units(loaded.reports, "unit#").values()) == {b"done"}
+
+
+# --- killed ---
+
+_KILLED = """
+import os, signal, sys
+from f1hbase.cli import main
+from f1hbase.hbase import connector
+
+connector.BATCH_BYTES = {batch_bytes}
+puts, send = 0, connector._send
+
+def send_and_die(connection, **what):
+    global puts
+    send(connection, **what)
+    puts += 1
+    if puts == {puts}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+connector._send = send_and_die
+sys.argv[1:] = {arguments}
+main()
+"""
+
+
+def _roll_back_killed_after(puts: int, loaded: Installation, *arguments: str, batch_bytes: int) -> None:
+    """Run the command in a process that kills itself with SIGKILL when HBase has taken so many puts."""
+    script = _KILLED.format(puts=puts, arguments=["rollback", *arguments, "--yes"], batch_bytes=batch_bytes)
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | loaded.loader.environment, capture_output=True, check=False,
+        cwd=loaded.loader.folder,
+    )  # fmt: skip
+    assert result.returncode == -signal.SIGKILL, result.stderr
+
+
+def test_after_a_kill_in_the_middle_a_load_loads_all_of_it_again_and_so_does_a_rollback_delete_it(
+    loaded: Installation,
+) -> None:
+    before = loaded.data
+    _roll_back_killed_after(4, loaded, "--session-key", str(_RACE), batch_bytes=20_000)
+    left = _cells(loaded.data)
+    assert _cells(_without(before, _HERE)) < left < _cells(before), "it was killed in the middle"
+    reports = loaded.reports
+    assert set(_units(reports, f"#{_RACE}#").values()) == {b"failed"}
+    assert b'"run":"rollback-' in reports[f"lease#{_PLACE}".encode()][b"meta:lease"][0], "it held off other loaders"
+
+    loaded.loader.run()
+    assert values(loaded.data) == values(before)
+    assert set(_units(loaded.reports, "unit#").values()) == {b"done"}
+
+    _roll_back_killed_after(4, loaded, "--session-key", str(_RACE), batch_bytes=20_000)
+    loaded.roll_back(Target(sessions=[_RACE]))
+    assert values(loaded.data) == values(_without(before, _HERE))
+    assert not [key for key in loaded.reports if _is_of(key, _HERE)]
+
+
+@pytest.mark.parametrize("kind", ["session", "run"])
+def test_wherever_it_is_killed_no_unit_is_done_whose_rows_are_gone_and_it_goes_on(
+    loaded: Installation, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    before = loaded.data
+    target = Target(sessions=[_RACE]) if kind == "session" else Target(loaded.run_of("car_data"))
+    part = f"#{_RACE}#" if kind == "session" else "#car_data#"
+    send, left = connector_module._send, 0
+
+    class Killed(BaseException):
+        pass
+
+    def send_or_die(connection: object, *, table: str, mutations: Iterable[RowMutation], **rest: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        send(connection, table=table, mutations=mutations, **rest)
+
+    monkeypatch.setattr(connector_module, "_send", send_or_die)
+    monkeypatch.setattr(connector_module, "BATCH_BYTES", 30_000 if kind == "session" else 60_000)
+    deaths = 0
+    while True:
+        left = 1
+        try:
+            loaded.roll_back(target)
+        except Killed:
+            deaths += 1
+            loaded.forget_leases()
+        except NothingToRollBackError:
+            break
+        else:
+            break
+        standing = set(_units(loaded.reports, part).values()) - {b"failed"}
+        assert loaded.data == before or not standing
+    assert deaths > 3
+    assert f"run#{target.run}".encode() not in loaded.reports
+    assert not _units(loaded.reports, part)
+    assert loaded.data == (_without(before, _HERE) if kind == "session" else _without_car(before))
+
+
+def test_a_deletion_that_arrives_late_spares_what_a_load_has_stored_since(
+    loaded: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = loaded.data
+    anew = {key: {b"car:rpm": b"1"} for key, cells in before.items() if _is_of(key, _HERE) and b"car:rpm" in cells}
+    send = connector_module._send
+
+    def send_late(connection: object, *, table: str, mutations: Iterable[RowMutation], **rest: Any) -> None:
+        if table.endswith("_f1_data"):
+            loaded.put("f1_data", anew)
+        send(connection, table=table, mutations=mutations, **rest)
+
+    monkeypatch.setattr(connector_module, "_send", send_late)
+    loaded.roll_back(Target(sessions=[_RACE]))
+    assert values(loaded.data) == values(_without(before, _HERE)) | anew
+
+
+# --- asking first ---
+
+
+def test_nothing_is_deleted_without_a_yes(loaded: Installation) -> None:
+    before = loaded.data, loaded.reports
+    session = ["rollback", "--session-key", str(_RACE)]
+
+    shown = loaded.loader.run(*session, "--dry-run")
+    assert re.search(rf"^2025 +{_MEETING} +{_RACE} +\d+ +[\d,]+$", shown, re.MULTILINE)
+    assert re.search(r"^[\d,]+ rows: car_data \d+, location \d+, ", shown, re.MULTILINE)
+    assert "values that a refresh wrote over do not come back, and the next load asks the API for all of it" in shown
+    assert "there is no terminal to ask on; add --yes" in loaded.loader.run(*session, exit_code=2)
+    asked = _on_a_terminal(loaded, *session, answer="n", exit_code=1)
+    assert "Delete it? [y/N]" in asked
+    assert "nothing was deleted" in asked
+    assert (loaded.data, loaded.reports) == before
+
+    assert "rolled back session" in _on_a_terminal(loaded, *session, answer="y", exit_code=0)
+    assert loaded.data == _without(before[0], _HERE)
+
+
+def _on_a_terminal(loaded: Installation, *arguments: str, answer: str, exit_code: int) -> str:
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, str(ENTRY_POINT), *arguments], cwd=loaded.loader.folder, stdin=theirs,
+            env=os.environ | loaded.loader.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as process:  # fmt: skip
+            os.write(ours, f"{answer}\n".encode())
+            assert process.stdout is not None
+            output = process.stdout.read()
+        assert process.returncode == exit_code, output
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return output
+
+
+def test_what_is_being_loaded_is_not_deleted(base: Installation) -> None:
+    before = base.data
+    connectors = [HBaseConnector([find_gateway(base.hbase.host, base.hbase.port)]) for _ in range(2)]
+    leases = Leases(connectors[0], connectors[1], f"{base.prefix}_f1_reports", "20990101T000000.000000Z-abcdef")
+    assert leases.take(Scope(_YEAR, _MEETING, None)) is None
+
+    output = base.loader.run("rollback", "--meeting-key", str(_MEETING), "--yes", exit_code=1)
+    assert re.search(
+        rf"meeting {_MEETING} is being loaded by run 20990101T000000.000000Z-abcdef \(process {os.getpid()} on .+\), "
+        r"whose lease lasts until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing was deleted",
+        output,
+    )
+    assert base.data == before
+
+    leases.give_back(Scope(_YEAR, _MEETING, None))
+    for connector in connectors:
+        connector.close()
+    with base.rollback(Target(meetings=[_MEETING])) as rollback:
+        rollback.refuse_if_being_loaded()
+
+
+def test_wrong_usage_is_said(base: Installation) -> None:
+    assert "say what to delete: --run ID, --session-key K or --meeting-key K" in base.loader.run(
+        "rollback", exit_code=2
+    )
+    both = ["--meeting-key", str(_MEETING), "--run", "x", "--yes"]
+    assert "one kind at a time" in base.loader.run("rollback", *both, exit_code=2)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Target("20200101T000000.000000Z-it's"), "has no run '20200101T000000.000000Z-it's'; 'status' names the last"),
+        (Target("2"), "has no run '2'"),
+        (Target(sessions=[7000]), "has anything of session 7000; 'status' lists what is loaded"),
+        (Target(sessions=[_MEETING, 700020]), f"has anything of sessions {_MEETING}, 700020; "),
+        (Target(meetings=[70010, _YEAR]), f"has anything of meetings 70010, {_YEAR}; "),
+    ],
+    ids=str,
+)
+def test_what_there_is_nothing_of_is_said(base: Installation, target: Target, message: str) -> None:
+    with pytest.raises(NothingToRollBackError, match=re.escape(message)) as error, base.rollback(target):
+        pass
+    assert error.value.exit_code == 2
+
+
+def test_tables_of_another_name_are_no_tables(base: Installation) -> None:
+    nobody = Installation(base.hbase, "nobody", base.loader)
+    with (
+        pytest.raises(NothingToRollBackError, match="there is no table 'nobody_f1_data'"),
+        nobody.rollback(Target("1")),
+    ):
+        pass
