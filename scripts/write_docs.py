@@ -1,0 +1,129 @@
+"""Writes what of the documentation can be derived from the code: docs/cli.md and docs/tables.md.
+
+Usage: .venv/bin/python scripts/write_docs.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from f1hbase.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord, Slicing
+from f1hbase.cli import cli
+from f1hbase.replay.cli import main as replay
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+_WIDTH = 110
+
+_CLI_HEAD = """# Command line
+
+Written by `scripts/write_docs.py` from the commands' own `--help`.
+
+`python hbase_populate_openF1.py` and `f1hbase` are the same. Each option can also be given as `F1HBASE_<OPTION>` in the
+environment (`F1HBASE_NUM_SESSIONS=5`) or as a key of `f1hbase.toml` (`num-sessions = 5`); the flag wins over the
+environment, the environment over the file. OpenF1's credentials have no flags, which others could see:
+`F1HBASE_API_USERNAME` and `F1HBASE_API_PASSWORD`, or `api-username` and `api-password` in the file.
+"""
+
+_TABLES_HEAD = """# Tables and row keys
+
+Written by `scripts/write_docs.py` from the catalogue (`f1hbase/catalog.py`).
+
+Row keys are plain text: components joined with `#`, spelt as the API's JSON spells them. In a text component `%` is
+written `%25` and `#` is written `%23`. `{S}` is `{year}#{meeting_key}#{session_key}`; the year is the meeting's. End the
+prefix of a scan with `#`, as driver 1 is not driver 10.
+
+A cell is `family:field`, for each field that is not in the key and not null. A record that would have no cell has one
+with the empty qualifier, `family:`. **Text** fields hold the string as it is; a value there that is no text has an
+empty cell `<field>%json` beside it. **Every other** field describes itself: JSON (`328`, `75.0`, `true`, `[2049,null]`),
+or a text that would not parse as JSON as it stands (`+1 LAP`). `f1hbase.codec.decode` turns a row back into its record.
+
+Records of one instant (car data, location, intervals, position) or of one lap (laps, pit) share a row, each in its own
+family.
+"""
+
+_REPORTS = """
+## f1_reports
+
+| row key | what it is |
+| --- | --- |
+| `run#{run_id}` | a run: `meta` its settings, what it was asked for, start, end, exit code; `stats` counts; `errors` counts by kind. The ids sort by time |
+| `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting): `meta` status, run, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
+| `quarantine#{S}#{endpoint}#{sha256}` | a record that could not be stored: `meta:record` its JSON, `errors:reason`, and the unit and run it came with |
+| `lease#{year}#{meeting_key}` | who is loading a meeting, or was the last to: `meta:lease` |
+
+A unit is `done`; or `provisional`, fetched less than 48 hours after the session, and asked for once more then; or `partial`,
+fetched while the session was going on; or `failed`.
+"""
+
+
+def cli_reference() -> str:
+    """Return docs/cli.md."""
+    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(replay, "python -m f1hbase.replay")]
+    return "\n".join(parts)
+
+
+def tables_reference() -> str:
+    """Return docs/tables.md."""
+    lines = [_TABLES_HEAD, "## f1_data", "", "| endpoint | family | row key | asked for |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{endpoint.name}` | `{endpoint.family}` | `{_row_key(endpoint)}` | {endpoint.slicing.value} |"
+        for endpoint in ENDPOINTS.values()
+    ]
+    lines += ["", "`{hash}`: the first 8 hex digits of the SHA-256 of the JSON array of the fields named below.", ""]
+    for endpoint in ENDPOINTS.values():
+        lines += [f"### {endpoint.name}", "", *_fields(endpoint), ""]
+    return "\n".join(lines) + _REPORTS
+
+
+def _help_of(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
+    context = click.Context(command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH)
+    lines = [f"## {context.command_path}", "", "```", command.get_help(context), "```", ""]
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(context):
+            found = command.get_command(context, sub)
+            if found is not None:
+                lines += _help_of(found, sub, context)
+    return lines
+
+
+def _row_key(endpoint: Endpoint) -> str:
+    start = "{year}#{meeting_key}" if endpoint.slicing is Slicing.MEETING else "{S}"
+    components = [start]
+    for part in endpoint.key:
+        match part:
+            case KeyInt(field) | KeyText(field):
+                components.append(f"{{{field}}}")
+            case KeyWord(word):
+                components.append(word)
+            case KeyHash():
+                components.append("{hash}")
+    return "#".join(components)
+
+
+def _fields(endpoint: Endpoint) -> list[str]:
+    in_key = {"meeting_key", *endpoint.key_fields}
+    if endpoint.slicing is not Slicing.MEETING:
+        in_key.add("session_key")
+    cells = [field for field in endpoint.fields if field not in in_key]
+    text = [field for field in cells if field in endpoint.text]
+    other = [field for field in cells if field not in endpoint.text]
+    lines = []
+    for name, fields in (("text", text), ("describing themselves", other)):
+        if fields:
+            lines.append(f"Cells, {name}: {', '.join(f'`{endpoint.family}:{field}`' for field in sorted(fields))}.")
+    hashed = [part.fields for part in endpoint.key if isinstance(part, KeyHash)]
+    lines += [f"`{{hash}}` is of `[{', '.join(fields)}]`." for fields in hashed]
+    return lines
+
+
+def main() -> None:
+    """Write both files."""
+    DOCS.joinpath("cli.md").write_text(cli_reference(), encoding="utf-8")
+    DOCS.joinpath("tables.md").write_text(tables_reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
