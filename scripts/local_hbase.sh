@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A real HBase on this machine, without containers: ZooKeeper, master and region server in one process, the Thrift
-# gateway in a second, and the genuine hbase shell. It listens on 127.0.0.1 alone; the data survive stop and kill -9.
+# gateway in a second, and the genuine hbase shell. It listens on 127.0.0.1 alone, unless it is told otherwise; the data
+# survive stop and kill -9. docker/hbase/Dockerfile makes an image of it.
 set -euo pipefail
 
 usage() {
@@ -8,6 +9,8 @@ usage() {
 Usage: scripts/local_hbase.sh COMMAND
   start [gateway]       start HBase and its Thrift gateway (or the gateway alone); ready when this returns
   stop [gateway]        stop both (or the gateway alone); the data stay
+  serve                 start both and stay in the foreground, for a container or a service manager: SIGTERM or Ctrl-C
+                        stops both, exit 0; when a part ends by itself, the other is stopped, exit 1
   status                what runs and where; exit 0 when HBase answers, 3 when a part is stopped, 1 when it hangs
   shell [-n FILE]       the hbase shell; also:  echo "count 'f1_data'" | scripts/local_hbase.sh shell
   run CLASS [ARG...]    a Java class of HBase, its jobs within the same process; scripts/bin/hbase does this and the shell
@@ -24,6 +27,8 @@ Environment:
   LOCAL_HBASE_THRIFT_PORT        9090     LOCAL_HBASE_ZK_PORT            2181
   LOCAL_HBASE_MASTER_PORT        16000    LOCAL_HBASE_REGIONSERVER_PORT  16020
   LOCAL_HBASE_UI_PORT            the master's web pages   (-1: none; HBase itself uses 16010)
+  LOCAL_HBASE_THRIFT_ADDRESS     of the gateway           (127.0.0.1; 0.0.0.0 lets everyone in: there is no password)
+  LOCAL_HBASE_UI_ADDRESS         of the web pages         (127.0.0.1, or 0.0.0.0)
   LOCAL_HBASE_THRIFT_TRANSPORT   buffered or framed       (buffered)
   LOCAL_HBASE_THRIFT_PROTOCOL    binary or compact        (binary)
   LOCAL_HBASE_HEAP               of HBase                 (2g)
@@ -35,9 +40,11 @@ TEXT
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly hbase=$here/hbase
-# What the EXIT trap has to put away: locks taken, parts launched by this call and not yet answering, a running
+# What the EXIT trap has to put away: locks taken, parts launched by this call that are not to outlive it, a running
 # Maven, a folder being filled.
 locks=() launched=() maven='' scratch=''
+# A signal ends the script at once, with the status kept in leaving, unless deferring is set.
+leaving='' deferring=''
 
 say() { printf 'local_hbase: %s\n' "$*" >&2; }
 die() { # STATUS MESSAGE_LINE...
@@ -54,8 +61,8 @@ source "$hbase/jars.sh"
 
 # ---- settings ----------------------------------------------------------------------------------------------------
 
-readonly master_settings="LOCAL_HBASE_ZK_PORT LOCAL_HBASE_MASTER_PORT LOCAL_HBASE_REGIONSERVER_PORT LOCAL_HBASE_UI_PORT LOCAL_HBASE_HEAP"
-readonly gateway_settings="LOCAL_HBASE_THRIFT_PORT LOCAL_HBASE_THRIFT_TRANSPORT LOCAL_HBASE_THRIFT_PROTOCOL LOCAL_HBASE_GATEWAY_HEAP"
+readonly master_settings="LOCAL_HBASE_ZK_PORT LOCAL_HBASE_MASTER_PORT LOCAL_HBASE_REGIONSERVER_PORT LOCAL_HBASE_UI_PORT LOCAL_HBASE_UI_ADDRESS LOCAL_HBASE_HEAP"
+readonly gateway_settings="LOCAL_HBASE_THRIFT_PORT LOCAL_HBASE_THRIFT_ADDRESS LOCAL_HBASE_THRIFT_TRANSPORT LOCAL_HBASE_THRIFT_PROTOCOL LOCAL_HBASE_GATEWAY_HEAP"
 
 settings_of() { # PART
   if [ "$1" = master ]; then echo "$master_settings"; else echo "$gateway_settings"; fi
@@ -68,8 +75,10 @@ read_settings() {
   LOCAL_HBASE_MASTER_PORT=${LOCAL_HBASE_MASTER_PORT:-16000}
   LOCAL_HBASE_REGIONSERVER_PORT=${LOCAL_HBASE_REGIONSERVER_PORT:-16020}
   LOCAL_HBASE_UI_PORT=${LOCAL_HBASE_UI_PORT:--1}
+  LOCAL_HBASE_UI_ADDRESS=${LOCAL_HBASE_UI_ADDRESS:-127.0.0.1}
   LOCAL_HBASE_HEAP=${LOCAL_HBASE_HEAP:-2g}
   LOCAL_HBASE_THRIFT_PORT=${LOCAL_HBASE_THRIFT_PORT:-9090}
+  LOCAL_HBASE_THRIFT_ADDRESS=${LOCAL_HBASE_THRIFT_ADDRESS:-127.0.0.1}
   LOCAL_HBASE_THRIFT_TRANSPORT=${LOCAL_HBASE_THRIFT_TRANSPORT:-buffered}
   LOCAL_HBASE_THRIFT_PROTOCOL=${LOCAL_HBASE_THRIFT_PROTOCOL:-binary}
   LOCAL_HBASE_GATEWAY_HEAP=${LOCAL_HBASE_GATEWAY_HEAP:-1g}
@@ -81,6 +90,9 @@ read_settings() {
   done
   must_match LOCAL_HBASE_HEAP '^[0-9]+[kmgKMG]$' "a size such as 2g or 512m"
   must_match LOCAL_HBASE_GATEWAY_HEAP '^[0-9]+[kmgKMG]$' "a size such as 2g or 512m"
+  # No other address: what asks HBase whether it is up asks at 127.0.0.1.
+  must_match LOCAL_HBASE_THRIFT_ADDRESS '^(127\.0\.0\.1|0\.0\.0\.0)$' "127.0.0.1 or 0.0.0.0"
+  must_match LOCAL_HBASE_UI_ADDRESS '^(127\.0\.0\.1|0\.0\.0\.0)$' "127.0.0.1 or 0.0.0.0"
   must_match LOCAL_HBASE_THRIFT_TRANSPORT '^(buffered|framed)$' "buffered or framed"
   must_match LOCAL_HBASE_THRIFT_PROTOCOL '^(binary|compact)$' "binary or compact"
   # A colon parts the entries of a class path; the others mean something in the address of HBase's root folder.
@@ -152,16 +164,22 @@ launch() { # PART HEAP CLASS
   make_properties
   # The log begins anew: what await_answer looks for in it has to be of this start.
   if [ -e "$logs/$1.log" ]; then mv -f "$logs/$1.log" "$logs/$1.previous.log"; fi
+  # A signal between the birth of a process and the note of it would leave the process behind.
+  deferring=yes
   # A process group of its own keeps a Ctrl-C in this terminal from it.
   set -m
   nohup "$java" "-Dlocal.hbase.part=$1" "${properties[@]}" "-Dlocal.hbase.log=$logs/$1.log" \
     -Dlocal.hbase.logger=INFO,file "-Xmx$2" -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError "@$hbase/jvm.options" \
     -cp "$hbase/conf:$(jars_folder server)/*" "$3" start > "$logs/$1.out" 2>&1 < /dev/null &
   { echo "pid=$!"; for name in $(settings_of "$1"); do echo "$name=${!name}"; done; } > "$state/$1"
+  # Or bash would print the whole command line when a part is killed while serve waits for it.
+  disown
   set +m
   launched+=("$1")
   # Until the new process has become Java, its command line is still that of this script.
-  while ! is_running "$1" && kill -0 "$(pid_of "$1")" 2>/dev/null; do sleep 0.01; done
+  while ! is_running "$1" && kill -0 "$(pid_of "$1")" 2>/dev/null; do sleep 0.01 || true; done
+  deferring=
+  [ -z "$leaving" ] || exit "$leaving"
 }
 
 # Asks the part to end, and ends it when it does not.
@@ -186,7 +204,9 @@ take_lock() { # FILE WHAT_ITS_OWNER_DOES
   until ln -s "$$" "$1" 2>/dev/null; do
     [ -L "$1" ] || [ -w "$(dirname "$1")" ] || die 1 "cannot write to $(dirname "$1")"
     owner=$(readlink "$1") || continue
-    case "$(command_of "$owner")" in
+    case "$owner $(command_of "$owner")" in
+      # Not taken by this process, but by one that had the same pid in a container that was killed.
+      "$$ "*) break_lock "$1" "$owner" ;;
       *local_hbase.sh*)
         [ -n "$told" ] || say "waiting for process $owner, which $2"
         told=yes
@@ -206,6 +226,12 @@ break_lock() { # FILE OWNER
 
 release_lock() { # FILE
   if [ "$(readlink "$1")" = "$$" ]; then rm -f "$1"; fi
+}
+
+# On SIGINT and SIGTERM.
+leave() { # STATUS
+  leaving=$1
+  [ -n "$deferring" ] || exit "$leaving"
 }
 
 # Runs whenever the script ends, so that nothing half done stays: neither processes nor locks nor folders.
@@ -273,21 +299,28 @@ launch_gateway() {
   launch gateway "$LOCAL_HBASE_GATEWAY_HEAP" org.apache.hadoop.hbase.thrift.ThriftServer
 }
 
+# The part that serves no more and what became of it; nothing while both do.
+lost_part() {
+  local part
+  for part in master gateway; do
+    is_running "$part" || { echo "$part has ended"; return; }
+  done
+  # A master that gives up leaves its process behind, with ZooKeeper in it.
+  ! grep -q -F '***** ABORTING' "$logs/master.log" 2>/dev/null || echo "master has given up"
+}
+
 await_answer() {
-  local deadline=$((SECONDS + LOCAL_HBASE_START_TIMEOUT)) part problem
+  local deadline=$((SECONDS + LOCAL_HBASE_START_TIMEOUT)) lost problem
   until problem=$(ask_tables 2>&1 >/dev/null); do
-    for part in master gateway; do
-      is_running "$part" || fail_start "the $part has ended" "$part"
-    done
-    # A master that gives up leaves its process behind, with ZooKeeper in it.
-    ! grep -q -F '***** ABORTING' "$logs/master.log" 2>/dev/null || fail_start "the master has given up" master
-    [ "$SECONDS" -lt "$deadline" ] || fail_start "no answer after $LOCAL_HBASE_START_TIMEOUT s: $problem" master
+    lost=$(lost_part)
+    [ -z "$lost" ] || die_with_log "HBase did not start: the $lost" "${lost%% *}"
+    [ "$SECONDS" -lt "$deadline" ] || die_with_log "HBase did not start: no answer after $LOCAL_HBASE_START_TIMEOUT s: $problem" master
     sleep 0.1
   done
 }
 
-fail_start() { # MESSAGE PART
-  die 1 "HBase did not start: $1. The first errors in $logs/$2.log:" \
+die_with_log() { # MESSAGE PART
+  die 1 "$1. The first errors in $logs/$2.log:" \
     "$(grep -E ' (ERROR|FATAL) ' "$logs/$2.log" 2>/dev/null | head -n 3 | cut -c 1-300)" \
     "its last lines:" "$(tail -n 15 "$logs/$2.log" 2>/dev/null | cut -c 1-300)" \
     "and those of $logs/$2.out:" "$(tail -n 5 "$logs/$2.out" | cut -c 1-300)"
@@ -313,7 +346,6 @@ start() { # [gateway]
     launch_master
     launch_gateway
     await_answer
-    launched=()
     say "HBase is up after $SECONDS s"
   fi
   describe
@@ -321,9 +353,9 @@ start() { # [gateway]
 
 describe() {
   cat <<TEXT
-Thrift gateway   127.0.0.1:$LOCAL_HBASE_THRIFT_PORT, $LOCAL_HBASE_THRIFT_TRANSPORT transport, $LOCAL_HBASE_THRIFT_PROTOCOL protocol
+Thrift gateway   $LOCAL_HBASE_THRIFT_ADDRESS:$LOCAL_HBASE_THRIFT_PORT, $LOCAL_HBASE_THRIFT_TRANSPORT transport, $LOCAL_HBASE_THRIFT_PROTOCOL protocol
 HBase            127.0.0.1, ports: ZooKeeper $LOCAL_HBASE_ZK_PORT, master $LOCAL_HBASE_MASTER_PORT, region server $LOCAL_HBASE_REGIONSERVER_PORT
-Web pages        $(if [ "$LOCAL_HBASE_UI_PORT" = -1 ]; then echo "off (LOCAL_HBASE_UI_PORT)"; else echo "http://127.0.0.1:$LOCAL_HBASE_UI_PORT"; fi)
+Web pages        $(if [ "$LOCAL_HBASE_UI_PORT" = -1 ]; then echo "off (LOCAL_HBASE_UI_PORT)"; else echo "http://$LOCAL_HBASE_UI_ADDRESS:$LOCAL_HBASE_UI_PORT"; fi)
 Data             $LOCAL_HBASE_DIR/data
 Logs             $logs
 Shell            scripts/local_hbase.sh shell
@@ -340,6 +372,25 @@ stop() { # [gateway]
   # Time to close its regions: with a full memory and a slow disk that is more than a moment.
   [ $# -gt 0 ] || halt master 90
   say "$name $news"
+}
+
+serve() {
+  local lost=''
+  if is_running master || is_running gateway; then die 1 "HBase is running already: scripts/local_hbase.sh stop"; fi
+  trap 'leave 0' INT TERM
+  start
+  deferring=yes
+  # From here on the other commands may have their turn.
+  release_lock "$state/lock"
+  while [ -z "$leaving" ] && [ -z "$lost" ]; do
+    # A Ctrl-C in the terminal ends these, too.
+    sleep 1 || true
+    lost=$(lost_part) || true
+  done
+  trap '' INT TERM
+  [ -n "$leaving" ] || say "the $lost; stopping what is left"
+  stop
+  [ -n "$leaving" ] || die_with_log "HBase has failed: the $lost" "${lost%% *}"
 }
 
 status() {
@@ -432,13 +483,13 @@ main() {
   local command=${1:-}
   [ $# -eq 0 ] || shift
   trap clean_up EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  trap 'leave 130' INT
+  trap 'leave 143' TERM
   read_settings
   case "$command:$*" in
-    start: | start:gateway) start "$@" ;;
+    start: | start:gateway) start "$@"; launched=() ;;
     stop: | stop:gateway) stop "$@" ;;
-    status: | pids: | wipe: | wipe:--yes) "$command" "$@" ;;
+    serve: | status: | pids: | wipe: | wipe:--yes) "$command" "$@" ;;
     fetch: | fetch:server | fetch:shell | fetch:mapreduce) fetch "$@" ;;
     shell:*) shell "$@" ;;
     run:[a-zA-Z]*) run "$@" ;;

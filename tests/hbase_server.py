@@ -65,6 +65,8 @@ class LocalHBase:
             "LOCAL_HBASE_UI_PORT": "-1",
             "LOCAL_HBASE_HEAP": "2g",
             "LOCAL_HBASE_GATEWAY_HEAP": "512m",
+            # Started and killed all the time, it would spend most of the processors on optimising code for later.
+            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
         } | self.environment
 
     @property

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -62,6 +64,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def listening_addresses(pid: int) -> set[str]:
+    return {c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN}
+
+
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """A folder for PATH with what a bare system has: no Java, no Maven."""
@@ -107,9 +113,7 @@ def test_status_says_what_runs_and_how_many_tables_there_are(hbase: LocalHBase, 
 @pytest.mark.hbase
 def test_it_listens_on_the_loopback_address_alone(hbase: LocalHBase) -> None:
     for pid in hbase.pids().values():
-        listening = [c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
-        assert listening
-        assert set(listening) == {HOST}
+        assert listening_addresses(pid) == {HOST}
 
 
 @pytest.mark.hbase
@@ -204,6 +208,80 @@ def test_stop_leaves_no_process_and_keeps_the_rows(hbase: LocalHBase, table_pref
         hbase.start()
 
     assert rows_of(hbase, table) == rows
+
+
+@contextmanager
+def served(hbase: LocalHBase) -> Iterator[subprocess.Popen[str]]:
+    """The HBase, by ``local_hbase.sh serve``, once it answers."""
+    server = subprocess.Popen(
+        [str(SCRIPT), "serve"], env=hbase.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    try:
+        # It says where it listens when it does; the line is missing when it has failed.
+        assert f":{hbase.port}," in server.stdout.readline(), server.communicate()[1]
+        yield server
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+@pytest.mark.hbase
+def test_serve_stays_until_it_is_asked_to_end_and_stops_both_parts(tmp_path: Path) -> None:
+    other = LocalHBase(tmp_path / "hbase", environment={"LOCAL_HBASE_THRIFT_ADDRESS": "0.0.0.0"})
+
+    with served(other) as server:
+        pids = other.pids()
+        assert put_rows(other, "t", 10) == rows_of(other, "t")
+        listening = {part: listening_addresses(pid) for part, pid in pids.items()}
+        assert listening == {"master": {HOST}, "gateway": {"0.0.0.0"}}
+        again = other.run("serve", check=False)
+        assert again.returncode == 1
+        assert "running already" in again.stderr
+
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate()
+
+    assert server.returncode == 0
+    assert "HBase is stopped" in said
+    assert "killing it" not in said
+    assert not any(is_alive(pid) for pid in pids.values())
+
+
+@pytest.mark.hbase
+def test_serve_ends_with_an_error_when_a_part_dies_and_stops_the_other(tmp_path: Path) -> None:
+    other = LocalHBase(tmp_path / "hbase")
+
+    with served(other) as server:
+        pids = other.pids()
+        psutil.Process(pids["gateway"]).kill()
+        _, said = server.communicate()
+
+    assert server.returncode == 1
+    assert "HBase has failed: the gateway has ended" in said
+    assert f"{other.folder}/logs/gateway.log" in said
+    assert not any(is_alive(pid) for pid in pids.values())
+    assert other.pids() == {}
+
+
+@pytest.mark.hbase
+def test_a_signal_while_a_part_is_being_launched_leaves_no_process(tmp_path: Path) -> None:
+    other = LocalHBase(tmp_path / "hbase")
+    server = subprocess.Popen([str(SCRIPT), "serve"], env=other.env, stderr=subprocess.PIPE, text=True)
+
+    # Made by the launch, before the process that it names is what the other commands look for.
+    while not (other.folder / "run" / "master").exists():
+        assert server.poll() is None
+        time.sleep(0.001)
+    server.terminate()
+    server.communicate()
+
+    folder = f"-DLOCAL_HBASE_DIR={other.folder}"
+    left = [process for process in psutil.process_iter(["cmdline"]) if folder in (process.info["cmdline"] or [])]
+    for process in left:
+        process.kill()
+    assert left == []
+    assert server.returncode == 0
 
 
 @pytest.mark.hbase
@@ -304,6 +382,34 @@ def test_a_wrong_setting_is_named(tmp_path: Path, tools: Path) -> None:
 
     assert refused.returncode == 2
     assert "LOCAL_HBASE_ZK_PORT is 'many'" in refused.stderr
+
+
+@pytest.mark.parametrize("setting", ["LOCAL_HBASE_THRIFT_ADDRESS", "LOCAL_HBASE_UI_ADDRESS"])
+def test_an_address_at_which_hbase_could_not_be_asked_is_refused(tmp_path: Path, tools: Path, setting: str) -> None:
+    refused = script("status", PATH=str(tools), HOME=str(tmp_path), **{setting: "192.0.2.1"})
+
+    assert refused.returncode == 2
+    assert f"{setting} is '192.0.2.1'; it has to be 127.0.0.1 or 0.0.0.0" in refused.stderr
+
+
+def test_a_lock_left_by_a_process_that_had_the_same_pid_is_broken(tmp_path: Path, tools: Path) -> None:
+    # As in a container that was killed and started again: there the script has the same pid every time.
+    state = tmp_path / "hbase" / "run"
+    state.mkdir(parents=True)
+    lock_then_stop = 'ln -s "$$" "$1" && exec "$2" stop'
+
+    stopped = subprocess.run(
+        ["bash", "-c", lock_then_stop, "bash", str(state / "lock"), str(SCRIPT)],
+        env={"PATH": str(tools), "HOME": str(tmp_path), "LOCAL_HBASE_DIR": str(state.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert stopped.returncode == 0, stopped.stderr
+    assert "HBase was not running" in stopped.stderr
+    assert list(state.iterdir()) == []
 
 
 def test_a_class_needs_a_running_hbase(tmp_path: Path, tools: Path) -> None:
