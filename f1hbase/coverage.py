@@ -77,6 +77,7 @@ class Coverage:
         self._drivers: set[int] = set()
         self._knows_entrants = False
         self._stored: set[str] = set()
+        self._done: UnitState | None = None
         settled = scope.settled_at is not None and now >= scope.settled_at
         for state in states:
             if state.scope_prefix != scope.prefix:
@@ -86,6 +87,7 @@ class Coverage:
                 self._stored.add(state.endpoint)
             if state.status is Status.DONE or (state.status is Status.PROVISIONAL and not settled):
                 self._windows[state.endpoint, state.driver].append(state.window)
+                self._done = state
                 if state.entrants is not None:
                     self._drivers |= state.entrants
                     self._knows_entrants = True
@@ -99,6 +101,11 @@ class Coverage:
     def drivers(self) -> frozenset[int]:
         """Every driver number that any stored record of the session named."""
         return frozenset(self._drivers)
+
+    @property
+    def any_done(self) -> UnitState | None:
+        """Any unit that counts as done, if there is one."""
+        return self._done
 
     def has_stored(self, endpoint: str) -> bool:
         """Return whether records of an endpoint were ever reported as stored, however they stand now."""

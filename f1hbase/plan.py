@@ -119,11 +119,22 @@ class Remaining:
         if not any(ENDPOINTS[name].slicing is Slicing.WINDOWS for name in self._settings.endpoints):
             return []
         scopes = (session.scope for session in self._meeting.sessions)
-        return [scope for scope in scopes if not self._coverage[scope].knows_all_drivers]
+        return [scope for scope in scopes if self._settings.refresh or not self._coverage[scope].knows_all_drivers]
 
     def drivers(self, scope: Scope) -> frozenset[int]:
         """Return the drivers that what is stored of a session has named."""
         return self._coverage[scope].drivers
+
+    def remembering(self, scope: Scope) -> Unit:
+        """Return a unit of a session with nothing left to load, on whose line it can be remembered who drove.
+
+        Where nothing is done because nobody drove, that is one without records.
+        """
+        done = self._coverage[scope].any_done
+        if done is not None:
+            return Unit(done.endpoint, scope, done.driver, done.window)
+        wanted = (name for name in self._settings.endpoints if ENDPOINTS[name].slicing is Slicing.WINDOWS)
+        return Unit(next(wanted), scope)
 
     def may_be_stored(self, unit: Unit) -> bool:
         """Return whether records of a unit that is asked for may be in the table from an earlier time."""

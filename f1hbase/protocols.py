@@ -5,7 +5,8 @@ Each has one implementation today (`f1hbase.openf1`, `f1hbase.hbase.sink`, `f1hb
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from f1hbase.coverage import UnitState
@@ -40,6 +41,10 @@ class Reports(Protocol):
 
     def write_units(self, run_id: str, outcomes: Sequence[Outcome]) -> None:
         """Remember how units ended; only ever called after their rows are acknowledged."""
+        ...
+
+    def write_entrants(self, run_id: str, unit: Unit, asked_at: datetime, entrants: Collection[int]) -> None:
+        """Remember who drove in a session, of which nothing else is left to report."""
         ...
 
     def unit_states(self, scope: Scope) -> list[UnitState]:

@@ -129,6 +129,7 @@ class MeetingLoader:
         self._stopping = asyncio.Event()
         self._drivers: dict[str, set[int]] = {}
         self._entrants: dict[Scope, frozenset[int]] = {}
+        self._entrants_asked: dict[Scope, datetime] = {}
         self._unreported: list[Outcome] = []
         self._parts: dict[Unit, Outcome] = {}  # what is stored of units that came in parts and are not complete
         # One thread: the connection to HBase is not for several, and that puts come before reports is a promise.
@@ -151,6 +152,8 @@ class MeetingLoader:
                 for unit in self._remaining.windows(session.scope, self._drivers.get(session.scope.prefix, ()))
             ]
             await self._load(windows)
+            for scope in self._entrants.keys() - {unit.scope for unit in windows}:
+                await self._remember_entrants(scope)
         finally:
             self._writer.shutdown()
         return not self._stopping.is_set()
@@ -168,15 +171,20 @@ class MeetingLoader:
             drivers |= {number for number in numbers if type(number) is int}
             if answer.error is None:
                 self._entrants[answer.unit.scope] = frozenset(drivers)
-            else:
-                # Those whom other endpoints name are loaded, but nobody can say that they are all.
-                self._unreported.append(Outcome(answer.unit, answer.asked_at, error=answer.error))
+                self._entrants_asked[answer.unit.scope] = answer.asked_at
+            # A failure counts: those whom other endpoints name are loaded, but nobody can say that they are all.
+            # It gets no line, as the drivers are not to be stored; whoever asks next asks anew.
+            self._tell(Reported([_not_stored(answer)]))
 
         unknown = self._remaining.without_drivers()
         if not self._stopping.is_set():
             units = [Unit("drivers", scope) for scope in unknown]
+            self._tell(Planned(len(units)))
             await self._until_stopped(self._source.fetch(units, note))
-            await self._report()
+
+    async def _remember_entrants(self, scope: Scope) -> None:
+        unit, asked_at = self._remaining.remembering(scope), self._entrants_asked[scope]
+        await self._write(partial(self._reports.write_entrants, self._run_id, unit, asked_at, self._entrants[scope]))
 
     async def _load(self, units: Sequence[Unit]) -> None:
         if not units or self._stopping.is_set():
@@ -258,6 +266,17 @@ class MeetingLoader:
 
     async def _write(self, call: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+
+def _not_stored(answer: Answer) -> Outcome:
+    return Outcome(
+        answer.unit,
+        answer.asked_at,
+        bytes=answer.bytes,
+        requests=answer.requests,
+        retries=answer.retries,
+        error=answer.error,
+    )
 
 
 class Link:

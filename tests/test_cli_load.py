@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import happybase
@@ -376,3 +377,123 @@ def test_a_load_that_cannot_find_out_who_drove_says_so_and_the_next_one_asks_aga
     loaded = rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data"))
     expected = source_identities(weekend)
     assert loaded == {family: expected[family] for family in ("pit", "car")}, "and nothing else"
+
+
+def _first_records(weekend: Path, *endpoints: str) -> dict[str, list[dict[str, object]]]:
+    """The records of the first session that has all of the endpoints, with those of its meeting and itself."""
+    (session, *_) = sorted(path.parent for path in weekend.rglob(f"{endpoints[0]}.jsonl.gz"))
+    records: dict[str, list[dict[str, object]]] = {
+        name: [record for one, record in source_records(session) if one == name] for name in (*endpoints, "sessions")
+    }
+    place = next(iter(records.values()))[0]
+    for name, key in (("sessions", "session_key"), ("meetings", "meeting_key")):
+        records[name] = [record for one, record in source_records(weekend) if one == name and record[key] == place[key]]
+    return records
+
+
+@contextmanager
+def _serve(folder: Path, records: dict[str, list[dict[str, object]]]) -> Iterator[ReplayServer]:
+    folder.mkdir(exist_ok=True)
+    for name, lines in records.items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    with ReplayServer(folder) as api:
+        yield api
+
+
+@pytest.fixture
+def one_session(weekend: Path, tmp_path: Path) -> Iterator[ReplayServer]:
+    with _serve(tmp_path / "one-session", _first_records(weekend, "car_data", "drivers")) as api:
+        yield api
+
+
+def test_a_second_run_for_car_data_alone_asks_for_the_plan_alone(
+    loader_for: MakeLoader, one_session: ReplayServer, hbase: LocalHBase, table_prefix: str
+) -> None:
+    loader = loader_for(one_session.url)
+    loader.run("--endpoint", "car_data")
+    before = len(one_session.log())
+    loader.run("--endpoint", "car_data")
+    assert sorted(_requests_of(one_session, before)) == ["meetings", "sessions"]
+    loaded = rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data"))
+    assert loaded.keys() == {"car"}, "who drove is asked for, and not stored"
+
+
+def test_who_drove_is_remembered_even_if_nothing_else_was_left_to_load(
+    loader_for: MakeLoader, one_session: ReplayServer, weekend: Path
+) -> None:
+    loader = loader_for(one_session.url)
+    drivers = {str(record["driver_number"]) for name, record in source_records(weekend) if name == "drivers"}
+    loader.run("--endpoint", "car_data", *(word for driver in drivers for word in ("--driver", driver)))
+    loader.run("--endpoint", "car_data")
+    before = len(one_session.log())
+    loader.run("--endpoint", "car_data")
+    assert sorted(_requests_of(one_session, before)) == ["meetings", "sessions"]
+
+
+def test_a_session_cancelled_before_anybody_drove_is_asked_about_once(
+    loader_for: MakeLoader, weekend: Path, tmp_path: Path
+) -> None:
+    records = _first_records(weekend, "laps")
+    cancelled = {"sessions": [records["sessions"][0] | {"is_cancelled": True}], "meetings": records["meetings"]}
+    with _serve(tmp_path / "cancelled", cancelled) as api:
+        loader_for(api.url).run("--endpoint", "car_data")
+        before = len(api.log())
+        loader_for(api.url).run("--endpoint", "car_data")
+        assert sorted(_requests_of(api, before)) == ["meetings", "sessions"]
+
+
+def test_a_refresh_of_car_data_asks_again_who_drove(
+    loader_for: MakeLoader, weekend: Path, tmp_path: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    records = _first_records(weekend, "car_data", "drivers")
+    with _serve(tmp_path / "forgetful", records | {"drivers": records["drivers"][1:]}) as api:
+        loader_for(api.url).run("--endpoint", "car_data")
+    with _serve(tmp_path / "mended", records) as api:
+        loader_for(api.url).run("--endpoint", "car_data", "--refresh")
+    loaded = scan(hbase.port, f"{table_prefix}_f1_data")
+    assert {int(key.split(b"#")[3]) for key in loaded} == {record["driver_number"] for record in records["drivers"]}
+    assert len(loaded) == len(records["car_data"])
+
+
+def test_who_drove_is_asked_for_again_when_all_else_is_done_and_then_nothing_has_failed(
+    loader_for: MakeLoader, weekend: Path
+) -> None:
+    with ReplayServer(weekend, "--fail", "drivers") as api:
+        loader = loader_for(api.url)
+        wanted = ["--year", str(_YEAR), "--endpoint", "car_data", "--max-retries", "0"]
+        with loader.start(*wanted) as process:
+            output = _read_until(process, "trying once more", times=1)
+            api.faults(fail={})
+            assert process.stdout is not None
+            output += process.stdout.read()
+        assert process.returncode == 0, output
+        assert "0 units failed" in loader.run("status")
+
+
+def test_what_a_refresh_finds_mended_leaves_quarantine_and_what_is_still_bad_stays(
+    loader_for: MakeLoader, weekend: Path, tmp_path: Path, hbase: LocalHBase, table_prefix: str
+) -> None:
+    records = _first_records(weekend, "laps")
+    laps = records["laps"]
+    bad, worse = laps[0] | {"lap_number": None}, laps[1] | {"lap_number": "two"}
+
+    def load(laps: list[dict[str, object]], *arguments: str, exit_code: int) -> dict[bytes, dict[bytes, bytes]]:
+        with _serve(tmp_path / "spoilt", records | {"laps": laps}) as api:
+            output = loader_for(api.url).run("--endpoint", "laps", *arguments, exit_code=exit_code)
+        assert ("went to quarantine" in output) == bool(exit_code)
+        reports = values(scan(hbase.port, f"{table_prefix}_f1_reports"))
+        return {key: cells for key, cells in reports.items() if key.startswith(b"quarantine#")}
+
+    first = load([bad, worse, *laps[2:]], exit_code=1)
+    (run,) = {cells[b"meta:run"] for cells in first.values()}
+    session = records["sessions"][0]
+    unit = f"unit#{_YEAR}#{session['meeting_key']}#{session['session_key']}#laps#-#-#-"
+    assert [cells[b"meta:unit"].decode() for cells in first.values()] == [unit, unit]
+    assert "quarantine: 2 records of laps" in loader_for("http://127.0.0.1:1/v1").run("status")
+    second = load([laps[0], worse, *laps[2:]], "--refresh", exit_code=1)
+    (left,) = second.values()
+    assert json.loads(left[b"meta:record"]) == worse
+    assert left[b"meta:run"] > run
+    assert load(laps, "--refresh", exit_code=0) == {}
+    assert len(scan(hbase.port, f"{table_prefix}_f1_data")) == len(laps)

@@ -134,7 +134,7 @@ def _laps(*numbers: int | None, **changes: object) -> list[dict[str, object]]:
 
 def _store(connector: HBaseConnector, tables: Tables, records: list[dict[str, object]]) -> Outcome:
     answer = Answer(Unit("laps", _SCOPE), asked_at=_START + timedelta(days=9), records=records, bytes=7, requests=1)
-    return HBaseSink(connector, tables).store(answer)
+    return HBaseSink(connector, tables, "a-run").store(answer)
 
 
 def test_an_outcome_counts_rows_duplicates_and_quarantine(connector: HBaseConnector, tables: Tables) -> None:

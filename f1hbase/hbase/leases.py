@@ -51,7 +51,7 @@ class Holder:
             # Its beginning is worked out from the clock, which may have been set by a little since.
             same = abs(process.create_time() - self.began) < 2.0
             return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, ValueError):  # nor can there be a process of a negative number
             return False
         except psutil.AccessDenied:
             return True
@@ -136,7 +136,9 @@ class Leases:
         """Say which process loads the meeting, so that it counts as held while that one lives."""
         row = _row(meeting)
         with self._lock:
-            lease = self._held[row]
+            lease = self._held.get(row)
+            if lease is None:
+                return  # lost meanwhile, and told so
             try:
                 worker = Holder.of(pid)
             except psutil.NoSuchProcess:
@@ -151,9 +153,7 @@ class Leases:
             lease = self._held.pop(row, None)
             if lease is not None:
                 # Not deleted: between reading and deleting somebody else may have taken it.
-                self._impatient.put_if(
-                    self._table, row, _COLUMN, _text(lease), _text(replace(lease, until=self._clock()))
-                )
+                self._put_over(row, lease, replace(lease, until=self._clock()))
 
     def renew(self) -> None:
         """Make all leases that are held last longer; any thread may call it."""
@@ -165,16 +165,26 @@ class Leases:
                     self._renew(row, replace(self._held[row], until=self._end()))
 
     def _renew(self, row: bytes, lease: Lease) -> None:
-        if self._impatient.put_if(self._table, row, _COLUMN, _text(self._held[row]), _text(lease)):
+        other = self._put_over(row, self._held[row], lease)
+        if other is None:
             self._held[row] = lease
             return
-        now = self._impatient.get(self._table, row, _COLUMN)
-        other = None if now is None else _parse(now)
         _log.warning(
             "the lease of meeting %s ran out meanwhile, and %s has it now; both load it, which costs requests but "
-            "does no harm", row.decode().rpartition(SEPARATOR)[2], other or "nobody",
+            "does no harm", row.decode().rpartition(SEPARATOR)[2], other,
         )  # fmt: skip
         del self._held[row]
+
+    def _put_over(self, row: bytes, held: Lease, lease: Lease) -> str | None:
+        """Put a lease in the place of the one that is held; return who has the meeting instead, if it is lost."""
+        expected = _text(held)
+        while not self._impatient.put_if(self._table, row, _COLUMN, expected, _text(lease)):
+            now = self._impatient.get(self._table, row, _COLUMN)
+            other = None if now is None else _parse(now)
+            if now is None or other is None or other.run != self._run_id:
+                return str(other or "nobody")
+            expected = now  # an earlier renewal was done, and only its answer lost
+        return None
 
     def _end(self) -> datetime:
         return self._clock() + timedelta(seconds=LEASE_SECONDS)
@@ -222,7 +232,7 @@ def _parse(text: bytes) -> Lease | None:
         holders = tuple(Holder(int(one["pid"]), float(one["began"])) for one in content["holders"])
         until = parse_time(content["until"])
         return Lease(str(content["run"]), str(content["host"]), holders or (Holder(0, 0.0),), until)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         # A lease that nobody understands must not lock anyone out.
         _log.warning("a lease cannot be read (%s) and is taken over: %.200r", error, text)
         return None

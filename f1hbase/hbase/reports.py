@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from f1hbase.codec import SEPARATOR
 from f1hbase.coverage import Status, UnitState, status_of
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
-from f1hbase.units import Outcome, Scope, parse_time, parse_unit_key
+from f1hbase.units import Outcome, Scope, Unit, parse_time, parse_unit_key
 
 _log = logging.getLogger(__name__)
 
+_ENTRANTS = b"meta:entrants"
 _UNIT_STATS = (
     "records", "rows", "duplicates", "quarantined", "bytes", "attempts", "seconds", "checksum",
 )  # fmt: skip
@@ -73,6 +74,14 @@ class HBaseReports:
         """Remember how units ended; only ever after their rows are acknowledged."""
         self._connector.put(self._table, [_unit_row(run_id, outcome) for outcome in outcomes])
 
+    def write_entrants(self, run_id: str, unit: Unit, asked_at: datetime, entrants: Collection[int]) -> None:
+        """Remember who drove on the line of a unit of the session; one without a line gets one without records."""
+        known = self._connector.get(self._table, unit.key.encode(), b"meta:status")
+        if known is None:
+            self.write_units(run_id, [Outcome(unit, asked_at, entrants=frozenset(entrants))])
+        else:
+            self._connector.put(self._table, [RowMutation(unit.key.encode(), {_ENTRANTS: _numbers(entrants)})])
+
     def unit_states(self, scope: Scope) -> list[UnitState]:
         """Return the units known of one session (or of a meeting as such), with one short scan."""
         return self._states(f"unit{SEPARATOR}{scope.prefix}{SEPARATOR}")
@@ -116,12 +125,16 @@ def _unit_row(run_id: str, outcome: Outcome) -> RowMutation:
         return RowMutation(outcome.unit.key.encode(), cells)
     cells[b"meta:drivers"] = json.dumps(sorted(outcome.drivers)).encode()
     if outcome.entrants is not None:
-        cells[b"meta:entrants"] = json.dumps(sorted(outcome.entrants)).encode()
+        cells[_ENTRANTS] = _numbers(outcome.entrants)
     for name in _UNIT_STATS:
         value = getattr(outcome, name)
         text = f"{value:016x}" if name == "checksum" else f"{value:.3f}" if name == "seconds" else str(value)
         cells[f"stats:{name}".encode()] = text.encode()
     return RowMutation(outcome.unit.key.encode(), cells, deletes=[last_error])
+
+
+def _numbers(drivers: Collection[int]) -> bytes:
+    return json.dumps(sorted(drivers)).encode()
 
 
 def _unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:

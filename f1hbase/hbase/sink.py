@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -22,10 +22,11 @@ from f1hbase.codec import (
     stale_signs,
     unknown_fields,
 )  # fmt: skip
+from f1hbase.coverage import subtract
 from f1hbase.errors import StoreError
 from f1hbase.hbase.connector import HBaseConnector, RowMutation
 from f1hbase.hbase.schema import Tables
-from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome, Unit
+from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome, Unit, Window, parse_unit_key
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +44,7 @@ class HBaseSink:
         self._connector = connector
         self._tables = tables
         self._run_id = run_id
-        self._earlier_quarantine: dict[tuple[str, str], dict[bytes, set[bytes]]] = {}
-        self._unfinished_quarantine: dict[Unit, set[bytes]] = {}
+        self._quarantines: dict[tuple[str, str], _Quarantine] = {}
 
     def store(self, answer: Answer, *, again: bool = False) -> Outcome:
         """Store the records of one answer; on return HBase has acknowledged them.
@@ -109,20 +109,20 @@ class HBaseSink:
         return RowMutation(key, cells)
 
     def _release_from_quarantine(self, answer: Answer, still_bad: set[bytes]) -> None:
-        """Delete the records that an earlier answer of the unit put into quarantine, and this one did not."""
+        """Delete the records in quarantine whose units have been stored again, this one being the last, without them.
+
+        Their units may have had other windows or drivers than those of now.
+        """
         unit = answer.unit
-        bad = self._unfinished_quarantine.pop(unit, set()) | still_bad
-        if not answer.complete:
-            self._unfinished_quarantine[unit] = bad
-            return
         place = (unit.scope.prefix, unit.endpoint)
-        if place not in self._earlier_quarantine:
+        if place not in self._quarantines:
             rows = self._connector.scan(self._tables.reports, _quarantine_prefix(*place), columns=[b"meta:unit"])
-            by_unit: dict[bytes, set[bytes]] = {}
-            for key, cells in rows:
-                by_unit.setdefault(cells[b"meta:unit"], set()).add(key)
-            self._earlier_quarantine[place] = by_unit
-        mended = self._earlier_quarantine[place].pop(unit.key.encode(), set()) - bad
+            self._quarantines[place] = _Quarantine.of(rows)
+        quarantine = self._quarantines[place]
+        quarantine.bad |= still_bad
+        if not answer.complete:
+            return
+        mended = quarantine.release(unit)
         families = [family.encode() for family in REPORT_FAMILIES]
         self._connector.put(self._tables.reports, [RowMutation(key, {}, families) for key in mended])
 
@@ -152,6 +152,41 @@ class HBaseSink:
                 encoded.drivers.add(record["driver_number"])
             encoded.unknown_fields |= unknown_fields(endpoint, record)
         return encoded
+
+
+@dataclass(slots=True)
+class _Quarantine:
+    """What was in quarantine of an endpoint and session when its first unit was stored again.
+
+    Attributes:
+        earlier: The keys, by the driver and window of the unit that they came with.
+        stored: What has been stored again since, by driver.
+        bad: The keys that have been found bad again.
+    """
+
+    earlier: dict[tuple[int | None, Window], set[bytes]] = field(default_factory=dict)
+    stored: dict[int | None, list[Window]] = field(default_factory=dict)
+    bad: set[bytes] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> _Quarantine:
+        """Read the rows of quarantine, each with its unit."""
+        result = cls()
+        for key, cells in rows:
+            _, _, driver, window = parse_unit_key(cells[b"meta:unit"].decode())
+            result.earlier.setdefault((driver, window), set()).add(key)
+        return result
+
+    def release(self, unit: Unit) -> set[bytes]:
+        """Return what is mended by now that all of a unit is stored again."""
+        self.stored.setdefault(unit.driver, []).append(unit.window)
+        everybody = self.stored.get(None, [])
+        over = [
+            (driver, window)
+            for driver, window in self.earlier
+            if not subtract(window, [*everybody, *(self.stored.get(driver, []) if driver is not None else [])])
+        ]
+        return {key for place in over for key in self.earlier.pop(place)} - self.bad
 
 
 @dataclass(slots=True)
