@@ -19,7 +19,6 @@ from time import monotonic
 from types import FrameType
 
 from f1hbase import worker
-from f1hbase.coverage import UnitState
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import Gateway
@@ -58,6 +57,7 @@ class _Running:
     connection: Connection
     tally: Tally = field(default_factory=Tally)
     finished: worker.Finished | None = None
+    lost_lease: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,9 @@ class ParallelF1DataCollector:
             again, self._failed = self._failed, []
             if again and not self._stop_sent:
                 _log.info("%s failed; trying once more", count(self._result.overall.failed, "unit"))
-                self._result.overall.planned -= self._result.overall.failed  # they are planned anew
+                scopes = {scope for meeting in again for scope in meeting.scopes}
+                failed = sum(1 for unit in self._result.overall.failures if unit.scope in scopes)
+                self._result.overall.planned -= failed  # they are planned anew
                 self._load(again)
         except _StopAtOnce:
             self._result.stopped_at_once = True
@@ -183,13 +185,16 @@ class ParallelF1DataCollector:
     def _load(self, meetings: Sequence[MeetingPlan]) -> None:
         pending = deque(meetings)
         while pending or self._put_off or self._running:
-            while pending and not self._stop_sent and len(self._running) < self._settings.processes:
+            while pending and not self._interrupts and len(self._running) < self._settings.processes:
+                if self._stop_sent:
+                    break
                 self._try(pending.popleft())
             if self._stop_sent:
                 pending.clear()
                 self._put_off.clear()
             self._listen()
             self._obey_interrupts()
+            self._obey_leases()
             due = [one for one in self._put_off if one.until <= monotonic()]
             self._put_off = [one for one in self._put_off if one not in due]
             pending.extend(one.meeting for one in due)
@@ -199,28 +204,30 @@ class ParallelF1DataCollector:
         """Begin with a meeting, unless nothing of it is left to load, or another run has it."""
         name = _name(meeting)
         try:
-            if self._nothing_left(meeting, self._states(meeting)):
+            if self._nothing_left(meeting):
                 _log.info("%s: all loaded already", name)
                 self._result.complete += 1
+                self._forget_failures(meeting)  # another run has made them good
                 self._display.skip(meeting)
                 return
             other = self._leases.take(meeting.scope)
             if other is not None:
                 self._wait_for(other, meeting)
                 return
-            # Whoever had it until now may have loaded more of it.
-            states = self._states(meeting)
         except F1HBaseError as error:
             if not self._interrupts:
                 self._give_up(str(error))
             return
-        self._start(meeting, states)
+        self._start(meeting)
 
-    def _states(self, meeting: MeetingPlan) -> list[UnitState]:
-        return [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
+    def _nothing_left(self, meeting: MeetingPlan) -> bool:
+        states = [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
+        return Remaining(meeting, states, self._settings, datetime.now(UTC), self._run_id).nothing()
 
-    def _nothing_left(self, meeting: MeetingPlan, states: Sequence[UnitState]) -> bool:
-        return Remaining(meeting, states, self._settings, datetime.now(UTC)).nothing()
+    def _forget_failures(self, meeting: MeetingPlan) -> None:
+        failures = self._result.overall.failures
+        for unit in [unit for unit in failures if unit.scope in meeting.scopes]:
+            del failures[unit]
 
     def _wait_for(self, other: Lease, meeting: MeetingPlan) -> None:
         if meeting.scope.meeting_key not in self._told_of_lease:
@@ -228,11 +235,10 @@ class ParallelF1DataCollector:
             _log.warning("%s is being loaded by %s; it is left until that has ended", _name(meeting), other)
         self._put_off.append(_PutOff(meeting, monotonic() + _ASK_AGAIN_SECONDS))
 
-    def _start(self, meeting: MeetingPlan, states: Sequence[UnitState]) -> None:
+    def _start(self, meeting: MeetingPlan) -> None:
         ours, theirs = _processes.Pipe()
         task = worker.Task(
             meeting,
-            states,
             self._settings,
             self._credentials,
             self._gateways,
@@ -249,9 +255,14 @@ class ParallelF1DataCollector:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
+        except OSError as error:
+            ours.close()
+            self._give_back(meeting)
+            self._go_on(_Running(meeting, process, ours), f"no process can be started ({error.strerror})")
+            return
         finally:
+            theirs.close()  # so that the end of the worker is the end of the pipe
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()  # so that the end of the worker is the end of the pipe
         self._running.append(_Running(meeting, process, ours))
         if process.pid is not None:
             with suppress(F1HBaseError):  # the lease then ends with this process instead of with the worker
@@ -298,7 +309,10 @@ class ParallelF1DataCollector:
         finished = running.finished
         if self._stop_sent:
             return  # it was told to end, and how it did so says nothing new
-        if finished is None:
+        if running.lost_lease:
+            self._result.overall.planned -= running.tally.planned - running.tally.stored
+            self._put_off.append(_PutOff(running.meeting, monotonic() + _ASK_AGAIN_SECONDS))
+        elif finished is None:
             self._go_on(running, f"its process ended {_how(running.process.exitcode)}")
         elif finished.error is not None and finished.exit_code == EXIT_UNREACHABLE:
             # What one worker waited for in vain, the others will not get either.
@@ -374,6 +388,13 @@ class ParallelF1DataCollector:
         overdue = self._kill_at is not None and monotonic() > self._kill_at
         if overdue:
             for running in self._running:
+                running.process.kill()
+
+    def _obey_leases(self) -> None:
+        """End the workers of meetings that somebody else has by now: loading them, or rolling them back."""
+        for running in self._running:
+            if not running.lost_lease and self._leases.lost(running.meeting.scope):
+                running.lost_lease = True
                 running.process.kill()
 
     def _stop_workers(self) -> None:

@@ -62,7 +62,7 @@ def first_units(meeting: MeetingPlan, settings: Settings) -> Iterator[Unit]:
     """Yield the units that need no knowledge of the drivers: all endpoints but those cut into windows."""
     for name in settings.endpoints:
         endpoint = ENDPOINTS[name]
-        if endpoint.slicing is Slicing.MEETING and meeting.record is not None:
+        if endpoint.slicing is Slicing.MEETING:
             yield Unit(name, meeting.scope)
         elif endpoint.slicing is Slicing.SESSION:
             for session in meeting.sessions:
@@ -90,15 +90,20 @@ class Remaining:
     Args:
         meeting: What was asked for.
         states: The units known of its sessions.
-        settings: With `refresh`, everything remains.
+        settings: With `refresh`, everything remains that the run itself has not stored.
         now: The present.
+        run_id: The run.
     """
 
-    def __init__(self, meeting: MeetingPlan, states: Iterable[UnitState], settings: Settings, now: datetime) -> None:
+    def __init__(
+        self, meeting: MeetingPlan, states: Iterable[UnitState], settings: Settings, now: datetime, run_id: str = ""
+    ) -> None:
         self._meeting = meeting
         self._settings = settings
         states = list(states)
         self._coverage = {scope: Coverage(scope, states, now) for scope in meeting.scopes}
+        done = [state for state in states if run_id and state.run == run_id] if settings.refresh else states
+        self._done = {scope: Coverage(scope, done, now) for scope in meeting.scopes}
 
     def first(self) -> list[Unit]:
         """Return what is missing of `first_units`."""
@@ -119,7 +124,7 @@ class Remaining:
         if not any(ENDPOINTS[name].slicing is Slicing.WINDOWS for name in self._settings.endpoints):
             return []
         scopes = (session.scope for session in self._meeting.sessions)
-        return [scope for scope in scopes if self._settings.refresh or not self._coverage[scope].knows_all_drivers]
+        return [scope for scope in scopes if not self._done[scope].knows_all_drivers]
 
     def drivers(self, scope: Scope) -> frozenset[int]:
         """Return the drivers that what is stored of a session has named."""
@@ -147,9 +152,7 @@ class Remaining:
         return not any(self.windows(session.scope) for session in self._meeting.sessions)
 
     def _missing(self, units: Iterable[Unit]) -> list[Unit]:
-        if self._settings.refresh:
-            return list(units)
-        return [part for unit in units for part in self._coverage[unit.scope].missing(unit)]
+        return [part for unit in units for part in self._done[unit.scope].missing(unit)]
 
 
 def _sessions_query(settings: Settings) -> Query:

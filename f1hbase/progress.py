@@ -60,10 +60,10 @@ class Tally:
         self.bytes += outcome.bytes
         self.requests += outcome.requests
         self.retries += outcome.retries
-        self.quarantined += outcome.quarantined
         if outcome.error is not None:
             self.failures[outcome.unit] = outcome.error
             return
+        self.quarantined += outcome.quarantined
         self.failures.pop(outcome.unit, None)
         self.stored += 1
         self.records += outcome.records

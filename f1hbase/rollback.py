@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
+from threading import Event
 from time import monotonic
 from typing import NoReturn, Self
 
@@ -26,7 +27,7 @@ from f1hbase.codec import SEPARATOR, decode, scope_prefix
 from f1hbase.coverage import Status, UnitState, subtract
 from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import ONE_CELL_KEYS_ONLY, HBaseConnector, RowMutation, find_gateways
-from f1hbase.hbase.leases import Lease, LeaseKeeper, Leases, lease_of
+from f1hbase.hbase.leases import RENEW_SECONDS, Lease, LeaseKeeper, Leases, lease_of, ran_out_elsewhere
 from f1hbase.hbase.reports import HBaseReports, new_run_id
 from f1hbase.hbase.schema import Tables
 from f1hbase.logs import PROGRESS, SUCCESS
@@ -244,9 +245,15 @@ class Rollback(ABC):
         earlier: dict[Scope, bytes | None] = {}
         try:
             with LeaseKeeper(leases):
+                ran_out = False
                 for meeting in self.extent.meetings:
                     earlier[meeting] = self._connector.get(table, _lease_row(meeting), column)
+                    ran_out |= ran_out_elsewhere(earlier[meeting])
                     _refuse(meeting, leases.take(meeting))
+                if ran_out:
+                    # Its holder may live, and learns that it has lost the meeting when it next renews the lease.
+                    _log.info("waiting %.0f s for a load on another host that may not be over", 2 * RENEW_SECONDS)
+                    Event().wait(2 * RENEW_SECONDS)
                 times = [self._connector.timestamp(table, _lease_row(meeting), column) for meeting in earlier]
                 yield max((time for time in times if time is not None), default=None)
         finally:
@@ -255,12 +262,15 @@ class Rollback(ABC):
                     leases.give_back(meeting)
         for meeting, lease in earlier.items():
             row = _lease_row(meeting)
-            if me.encode() not in (self._connector.get(table, row, column) or b""):
+            mine = self._connector.get(table, row, column)
+            if mine is None or me.encode() not in mine:
                 continue  # somebody else has it by now
             if lease is None or b'"rollback-' in lease or self._deletes(lease):
-                self._connector.put(table, [RowMutation(row, {}, [column])])
+                # Deleted as of when it was given back: a lease taken since stays.
+                given_back = self._connector.timestamp(table, row, column)
+                self._connector.put(table, [RowMutation(row, {}, [column])], timestamp=given_back)
             else:
-                self._connector.put(table, [RowMutation(row, {column: lease})])
+                self._connector.put_if(table, row, column, mine, lease)
 
     def _below(
         self, table: str, prefix: str, columns: Sequence[bytes] | None = None, row_filter: bytes | None = None

@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 from time import monotonic
 from typing import Any, TypeVar
 
-from f1hbase.coverage import UnitState
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import Gateway, HBaseConnector
@@ -48,7 +47,6 @@ class Task:
     """All that a worker needs to know."""
 
     meeting: MeetingPlan
-    states: Sequence[UnitState]
     settings: Settings
     credentials: Credentials | None
     gateways: Sequence[Gateway]
@@ -106,6 +104,7 @@ class MeetingLoader:
         reports: Who remembers.
         run_id: The run that this is part of.
         tell: Receives what the parent should know.
+        stopping: Set when nothing more is to be fetched; `run` then returns when what has been fetched is stored.
     """
 
     def __init__(
@@ -118,6 +117,7 @@ class MeetingLoader:
         reports: Reports,
         run_id: str,
         tell: Tell,
+        stopping: asyncio.Event,
     ) -> None:
         self._meeting = meeting
         self._remaining = remaining
@@ -126,7 +126,7 @@ class MeetingLoader:
         self._reports = reports
         self._run_id = run_id
         self._tell = tell
-        self._stopping = asyncio.Event()
+        self._stopping = stopping
         self._drivers: dict[str, set[int]] = {}
         self._entrants: dict[Scope, frozenset[int]] = {}
         self._entrants_asked: dict[Scope, datetime] = {}
@@ -138,7 +138,7 @@ class MeetingLoader:
     async def run(self) -> bool:
         """Load all units, and return whether all were tried.
 
-        After `stop` the answers that have been decoded are still stored and reported, and nothing more is fetched.
+        When it is to stop, the answers that have been decoded are still stored and reported, and no more is fetched.
 
         Raises:
             UnreachableError: If HBase is away for longer than patience lasts.
@@ -155,12 +155,9 @@ class MeetingLoader:
             for scope in self._entrants.keys() - {unit.scope for unit in windows}:
                 await self._remember_entrants(scope)
         finally:
-            self._writer.shutdown()
+            # In a thread: the loop must hear meanwhile that it is to stop, or that its parent is gone.
+            await asyncio.to_thread(self._writer.shutdown)
         return not self._stopping.is_set()
-
-    def stop(self) -> None:
-        """Fetch nothing more; `run` returns when what has been fetched is stored and reported."""
-        self._stopping.set()
 
     async def _find_drivers(self) -> None:
         """Ask who drove in the sessions of which nothing tells, without storing it."""
@@ -225,8 +222,9 @@ class MeetingLoader:
         """The records of meetings and sessions came with the plan."""
         known = None
         if unit.endpoint == "meetings":
-            known = self._meeting.record
-        elif unit.endpoint == "sessions":
+            records = [] if self._meeting.record is None else [self._meeting.record]
+            return Answer(unit, self._meeting.asked_at, records)
+        if unit.endpoint == "sessions":
             known = next((s.record for s in self._meeting.sessions if s.scope == unit.scope), None)
         return None if known is None else Answer(unit, self._meeting.asked_at, [known])
 
@@ -349,19 +347,12 @@ async def _load_meeting(task: Task, link: Link) -> bool:
         put_timeout=settings.put_timeout.total_seconds(),
         preferred=task.preferred_gateway,
     )
+    reports = HBaseReports(connector, task.tables.reports)
     async with open_source(settings, task.credentials, settings.patience.total_seconds()) as source:
-        loader = MeetingLoader(
-            task.meeting,
-            Remaining(task.meeting, task.states, settings, datetime.now(UTC)),
-            source=source,
-            sink=HBaseSink(connector, task.tables, task.run_id),
-            reports=HBaseReports(connector, task.tables.reports),
-            run_id=task.run_id,
-            tell=link.tell,
-        )
+        stopping = asyncio.Event()
 
         def stop() -> None:
-            loader.stop()
+            stopping.set()
             stop_waiting.set()
             # What hangs in a call to HBase cannot be interrupted; what it speaks of is simply not done.
             deadline = threading.Timer(GRACE_SECONDS, os._exit, (1,))
@@ -372,6 +363,20 @@ async def _load_meeting(task: Task, link: Link) -> bool:
         link.listen(loop, stop)
         loop.add_signal_handler(signal.SIGTERM, stop)
         try:
+            # Here and not in the parent: a large message to a process that dies at birth would never end.
+            states = await asyncio.to_thread(
+                lambda: [s for one in task.meeting.scopes for s in reports.unit_states(one)]
+            )
+            loader = MeetingLoader(
+                task.meeting,
+                Remaining(task.meeting, states, settings, datetime.now(UTC), task.run_id),
+                source=source,
+                sink=HBaseSink(connector, task.tables, task.run_id),
+                reports=reports,
+                run_id=task.run_id,
+                tell=link.tell,
+                stopping=stopping,
+            )
             return await loader.run()
         finally:
             connector.close()

@@ -132,9 +132,11 @@ def _laps(*numbers: int | None, **changes: object) -> list[dict[str, object]]:
     ]
 
 
-def _store(connector: HBaseConnector, tables: Tables, records: list[dict[str, object]]) -> Outcome:
+def _store(
+    connector: HBaseConnector, tables: Tables, records: list[dict[str, object]], *, again: bool = False
+) -> Outcome:
     answer = Answer(Unit("laps", _SCOPE), asked_at=_START + timedelta(days=9), records=records, bytes=7, requests=1)
-    return HBaseSink(connector, tables, "a-run").store(answer)
+    return HBaseSink(connector, tables, "a-run").store(answer, again=again)
 
 
 def test_an_outcome_counts_rows_duplicates_and_quarantine(connector: HBaseConnector, tables: Tables) -> None:
@@ -149,6 +151,15 @@ def test_the_later_of_two_records_wins_cell_by_cell(connector: HBaseConnector, t
     _store(connector, tables, _laps(1, st_speed=300) + _laps(1, lap_duration=None, i1_speed=250))
     ((_, cells),) = connector.scan(tables.data, b"2024#")
     assert cells == {b"laps:lap_duration": b"90.5", b"laps:st_speed": b"300", b"laps:i1_speed": b"250"}
+
+
+def test_what_a_later_record_puts_is_not_deleted_for_an_earlier_one_that_lacks_it(
+    connector: HBaseConnector, tables: Tables
+) -> None:
+    records = _laps(1, lap_duration=None) + _laps(1, st_speed=300)
+    _store(connector, tables, records, again=True)
+    ((_, cells),) = connector.scan(tables.data, b"2024#")
+    assert cells == {b"laps:lap_duration": b"90.5", b"laps:st_speed": b"300"}
 
 
 def test_the_checksum_does_not_depend_on_the_order_of_the_records(connector: HBaseConnector, tables: Tables) -> None:

@@ -118,6 +118,15 @@ def test_the_lease_of_one_meeting_is_not_that_of_another(leases_of: LeasesOf, me
     assert leases_of("run-2").take(Scope(2024, meeting.meeting_key * 100_000, None)) is None
 
 
+OnHost = Callable[[str], None]
+
+
+@pytest.fixture
+def on_host(monkeypatch: pytest.MonkeyPatch) -> OnHost:
+    """Says on which host what follows happens."""
+    return lambda name: monkeypatch.setattr("socket.gethostname", lambda: name)
+
+
 def test_a_lease_given_back_is_free_at_once(leases_of: LeasesOf, meeting: Scope) -> None:
     first, second = leases_of("run-1"), leases_of("run-2")
     first.take(meeting)
@@ -127,17 +136,27 @@ def test_a_lease_given_back_is_free_at_once(leases_of: LeasesOf, meeting: Scope)
     assert first.take(meeting) is not None, "giving back what is another's by now takes nothing from it"
 
 
-def test_a_lease_runs_out_unless_it_is_renewed(
-    leases_of: LeasesOf, connector: HBaseConnector, meeting: Scope, clock: Clock
+def test_a_lease_runs_out_on_other_hosts_unless_it_is_renewed(
+    leases_of: LeasesOf, meeting: Scope, clock: Clock, on_host: OnHost
 ) -> None:
     first, second = leases_of("run-1"), leases_of("run-2")
+    on_host("here")
     first.take(meeting)
     clock.advance(LEASE_SECONDS - 1)
     first.renew()
     clock.advance(LEASE_SECONDS - 1)
+    on_host("there")
     assert second.take(meeting) is not None
     clock.advance(1)
     assert second.take(meeting) is None
+
+
+def test_on_its_own_host_a_lease_lasts_as_long_as_its_process(
+    leases_of: LeasesOf, meeting: Scope, clock: Clock
+) -> None:
+    leases_of("run-1").take(meeting)
+    clock.advance(10 * LEASE_SECONDS)  # HBase was away, and nothing could be renewed
+    assert leases_of("run-2").take(meeting) is not None
 
 
 @pytest.mark.parametrize("how", ["renewed", "its worker named"])
@@ -147,12 +166,17 @@ def test_a_lease_lost_to_another_run_is_spoken_of_once_and_left_to_it(
     meeting: Scope,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
+    on_host: OnHost,
     how: str,
 ) -> None:
     first, second = leases_of("run-1"), leases_of("run-2")
+    on_host("here")
     first.take(meeting)
+    assert not first.lost(meeting)
     clock.advance(LEASE_SECONDS)
+    on_host("there")
     second.take(meeting)
+    on_host("here")
     with caplog.at_level(logging.WARNING, "f1hbase"):
         if how == "renewed":
             first.renew()
@@ -161,19 +185,23 @@ def test_a_lease_lost_to_another_run_is_spoken_of_once_and_left_to_it(
         first.renew()
         first.give_back(meeting)
     (warning,) = (record.getMessage() for record in caplog.records)
-    assert warning.startswith(f"the lease of meeting {meeting.meeting_key} ran out meanwhile, and run run-2 (process ")
+    assert warning.startswith(f"the lease of meeting {meeting.meeting_key} ran out, and run run-2 (process ")
+    assert first.lost(meeting)
     holder = leases_of("run-3").take(meeting)
     assert holder is not None
     assert holder.run == "run-2"
 
 
 def test_naming_the_worker_of_a_meeting_whose_lease_was_lost_meanwhile_is_no_error(
-    leases_of: LeasesOf, connector: HBaseConnector, meeting: Scope, clock: Clock
+    leases_of: LeasesOf, meeting: Scope, clock: Clock, on_host: OnHost
 ) -> None:
     first, second = leases_of("run-1"), leases_of("run-2")
+    on_host("here")
     first.take(meeting)
     clock.advance(LEASE_SECONDS)
+    on_host("there")
     second.take(meeting)
+    on_host("here")
     first.renew()  # the keeper is faster
     first.name_worker(meeting, os.getpid())
     holder = leases_of("run-3").take(meeting)
@@ -384,7 +412,7 @@ def test_the_keeper_goes_on_renewing_after_hbase_was_away(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leases_module, "_RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(leases_module, "RENEW_SECONDS", 0.01)
     with Forwarder(hbase.port) as way, caplog.at_level(logging.DEBUG, "f1hbase"):
         impatient = HBaseConnector([Gateway(HOST, way.port, gateway.dialect)], patience=0)
         leases = Leases(connector, impatient, _TABLE, "run-1", clock)

@@ -6,6 +6,7 @@ import logging
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -293,9 +294,9 @@ async def test_a_cancelled_session_is_none_of_the_latest() -> None:
     assert await planned(Api(sessions), mode="latest", num_sessions=2) == [22, 33]
 
 
-async def test_a_meeting_without_a_record_has_no_unit_of_its_own() -> None:
+async def test_a_meeting_without_a_record_has_its_unit_all_the_same_as_there_is_nothing_to_store() -> None:
     plan, _ = await make_plan(Api(four_seasons(), []).ask, defaults(session_key=(22,)), NOW)
-    assert "meetings" not in {unit.endpoint for unit in first_units(plan[0], defaults())}
+    assert "meetings" in {unit.endpoint for unit in first_units(plan[0], defaults())}
 
 
 # --- units ---
@@ -414,6 +415,13 @@ def test_with_refresh_all_remains_though_it_is_done() -> None:
     assert rest.first() == list(first_units(MEETING, defaults()))
     assert rest.windows(SESSION) == list(window_units(SESSION, {1, 44}, defaults()))
     assert not rest.nothing()
+
+
+def test_a_refresh_asks_once_for_what_its_own_run_has_stored() -> None:
+    states = [replace(state, run="this-run") for state in everything({1, 44})]
+    meeting = Remaining(MEETING, states, defaults(refresh=True), NOW, "this-run")
+    assert meeting.nothing()
+    assert not Remaining(MEETING, states, defaults(refresh=True), NOW, "another-run").nothing()
 
 
 def test_another_window_size_asks_only_for_what_is_missing() -> None:

@@ -28,14 +28,16 @@ _DETECT_SECONDS = 5.0
 """How long one dialect may take to answer; a gateway in good health takes milliseconds."""
 
 CALL_SECONDS = 60.0
-"""How long one call may take. HBase's own client inside the gateway tries longer (149 s with a disabled table, measured),
-but what it has not done by now is better asked for again, perhaps of another gateway: a put can be repeated."""
+"""How long one call may take. HBase's own client inside the gateway tries longer (149 s with a disabled table,
+measured), but what it has not done by now is better asked for again, perhaps of another gateway."""
 
 _CONNECT_SECONDS = 10.0
 """How long a gateway may take to accept a connection; one whose host is gone does not even refuse it."""
 
 _REST_SECONDS = 30.0
-"""How long a gateway that failed is left alone when there are others."""
+"""How long a gateway that failed is left alone when there are others; twice as long each further time."""
+
+_LONGEST_REST_SECONDS = 600.0
 
 _LONGEST_WAIT_SECONDS = 30.0
 
@@ -175,6 +177,7 @@ class _Rotation:
         first = preferred % len(gateways)
         self._gateways = [*gateways[first:], *gateways[:first]]
         self._rests_until: dict[Gateway, float] = {}
+        self._rests: dict[Gateway, float] = {}
 
     def choose(self) -> Gateway:
         """Return the gateway to use now; when all rest, the one that has rested longest."""
@@ -185,8 +188,14 @@ class _Rotation:
         return min(self._gateways, key=lambda gateway: self._rests_until[gateway])
 
     def failed(self, gateway: Gateway) -> None:
-        """Leave a gateway alone for a while."""
-        self._rests_until[gateway] = monotonic() + _REST_SECONDS
+        """Leave a gateway alone for a while, longer each time: finding out that one hangs takes a minute."""
+        rest = min(self._rests.get(gateway, _REST_SECONDS / 2) * 2, _LONGEST_REST_SECONDS)
+        self._rests[gateway] = rest
+        self._rests_until[gateway] = monotonic() + rest
+
+    def worked(self, gateway: Gateway) -> None:
+        """Trust a gateway again."""
+        self._rests.pop(gateway, None)
 
 
 class HBaseConnector:
@@ -359,7 +368,9 @@ class HBaseConnector:
 
         def attempt() -> _Result:
             result = use(self._connected())
-            self._fresh = False
+            if self._fresh:
+                self._fresh = False
+                self._rotation.worked(self._gateway)
             self._failing_since.pop(table, None)
             return result
 

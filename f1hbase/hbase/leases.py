@@ -1,7 +1,7 @@
 """Who is loading a meeting now: a row of `f1_reports` for each, which runs out by itself when its holder is gone.
 
-Two loaders at once on the same tables would do no harm, as every put can be repeated; a lease only spares them from
-asking the API for the same twice.
+Two loaders at once on the same tables would do no harm, as every put can be repeated; a lease spares them from asking
+the API for the same twice, and keeps a rollback from a meeting that is being loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 LEASE_SECONDS = 120.0
 """How long a lease lasts after it was last renewed. The clocks of hosts that load together may differ by less."""
 
-_RENEW_SECONDS = LEASE_SECONDS / 4
+RENEW_SECONDS = LEASE_SECONDS / 4
 
 _COLUMN = b"meta:lease"
 
@@ -64,7 +64,7 @@ class Lease:
     Attributes:
         run: The run.
         host: The name of the host it runs on.
-        holders: Its process, and the worker that loads the meeting.
+        holders: Its process, and the worker that loads the meeting; nobody once it was given back.
         until: When the lease runs out.
     """
 
@@ -74,13 +74,14 @@ class Lease:
     until: datetime
 
     def is_current(self, now: datetime) -> bool:
-        """Return whether somebody holds it; a process killed on this host does no longer."""
-        if now >= self.until:
-            return False
-        return self.host != socket.gethostname() or any(holder.is_alive() for holder in self.holders)
+        """Return whether somebody holds it: on this host a process that lives, however long HBase was away."""
+        if self.host == socket.gethostname():
+            return any(holder.is_alive() for holder in self.holders)
+        return now < self.until
 
     def __str__(self) -> str:
-        return f"run {self.run} (process {self.holders[0].pid} on {self.host})"
+        process = f"process {self.holders[0].pid} on " if self.holders else ""
+        return f"run {self.run} ({process}{self.host})"
 
 
 class Leases:
@@ -153,7 +154,11 @@ class Leases:
             lease = self._held.pop(row, None)
             if lease is not None:
                 # Not deleted: between reading and deleting somebody else may have taken it.
-                self._put_over(row, lease, replace(lease, until=self._clock()))
+                self._put_over(row, lease, replace(lease, holders=(), until=self._clock()))
+
+    def lost(self, meeting: Scope) -> bool:
+        """Return whether a lease that was taken is held no longer, because it ran out and somebody else has it."""
+        return _row(meeting) not in self._held
 
     def renew(self) -> None:
         """Make all leases that are held last longer; any thread may call it."""
@@ -169,10 +174,8 @@ class Leases:
         if other is None:
             self._held[row] = lease
             return
-        _log.warning(
-            "the lease of meeting %s ran out meanwhile, and %s has it now; both load it, which costs requests but "
-            "does no harm", row.decode().rpartition(SEPARATOR)[2], other,
-        )  # fmt: skip
+        meeting = row.decode().rpartition(SEPARATOR)[2]
+        _log.warning("the lease of meeting %s ran out, and %s has it now; it is left to that one", meeting, other)
         del self._held[row]
 
     def _put_over(self, row: bytes, held: Lease, lease: Lease) -> str | None:
@@ -210,7 +213,7 @@ class LeaseKeeper:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(_RENEW_SECONDS):
+        while not self._stop.wait(RENEW_SECONDS):
             try:
                 self._leases.renew()
             except F1HBaseError as error:
@@ -231,11 +234,17 @@ def _parse(text: bytes) -> Lease | None:
         content = json.loads(text)
         holders = tuple(Holder(int(one["pid"]), float(one["began"])) for one in content["holders"])
         until = parse_time(content["until"])
-        return Lease(str(content["run"]), str(content["host"]), holders or (Holder(0, 0.0),), until)
+        return Lease(str(content["run"]), str(content["host"]), holders, until)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         # A lease that nobody understands must not lock anyone out.
         _log.warning("a lease cannot be read (%s) and is taken over: %.200r", error, text)
         return None
+
+
+def ran_out_elsewhere(text: bytes | None) -> bool:
+    """Return whether a lease of another host ran out without having been given back: its holder may still live."""
+    lease = None if text is None else _parse(text)
+    return lease is not None and bool(lease.holders) and lease.host != socket.gethostname()
 
 
 def lease_of(connector: HBaseConnector, table: str, meeting: Scope) -> Lease | None:

@@ -52,7 +52,7 @@ class HBaseReports:
     def write_run(self, run: RunState) -> None:
         """Write what is known of a run; fields written before and not now stay."""
         cells = {
-            f"{family}:{name}".encode(): value.encode()
+            f"{family}:{name}".encode(errors="backslashreplace"): value.encode(errors="backslashreplace")
             for family in ("meta", "stats", "errors")
             for name, value in getattr(run, family).items()
         }

@@ -145,9 +145,12 @@ class HBaseSink:
             else:
                 encoded.rows[key] = cells
             cells = encoded.rows[key]
+            # Of a later record of the same identity, too: what that one puts must not be deleted for the first one.
             deletes = null_columns(endpoint, record, cells) if again else stale_signs(endpoint, cells)
             if deletes:
                 encoded.deletes[key] = deletes
+            else:
+                encoded.deletes.pop(key, None)
             if endpoint.by_driver:
                 encoded.drivers.add(record["driver_number"])
             encoded.unknown_fields |= unknown_fields(endpoint, record)

@@ -158,6 +158,8 @@ def _encode(answer: Answer, rows: Rows) -> None:
     """Add an answer's records to the rows, as storing them would."""
     endpoint = ENDPOINTS[answer.unit.endpoint]
     for record in answer.records:
+        if not isinstance(record, dict):
+            continue  # in quarantine
         try:
             key, cells = encode(endpoint, answer.unit.scope.year, record)
         except EncodeError:

@@ -290,7 +290,7 @@ class _Size:
 
 
 SMALL = _Size("small", minutes=1, drivers=10, seconds=4.0)
-LARGE = _Size("large", minutes=8, drivers=20, seconds=25.0)
+LARGE = _Size("large", minutes=7, drivers=20, seconds=25.0)
 
 
 def _report(run: Run, size: _Size) -> dict[str, Any]:
