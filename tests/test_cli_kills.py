@@ -127,8 +127,14 @@ def test_workers_end_when_their_parent_was_killed(
 
 def _workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The worker processes; the tracker of multiprocessing's resources is a child, too."""
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in _command(child)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _new_worker(process: subprocess.Popen[str], seen: list[psutil.Process]) -> psutil.Process:
