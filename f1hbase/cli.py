@@ -6,9 +6,9 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,49 @@ import click
 
 from f1hbase import __version__
 from f1hbase.collector import EXIT_INTERRUPTED
-from f1hbase.credentials import Credentials
+from f1hbase.credentials import Credentials, read_credentials
+from f1hbase.doctor import Grade, SettingsFile, doctor_json, doctor_lines, examine, judgement
 from f1hbase.errors import F1HBaseError
-from f1hbase.load import forecast, load, open_reports, plan_from_api
-from f1hbase.logs import set_up_logging
-from f1hbase.progress import duration
-from f1hbase.rates import Rate
+from f1hbase.forecast import forecast, forecast_json, forecast_lines
+from f1hbase.hbase.connector import find_gateways
+from f1hbase.hbase.schema import (
+    MOST_REGIONS,
+    Layout,
+    SchemaReader,
+    Tables,
+    check_lines,
+    check_tables,
+    creation_script,
+    ensure_tables,
+    split_points,
+)
+from f1hbase.hbase.shell import find_shell
+from f1hbase.load import load, plan_from_api
+from f1hbase.logs import set_up_logging, wants_colour
 from f1hbase.rollback import Target, open_rollback
-from f1hbase.settings import Settings, click_options, credentials_of, defaults, warn_of_unknown_variables
-from f1hbase.status import read_status, status_json, status_lines
+from f1hbase.settings import (
+    FILE_IN_CONTEXT,
+    Settings,
+    click_options,
+    credentials_of,
+    defaults,
+    warn_of_unknown_variables,
+)
+from f1hbase.status import StatusReader, status_json, status_lines, watch
 from f1hbase.verification.report import Depth, verdict, verify_json, verify_lines
 from f1hbase.verify import verify
 
 _log = logging.getLogger(__name__)
 
 _WHERE = ("hbase_host", "hbase_port", "hbase_transport", "hbase_protocol", "table_prefix")
-_WHAT = ("mode", "num_sessions", "year", "date", "meeting_key", "session_key", "endpoint", "driver")
-_CHOICE = ("year", "meeting_key", "session_key", "endpoint")
+_SESSIONS = ("mode", "num_sessions", "year", "date", "meeting_key", "session_key")
+_WHAT = (*_SESSIONS, "endpoint", "driver")
+_SESSION_KEYS = ("year", "meeting_key", "session_key")
+_CHOICE = (*_SESSION_KEYS, "endpoint")
 _API = ("api_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
+
+# A mistake in the address must not take half an hour to show.
+_PATIENCE_AT_THE_DOOR_SECONDS = 10.0
 
 
 class _LoadByDefault(click.Group):
@@ -67,6 +92,7 @@ def cli() -> None:
       python hbase_populate_openF1.py --session-key 9159 --driver 55
       python hbase_populate_openF1.py plan --year 2024       what that would take
       python hbase_populate_openF1.py status                 what is loaded
+      python hbase_populate_openF1.py doctor                 is everything ready?
       nohup python hbase_populate_openF1.py > populate.out 2>&1 &
 
     \b
@@ -103,30 +129,135 @@ def load_command(ctx: click.Context, /, **options: Any) -> None:
 
 
 @cli.command("plan", short_help="Say what load would ask for; touch nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click_options((*_WHAT, *_API, *_WHERE, "window", "response_budget", "refresh"))
 @click.pass_context
-def plan_command(ctx: click.Context, /, **options: Any) -> None:
-    """Say what `load` with the same options would ask for: sessions, units and requests. Touches nothing."""
+def plan_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
+    """Say what `load` with the same options would take: sessions, units, requests, rows, bytes and time.
+
+    Units and requests are exact where the drivers are known, but for what fails or is too much for one answer.
+    What has a ~ is an estimate, learnt from the sessions already loaded where there are any. Touches nothing.
+    """
     settings = defaults(**options)
     settings.check()
-    set_up_logging(sys.stdout, None)
+    set_up_logging(sys.stderr if as_json else sys.stdout, None)
     warn_of_unknown_variables()
-    _print_plan(settings, credentials_of(ctx))
+    _print_plan(settings, credentials_of(ctx), as_json=as_json)
 
 
-@cli.command("status", short_help="What is loaded, what failed and why.")
+@cli.command("status", short_help="What is loaded, what failed and why, and how long the rest takes.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click_options(_WHERE)
-def status_command(*, as_json: bool, **options: Any) -> None:
-    """Say from f1_reports what is loaded, what failed and why, by season, meeting and session."""
+@click.option("--watch", "watching", is_flag=True, help="Show it again every few seconds, in place; Ctrl-C ends it.")
+@click_options((*_SESSION_KEYS, "api_url", "rate", *_WHERE))
+@click.pass_context
+def status_command(ctx: click.Context, /, *, as_json: bool, watching: bool, **options: Any) -> None:
+    """Say from the reports what is loaded, what failed and why, and how long the rest takes.
+
+    Done is what is stored of all that runs have asked for; a session that none has asked for does not count.
+    """
+    if as_json and watching:
+        raise click.UsageError("--watch is for people and --json for machines: leave one of them out.")
     set_up_logging(sys.stderr, None)
-    reports = open_reports(defaults(**options))
-    scopes, runs = read_status(reports), reports.runs()
+    settings = defaults(**options)
+    reader = StatusReader(settings, settings.rates(authenticated=credentials_of(ctx) is not None))
     if as_json:
-        click.echo(json.dumps(status_json(scopes, runs), indent=2))
+        click.echo(json.dumps(status_json(reader.read()), indent=2))
+    elif watching and sys.stdout.isatty():
+        watch(reader.read, sys.stdout)
     else:
-        for line in status_lines(scopes, runs):
+        if watching:
+            _log.warning("--watch needs a terminal; this is how it stands now")
+        for line in status_lines(reader.read()):
             click.echo(line)
+
+
+@cli.command("doctor", short_help="Check everything before a run, and say what to mend.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click_options(("processes", "max_concurrent_requests", "request_timeout", "api_url", "rate", *_WHERE, "log_file"))
+@click.pass_context
+def doctor_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
+    """Check what a load needs: this machine, HBase, the tables, the API. A line each, with the mend. Writes nothing.
+
+    Asks the API once, within its limits.
+
+    \b
+    Exit codes:
+      0 ready, perhaps with warnings    1 something failed    2 wrong usage
+    """
+    set_up_logging(sys.stderr, None, quiet=True)
+    warn_of_unknown_variables()
+    path, content = ctx.meta.get(FILE_IN_CONTEXT, (None, {}))
+    credentials, complaint = None, ""
+    try:
+        credentials = read_credentials(os.environ, content)
+    except ValueError as error:
+        complaint = str(error)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    colours = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.SKIP: "cyan"}
+    checks = []
+    for check in examine(defaults(**options), credentials, SettingsFile(path, content, complaint)):
+        checks.append(check)
+        for number, line in enumerate([] if as_json else doctor_lines(check, width)):
+            plain = number > 0 or not wants_colour(sys.stdout)
+            click.echo(line if plain else click.style(line[:4], fg=colours[check.grade], bold=True) + line[4:])
+    click.echo(json.dumps(doctor_json(checks), indent=2) if as_json else judgement(checks))
+    sys.exit(1 if any(check.grade is Grade.FAIL for check in checks) else 0)
+
+
+@cli.command("schema", short_help="Create the tables, or say how; compare those that exist.")
+@click.option("--create", is_flag=True, help="Create the tables that are absent; with 'hbase shell' if it is there.")
+@click.option("--check", is_flag=True, help="Compare the tables that exist with what they should be.")
+@click.option(
+    "--regions", type=click.IntRange(min=1), metavar="N",
+    help=f"How many regions f1_data begins with at the most.  [default: one a meeting, at most {MOST_REGIONS}]",
+)  # fmt: skip
+@click_options((*_SESSIONS, *_API, *_WHERE, "compression"))
+@click.pass_context
+def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions: int | None, **options: Any) -> None:
+    """Print a script for `hbase shell` that creates the tables, split at the meetings that the options name.
+
+    The script, --create and `load` create what is absent; nothing here drops or alters a table. --check names the
+    lines for `hbase shell` that mend one.
+
+    \b
+    Examples:
+      schema --year 2024                         the script, split for a season
+      schema --year 2024 | hbase shell -n        run it
+      schema --create                            the same, for every season since 2023
+      schema --check                             are the tables as they should be?
+      schema --regions 1                         without split points; asks the API nothing
+
+    \b
+    Exit codes:
+      0 done, or no difference    1 there are differences    2 wrong usage    3 HBase or the API away
+    """
+    settings = defaults(**options)
+    settings.check()
+    if create and check:
+        raise click.UsageError("--create and --check exclude each other.")
+    if check and regions is not None:
+        raise click.UsageError("--regions goes with --create or the script; --check says how many there are.")
+    set_up_logging(sys.stderr, None)
+    warn_of_unknown_variables()
+    tables = Tables(settings.table_prefix)
+    if check:
+        checks = check_tables(_schema_reader(settings), tables, Layout(settings.compression), find_shell())
+        for line in check_lines(checks):
+            click.echo(line)
+        sys.exit(0 if all(found.well for found in checks) else 1)
+    plan = [] if regions == 1 else plan_from_api(settings, credentials_of(ctx))[0]
+    layout = Layout(settings.compression, split_points((meeting.scope for meeting in plan), regions or MOST_REGIONS))
+    if not create:
+        click.echo(creation_script(tables, layout))
+        return
+    created = ensure_tables(_schema_reader(settings), tables, layout, find_shell())
+    for name in tables.families:
+        click.echo(f"{name}: {'created' if name in created else 'was there already, and stays as it is'}")
+
+
+def _schema_reader(settings: Settings) -> SchemaReader:
+    gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
+    return SchemaReader(gateways, _PATIENCE_AT_THE_DOOR_SECONDS)
 
 
 @cli.command("verify", short_help="Compare the table with what the reports say.")
@@ -214,44 +345,14 @@ def rollback_command(
     rollback.carry_out()
 
 
-def _print_plan(settings: Settings, credentials: Credentials | None) -> None:
+def _print_plan(settings: Settings, credentials: Credentials | None, *, as_json: bool = False) -> None:
     plan, _ = plan_from_api(settings, credentials)
-    forecasts = forecast(plan, settings)
-    layout = "{:>8}{:>9}  {:<38}{:>17}{:>9}{:>10}{:>13}"
-    click.echo(layout.format("meeting", "session", "", "begins (UTC)", "units", "requests", "rows, most"))
-    for item in forecasts:
-        scope = item.scope
-        begins = f"{scope.date_start:%Y-%m-%d %H:%M}" if scope.date_start else "?"
-        about = "~" if item.estimated else ""
-        name = f"{scope.name}{' (cancelled)' if scope.cancelled else ''}"
-        click.echo(
-            layout.format(
-                scope.meeting_key,
-                scope.session_key or "-",
-                name[:37],
-                begins,
-                f"{about}{item.units:,}",
-                f"{about}{item.requests:,}",
-                f"{item.rows:,}",
-            )
-        )
-    requests = sum(item.requests for item in forecasts)
-    least = _time_at_limits(requests, settings.rates(authenticated=credentials is not None))
-    about = "about " if any(item.estimated for item in forecasts) else ""
-    click.echo(
-        f"{len(forecasts)} sessions, {about}{sum(item.units for item in forecasts):,} units in "
-        f"{about}{requests:,} requests{least}; at most about {sum(item.rows for item in forecasts):,} rows "
-        "of car and location data, which is nearly all there is."
-    )
-    if about:
-        click.echo("~ an estimate: 20 drivers where they are not known yet, usual sizes with --window auto.")
-
-
-def _time_at_limits(requests: int, rates: Sequence[Rate]) -> str:
-    if not rates:
-        return ""
-    seconds = max(requests / rate.limit * rate.seconds for rate in rates)
-    return f", at least {duration(seconds)} at the API's limits"
+    outlook = forecast(plan, settings, settings.rates(authenticated=credentials is not None))
+    if as_json:
+        click.echo(json.dumps(forecast_json(outlook), indent=2))
+    else:
+        for line in forecast_lines(outlook):
+            click.echo(line)
 
 
 def main() -> None:

@@ -1,12 +1,11 @@
-"""The main job: plan, then load, then say what was done; and the plan alone, for those who want to see it first."""
+"""The main job: plan, then load, then say what was done."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
@@ -17,15 +16,16 @@ from f1hbase.errors import F1HBaseError, UnreachableError
 from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateways
 from f1hbase.hbase.leases import LeaseKeeper, Leases
 from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
-from f1hbase.hbase.schema import Tables, ensure_tables
+from f1hbase.hbase.schema import Layout, Tables, ensure_tables, split_points
+from f1hbase.hbase.shell import find_shell
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.logs import SUCCESS
 from f1hbase.openf1.errors import AwayError, GiveUpError, RequestError
-from f1hbase.openf1.source import expected_requests, expected_rows, open_source
-from f1hbase.plan import Remaining, make_plan
+from f1hbase.openf1.source import open_source
+from f1hbase.plan import make_plan
 from f1hbase.progress import count, log_summary, make_display, terminal
 from f1hbase.settings import Settings
-from f1hbase.units import MeetingPlan, Scope
+from f1hbase.units import MeetingPlan
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ _PATIENCE_AT_ONCE_SECONDS = 1.0
 
 # The parent's calls are small; one that hangs would keep it from its workers and from the user.
 _CALL_SECONDS = 15.0
+
+_USUAL_THREADS = 16
+"""How many connections a Thrift gateway serves at a time, unless told otherwise; the others wait."""
+_OTHER_CONNECTIONS = 4
+"""Those of the parent, and of a status now and then."""
 
 _NO_SCOPE = "-#-#-"
 """The place in quarantine of what does not say which session it is."""
@@ -57,7 +62,8 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     plan, unusable = plan_from_api(settings, credentials)
     sessions = sum(len(meeting.sessions) for meeting in plan)
     _log.info("asked for: %s of %s", count(sessions, "session"), count(len(plan), "meeting"))
-    for name in ensure_tables(connector, tables):
+    layout = Layout(settings.compression, split_points(meeting.scope for meeting in plan))
+    for name in ensure_tables(connector, tables, layout, find_shell()):
         _log.info("created the table %s", name)
 
     now = datetime.now(UTC)
@@ -66,6 +72,11 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     for record in unusable:
         sink.quarantine("sessions", _NO_SCOPE, record, "a key field of the session is missing")
     stop = threading.Event()
+    if settings.processes + _OTHER_CONNECTIONS > _USUAL_THREADS * len(gateways):
+        _log.warning(
+            "%d processes may be more than the Thrift gateway serves at a time: raise hbase.thrift.minWorkerThreads "
+            "(%d by default), name more gateways, or lower --processes", settings.processes, _USUAL_THREADS,
+        )  # fmt: skip
     patience = settings.patience.total_seconds()
     patient = HBaseConnector(gateways, patience, stop, call_timeout=_CALL_SECONDS)
     impatient = HBaseConnector(gateways, patience=0, call_timeout=_PATIENCE_AT_THE_END_SECONDS)
@@ -74,7 +85,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     meta = {"start": now.isoformat(), "version": __version__, "sessions": asked, **_shown(settings)}
     begun = RunState(run_id, meta=meta)
     reports.write_run(begun)
-    # A gateway may serve no more connections at a time than it has threads, 16 by default.
+    # One thread of the gateway serves one connection.
     connector.close()
     display = make_display(len(plan), terminal(), quiet=settings.quiet)
     collector = ParallelF1DataCollector(
@@ -104,56 +115,6 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
     except F1HBaseError as error:
         _log.warning("the end of the run is not in %s: %s", tables.reports, error)
     return result.exit_code
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What loading a session would take.
-
-    Attributes:
-        units: How many units are missing.
-        requests: How many requests that takes.
-        rows: How many rows of car and location data to expect at the most, if every car is on track all the time.
-        estimated: Whether units and requests are estimates: the drivers are not known yet, or sizes matter.
-    """
-
-    scope: Scope
-    units: int
-    requests: int
-    rows: int
-    estimated: bool
-
-
-_USUAL_DRIVERS = range(20)
-
-
-def forecast(plan: Sequence[MeetingPlan], settings: Settings) -> list[Forecast]:
-    """Return what is missing of each session; touches nothing, and does without HBase when it is not there."""
-    try:
-        reports = _existing_reports(settings)
-    except UnreachableError as error:
-        _log.warning("%s The plan is made as if nothing were loaded.", error)
-        reports = None
-    now = datetime.now(UTC)
-    forecasts = []
-    for meeting in plan:
-        states = [] if reports is None else [s for scope in meeting.scopes for s in reports.unit_states(scope)]
-        remaining = Remaining(meeting, states, settings, now)
-        first = remaining.first()
-        for session in meeting.sessions:
-            known = remaining.drivers(session.scope)
-            nobody_or_known = known or session.scope.cancelled
-            windows = remaining.windows(session.scope, () if nobody_or_known else _USUAL_DRIVERS)
-            mine = [unit for unit in first if unit.scope == session.scope]
-            # The records of sessions came with the plan.
-            asked = [unit for unit in mine if unit.endpoint != "sessions"]
-            scouting = session.scope in remaining.without_drivers()
-            requests = len(asked) + scouting + expected_requests(windows, settings)
-            estimated = bool(windows) and (settings.window is None or not (known or settings.drivers))
-            forecasts.append(
-                Forecast(session.scope, len(mine) + len(windows), requests, expected_rows(windows), estimated)
-            )
-    return forecasts
 
 
 def plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:

@@ -31,7 +31,7 @@ from f1hbase.parameters import Day, Duration, Hosts, Prefix, Rates, Url, WindowL
 from f1hbase.rates import Rate, parse_rates
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
-_FILE = "f1hbase.file"
+FILE_IN_CONTEXT = "f1hbase.file"
 _log = logging.getLogger(__name__)
 DEFAULT_FILE = Path("f1hbase.toml")
 OPENF1_URL = "https://api.openf1.org/v1"
@@ -113,6 +113,11 @@ class Settings:
     hbase_transport: str = _option("The gateway's transport.", click.Choice(["auto", "buffered", "framed"]), "auto")
     hbase_protocol: str = _option("The gateway's protocol.", click.Choice(["auto", "binary", "compact"]), "auto")
     table_prefix: str = _option("Begin both table names with this and an underscore.", Prefix(), "")
+    compression: str = _option(
+        "How new tables are compressed; all but GZ and NONE need a library that HBase has to have.",
+        click.Choice(["GZ", "NONE", "SNAPPY", "LZ4", "ZSTD"], case_sensitive=False),
+        "GZ",
+    )
     patience: timedelta = _option("How long the API or HBase may be away before the run gives up.", Duration(), "30m")
     put_timeout: timedelta = _option(
         "How long a put that fails is tried again before its unit counts as failed.", Duration(), "10m"
@@ -238,7 +243,7 @@ def _read_file(ctx: click.Context, param: click.Parameter, value: Path | None) -
         raise click.BadParameter(f"'{path}' is not TOML: {error}.", ctx, param) from error
     known = {item.name: item.metadata for item in fields(Settings)}
     values: dict[str, Any] = {}
-    ctx.meta[_FILE] = path, content
+    ctx.meta[FILE_IN_CONTEXT] = path, content
     for key, setting in content.items():
         if key.replace("_", "-") in CREDENTIAL_KEYS:
             continue
@@ -255,7 +260,7 @@ def credentials_of(ctx: click.Context) -> Credentials | None:
     Raises:
         click.UsageError: If only one of username and password is given.
     """
-    path, content = ctx.meta.get(_FILE, (DEFAULT_FILE, {}))
+    path, content = ctx.meta.get(FILE_IN_CONTEXT, (DEFAULT_FILE, {}))
     try:
         credentials = read_credentials(os.environ, content)
     except ValueError as error:

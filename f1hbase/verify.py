@@ -6,22 +6,22 @@ import logging
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from functools import partial
 from time import monotonic
 
-from f1hbase.catalog import ENDPOINTS, Endpoint, Slicing
-from f1hbase.codec import SEPARATOR, Record, decode, scope_prefix
+from f1hbase.catalog import ENDPOINTS, Endpoint
+from f1hbase.codec import SEPARATOR
 from f1hbase.coverage import UnitState
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import KEYS_ONLY, ONE_CELL_KEYS_ONLY, HBaseConnector, find_gateways
 from f1hbase.hbase.leases import lease_of
+from f1hbase.hbase.records import described, endpoints_of, own_key, parse_scope
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.load import open_reports
 from f1hbase.settings import Settings
-from f1hbase.units import Scope, parse_time
+from f1hbase.units import Scope
 from f1hbase.verification.claims import Difference, FamilyCount, Kind, Ledger
 from f1hbase.verification.display import ScanDisplay, make_scan_display
 from f1hbase.verification.report import Depth, EndpointResult, FamilyTotal, ScopeResult, Verification
@@ -139,8 +139,8 @@ class _Verifier:
         quarantined: dict[str, int],
         display: ScanDisplay,
     ) -> None:
-        scope = self._described(scope)
-        endpoints = _endpoints_of(scope)
+        scope = described(self._connector, self._tables.data, scope)
+        endpoints = endpoints_of(scope)
         wanted = [endpoint for endpoint in endpoints if endpoint.name in self._settings.endpoints]
         if not wanted:
             return
@@ -187,7 +187,7 @@ class _Verifier:
         for family in dict.fromkeys(ENDPOINTS[name].family for name in ledgers):
             mine = [ledger for name, ledger in ledgers.items() if ENDPOINTS[name].family == family]
             others = [one for one in endpoints if one.family == family and one.name not in ledgers]
-            count = FamilyCount(mine, len(_own_key(scope)), others)
+            count = FamilyCount(mine, len(own_key(scope)), others)
             self._count(scope, family, count, display)
             if count.foreign is not None:
                 detail = f"no endpoint makes such row keys in the family '{family}': {count.foreign}"
@@ -208,33 +208,11 @@ class _Verifier:
                 rows = 0
         display.count(rows)
 
-    def _described(self, scope: Scope) -> Scope:
-        """Add to a scope what its own row in the table says: its name and dates, and whether it was cancelled."""
-        (endpoint,) = (one for one in _endpoints_of(scope) if not one.key)
-        rows = dict(self._connector.scan(self._tables.data, _own_key(scope), columns=[endpoint.family.encode()]))
-        cells = rows.get(_own_key(scope))
-        if cells is None:
-            return scope
-        try:
-            record = decode(endpoint, _own_key(scope), cells)
-        except ValueError as error:
-            _log.warning("the row %s cannot be read: %s", scope.prefix, error)
-            return scope
-        return Scope(
-            scope.year,
-            scope.meeting_key,
-            scope.session_key,
-            date_start=_time(record.get("date_start")),
-            date_end=_time(record.get("date_end")),
-            name=_name(record),
-            cancelled=record.get("is_cancelled") is True,
-        )
-
     def _quarantined(self) -> dict[str, dict[str, int]]:
         by_scope: dict[str, dict[str, int]] = defaultdict(dict)
         for (prefix, endpoint), number in self._reports.quarantined().items():
             by_scope[prefix][endpoint] = number
-            if self._asks_about_all and endpoint in self._settings.endpoints and _scope(prefix) is None:
+            if self._asks_about_all and endpoint in self._settings.endpoints and parse_scope(prefix) is None:
                 self.result.quarantined_elsewhere += number
         return by_scope
 
@@ -247,7 +225,7 @@ class _Verifier:
         foreign = 0
         for key, components, families in _leaps(self._connector, self._tables.data):
             prefix = SEPARATOR.join([*components[:3], "-"][:3])
-            scope = _scope(prefix)
+            scope = parse_scope(prefix)
             if scope is None or components[2:3] == ["-"]:
                 if self._asks_about_all:
                     self.result.differences.append(
@@ -259,7 +237,7 @@ class _Verifier:
                     return
                 continue
             yield prefix
-            own = {endpoint.family for endpoint in _endpoints_of(scope) if not endpoint.key}
+            own = {endpoint.family for endpoint in endpoints_of(scope) if not endpoint.key}
             if len(components) <= 3 and families - own and self._is_selected(scope):
                 strange = f"its own row has cells of {', '.join(sorted(families - own))}"
                 self.result.differences.append(Difference(Kind.KEYS, strange, scope, found=1))
@@ -270,7 +248,7 @@ class _Verifier:
         Raises:
             F1HBaseError: If a year or key was given of which nothing is known.
         """
-        known = [scope for prefix in set(prefixes) if (scope := _scope(prefix)) is not None]
+        known = [scope for prefix in set(prefixes) if (scope := parse_scope(prefix)) is not None]
         scopes = [scope for scope in known if self._is_selected(scope)]
         settings = self._settings
         asked = {
@@ -339,44 +317,10 @@ def _rows_of(
 
     `begin` is what the rest of their keys begins with, after the scope's own key; nothing includes its own row.
     """
-    own = _own_key(scope)
+    own = own_key(scope)
     rows = connector.stream(table, own + begin, columns=[family.encode()], row_filter=row_filter)
     if begin:
         return rows
     # The key of a session may be what another one's begins with.
     below = own + SEPARATOR.encode()
     return (row for row in rows if row[0] == own or row[0].startswith(below))
-
-
-def _endpoints_of(scope: Scope) -> list[Endpoint]:
-    """Return the endpoints of which a session (or a meeting as such) has records."""
-    is_meeting = scope.session_key is None
-    return [endpoint for endpoint in ENDPOINTS.values() if (endpoint.slicing is Slicing.MEETING) == is_meeting]
-
-
-def _own_key(scope: Scope) -> bytes:
-    return scope_prefix(scope.year, scope.meeting_key, scope.session_key).encode()
-
-
-def _scope(prefix: str) -> Scope | None:
-    """Return what a scope prefix stands for; None if it is not spelt as one."""
-    try:
-        year, meeting_key, session_key = (None if part == "-" else int(part) for part in prefix.split(SEPARATOR))
-    except ValueError:
-        return None
-    if year is None or meeting_key is None:
-        return None
-    scope = Scope(year, meeting_key, session_key)
-    return scope if scope.prefix == prefix else None
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        return parse_time(value) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _name(record: Record) -> str:
-    parts = [record.get("meeting_name") or record.get("location"), record.get("session_name")]
-    return ", ".join(str(part) for part in parts if part)

@@ -26,6 +26,8 @@ fetch=$!
 scripts/setup.sh
 wait "$fetch"
 scripts/local_hbase.sh start
+# As on a cluster, load finds the hbase command, and so the shell that can set encodings and split points.
+export PATH="$PWD/scripts/bin:$PATH"
 export F1HBASE_HBASE_HOST=127.0.0.1 F1HBASE_HBASE_PORT="${LOCAL_HBASE_THRIFT_PORT:-9090}"
 
 python=.venv/bin/python

@@ -120,6 +120,7 @@ EXAMPLES = (
     example("hbase_transport", "buffered framed auto", ("buffered", "framed", "auto"), "auto"),
     example("hbase_protocol", "binary compact auto", ("binary", "compact", "auto"), "auto"),
     example("table_prefix", "a b-1 c.d", ("a", "b-1", "c.d"), ""),
+    example("compression", "NONE SNAPPY zstd", ("NONE", "SNAPPY", "ZSTD"), "GZ"),
     example("patience", "0 1m 2h", seconds(0, 60, 7200), timedelta(minutes=30)),
     example("put_timeout", "0 90s 10m", seconds(0, 90, 600), timedelta(minutes=10)),
     example("log_file", "a.log b/c.log d", (Path("a.log"), Path("b/c.log"), Path("d")), Path("populate.log")),

@@ -50,6 +50,9 @@ class OpenF1Client:
         timeout: How long one request may take, in seconds.
         tokens: Gives the tokens of a subscription, if there is one.
         largest_body: The size in bytes above which an answer is broken off.
+
+    Attributes:
+        date: The `Date` header of the last answer: what time it was at the server.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class OpenF1Client:
         self._tokens = tokens
         self._largest_body = largest_body
         self._session: aiohttp.ClientSession | None = None
+        self.date: str | None = None
 
     async def __aenter__(self) -> OpenF1Client:
         self._session = aiohttp.ClientSession(
@@ -113,6 +117,7 @@ class OpenF1Client:
         try:
             auth = None if token is None else bearer(token)
             async with session.get(address(self._base_url, query), auth=auth) as response:
+                self.date = response.headers.get("Date")
                 body = await self._read(response)
                 if query.as_csv and response.content_length is None and not _is_chunked(response):
                     # JSON ends in a bracket; CSV that has lost its last lines looks like any other.

@@ -145,6 +145,12 @@ class SharedRateLimiter:
         """Tell for how many seconds requests are still paused, by whichever process; 0 if they are not."""
         return max(0.0, max(self._own_pause, self._file.peek_pause()) - self._clock())
 
+    def spent(self) -> list[int]:
+        """Tell how many requests were sent within the window of each rate, by all processes; takes no slot."""
+        state, now = self._file.peek(), self._clock()
+        grants = () if state is None else state.grants
+        return [sum(now - rate.seconds < grant <= now for grant in grants) for rate in self._rates]
+
     def _try_step(self) -> float:
         """Take a slot if one may be taken now (0.0), or tell after how many seconds to try again."""
         if not self._rates:
@@ -305,16 +311,21 @@ class _StateFile:
         self._used, self._complained = True, False
 
     def peek_pause(self) -> float:
-        """Tell until when requests are paused, without the lock: a slot just being written fails its CRC."""
+        """Tell until when requests are paused."""
+        state = self.peek()
+        return -math.inf if state is None else state.paused_until
+
+    def peek(self) -> _State | None:
+        """Read the newest valid record of this boot without the lock: a slot just being written fails its CRC."""
         try:
             fd = os.open(self._path, os.O_RDONLY)
         except FileNotFoundError:
-            return -math.inf
+            return None
         try:
             newest = _newest(fd)
         finally:
             os.close(fd)
-        return newest[1].paused_until if newest is not None and newest[0] == _boot() else -math.inf
+        return newest[1] if newest is not None and newest[0] == _boot() else None
 
     def complain(self, error: OSError) -> None:
         """Say once, until it works again, that the file cannot be used."""

@@ -1,0 +1,193 @@
+"""What a load is said to take before it begins, and what of that is learnt from what is loaded already."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hbase_server import free_ports
+from samples import END, START, a_meeting, a_scope
+
+from f1hbase.coverage import Status, UnitState
+from f1hbase.forecast import (
+    Experience,
+    Forecast,
+    Outlook,
+    forecast,
+    forecast_json,
+    forecast_lines,
+    learn,
+    seconds_at,
+    size,
+    usual_requests,
+    window_seconds,
+)
+from f1hbase.rates import parse_rates
+from f1hbase.settings import defaults
+from f1hbase.units import ALL_TIME, Scope, Unit, Window, slice_time
+
+RACE = a_scope(name="British Grand Prix, Race")
+QUARTER = timedelta(minutes=15)
+
+
+def state(endpoint: str, window: Window = ALL_TIME, driver: int | None = None, **stats: float) -> UnitState:
+    run = "auto" if stats.pop("auto", 0) else "plain"
+    return UnitState(RACE.prefix, endpoint, driver, window, Status.DONE, stats=stats, run=run)
+
+
+def learnt(*states: UnitState, auto: bool = False) -> Experience:
+    return learn(states, {RACE.prefix: RACE}, {"auto"}, auto=auto)
+
+
+# --- the weight of windows ---
+
+
+def test_the_windows_of_a_session_weigh_together_what_the_session_does() -> None:
+    windows = slice_time(START, END, QUARTER)
+    assert [window_seconds(window, RACE) for window in windows] == [900.0] * 8
+    assert sum(usual_requests(window, RACE) for window in windows) == usual_requests(ALL_TIME, RACE) == 8
+
+
+def test_a_window_beside_its_session_weighs_nothing_and_one_across_its_end_what_is_inside() -> None:
+    assert window_seconds(Window(END, None), RACE) == 0
+    assert window_seconds(Window(END - QUARTER, END + QUARTER), RACE) == 900
+
+
+def test_a_session_shorter_than_a_window_takes_a_request_all_the_same() -> None:
+    assert usual_requests(ALL_TIME, replace(RACE, date_end=START + timedelta(minutes=1))) == 1
+
+
+# --- what is learnt ---
+
+
+def test_without_experience_a_driver_on_track_makes_3350_records_of_189_bytes_in_15_minutes() -> None:
+    unit = Unit("car_data", RACE, 44, slice_time(START, END, QUARTER)[3])
+    assert Experience().rows(unit) == 3_350
+    assert Experience().bytes(unit, as_csv=False) == pytest.approx(633_000)
+    assert Experience().bytes(unit, as_csv=True) == pytest.approx(633_000 / 2.6)
+    assert "3,350 records or 633 KB" in "".join(Experience().lines())
+
+
+def test_without_experience_a_race_weekend_has_the_millions_of_rows_that_it_is_known_to_have() -> None:
+    hours = [1, 1, 1, 1, 2]
+    scopes = [replace(RACE, date_end=START + timedelta(hours=length)) for length in hours]
+    units = [Unit(name, scope) for name in ("car_data", "location") for scope in scopes]
+    assert sum(map(Experience().rows, units)) == pytest.approx(3_200_000, rel=0.01)
+
+
+def test_rows_and_bytes_are_learnt_by_driver_and_hour_with_the_open_windows_at_their_length() -> None:
+    first, second, *_ = slice_time(START, END, QUARTER)
+    experience = learnt(
+        state("car_data", first, 44, rows=1_000, bytes=100_000),
+        state("car_data", second, 44, rows=3_000, bytes=500_000),
+    )
+    assert experience.rows(Unit("car_data", RACE, 1)) == 4_000 / 0.5 * 2
+    assert experience.bytes(Unit("car_data", RACE, 1), as_csv=False) == 16_000 * 150
+    assert experience.rows(Unit("location", RACE, 1, first)) == 3_350, "of which nothing is known"
+    assert any("car_data: 8,000 rows of a driver in an hour, 150 bytes each" in line for line in experience.lines())
+
+
+def test_a_kind_of_session_goes_by_its_own_kind_and_others_by_all_of_them() -> None:
+    practice = replace(RACE, session_key=1, name="British Grand Prix, Practice 1")
+    known = {RACE.prefix: RACE, practice.prefix: practice}
+    units = [
+        state("intervals", rows=30_000),
+        replace(state("intervals", rows=0), scope_prefix=practice.prefix),
+        state("car_data", driver=44, rows=20_000),
+        replace(state("car_data", driver=44, rows=4_000), scope_prefix=practice.prefix),
+    ]
+    experience = learn(units, known, (), auto=False)
+    other = replace(practice, name="Monaco Grand Prix, Practice 3")
+    assert experience.rows(Unit("intervals", RACE)) == 30_000
+    assert experience.rows(Unit("intervals", other)) == 0
+    assert experience.rows(Unit("car_data", other, 1)) == 4_000
+    assert experience.rows(Unit("car_data", replace(RACE, name="Monaco Grand Prix, Qualifying"), 1)) == 12_000
+
+
+def test_what_a_load_with_large_requests_took_is_learnt_for_its_like_only() -> None:
+    both = [
+        state("car_data", driver=44, rows=1_000, bytes=200_000, attempts=8),
+        state("car_data", driver=1, rows=1_000, bytes=50_000, attempts=1, auto=1),
+    ]
+    assert learnt(*both).requests_per_hour is None
+    assert learnt(*both).bytes_per_row == {"car_data": 200}
+    assert learnt(*both, auto=True).requests_per_hour == 0.5
+    assert learnt(*both, auto=True).bytes_per_row == {"car_data": 50}
+
+
+def test_units_of_sessions_that_nobody_knows_teach_nothing() -> None:
+    assert learn([state("car_data", driver=44, rows=1_000)], {}, (), auto=False) == Experience()
+
+
+# --- at the limits ---
+
+
+@pytest.mark.parametrize(
+    ("rates", "requests", "seconds"),
+    [("none", 1000, None), ("3/s,30/m", 30, 11.25), ("30/m", 31, 60.6), ("3/s,30/m", 300, 9 * 60.6), ("30/m", 0, 0)],
+)
+def test_the_time_is_what_the_limiter_takes(rates: str, requests: int, seconds: float | None) -> None:
+    assert seconds_at(parse_rates(rates), requests) == (None if seconds is None else pytest.approx(seconds))
+
+
+# --- the forecast as a whole ---
+
+
+@pytest.fixture
+def outlook() -> Outlook:
+    """Of one session of two hours of which nothing is loaded, with no HBase there."""
+    (port,) = free_ports(1)
+    return forecast([a_meeting()], defaults(hbase_host="127.0.0.1", hbase_port=port), parse_rates("3/s,30/m"))
+
+
+def test_without_hbase_the_forecast_is_made_as_if_nothing_were_loaded(outlook: Outlook) -> None:
+    (session,) = outlook.sessions
+    endpoints_by_session, drivers, windows = 14, 20, 8
+    # The records of meetings and sessions come with the plan.
+    assert outlook.total.units == 2 + endpoints_by_session + 2 * drivers * windows
+    assert session.requests == outlook.total.requests == endpoints_by_session + 2 * drivers * windows
+    assert session.rows == 2 * drivers * windows * 3_350 + 36_000
+    assert session.estimated
+
+
+def test_what_is_an_estimate_has_its_sign_and_what_is_exact_has_none(outlook: Outlook) -> None:
+    lines = list(forecast_lines(outlook))
+    assert lines[2].split()[-5:] == ["~335", "~334", "~1,108,000", "~209", "MB"]
+    assert "1 session, about 336 units in about 334 requests" in lines
+    assert any("20 drivers where none are known" in line for line in lines)
+    exact = replace(outlook, forecasts=[replace(item, estimated=False) for item in outlook.forecasts])
+    assert list(forecast_lines(exact))[2].split()[-5:] == ["335", "334", "~1,108,000", "~209", "MB"]
+    assert "1 session, 336 units in 334 requests" in forecast_lines(exact)
+
+
+def test_the_lines_fit_into_80_columns_and_say_how_long_it_takes(outlook: Outlook) -> None:
+    lines = list(forecast_lines(outlook))
+    assert max(map(len, lines)) <= 80
+    assert "at least 11 min at the API's limits (3/s,30/m)" in lines
+
+
+def test_a_meeting_of_which_nothing_is_left_takes_one_line() -> None:
+    meeting = Scope(2024, 1240, None, name="2024 British Grand Prix")
+    nothing = [Forecast(scope, 0, 0, 0, 0, estimated=False) for scope in (meeting, RACE)]
+    lines = list(forecast_lines(Outlook(nothing, Experience(), ())))
+    assert lines[1] == "1240 2024 British Grand Prix: 1 session, nothing left to load"
+    assert "1 session, 0 units in 0 requests" in lines
+
+
+def test_the_same_is_there_as_json(outlook: Outlook) -> None:
+    content = json.loads(json.dumps(forecast_json(outlook)))
+    assert content["total"] == {
+        "sessions": 1, "units": 336, "requests": 334, "units_and_requests_are_estimates": True,
+        "expected_rows": 1_108_001, "expected_bytes": content["sessions"][0]["expected_bytes"],
+    }  # fmt: skip
+    assert content["sessions"][0]["session_key"] == 9558
+    assert (content["limits"], content["seconds_at_limits"]) == (["3/s", "30/m"], 666.6)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (633_000, "633 KB"), (1_230_000, "1.2 MB"), (61e9, "61 GB"), (2e12, "2.0 TB")]
+)
+def test_bytes_are_told_in_a_unit_of_their_size(number: float, text: str) -> None:
+    assert size(number) == text
