@@ -33,7 +33,7 @@ from f1hbase.hbase.schema import (
     split_points,
 )
 from f1hbase.hbase.shell import find_shell
-from f1hbase.load import load, plan_from_api
+from f1hbase.loading import load, plan_from_api
 from f1hbase.logs import set_up_logging, wants_colour
 from f1hbase.rollback import Target, open_rollback
 from f1hbase.settings import (
@@ -125,7 +125,7 @@ def load_command(ctx: click.Context, /, **options: Any) -> None:
         return
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
     warn_of_unknown_variables()
-    sys.exit(load(settings, credentials_of(ctx)))
+    sys.exit(load(settings, credentials_of(ctx)).exit_code)
 
 
 @cli.command("plan", short_help="Say what load would ask for; touch nothing.")

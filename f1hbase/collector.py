@@ -161,7 +161,9 @@ class ParallelF1DataCollector:
 
         What failed is tried once more when all else is done.
         """
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        # In another thread of somebody's program there are no signals to hear.
+        heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self._on_signal) for number in heard}
         try:
             self._load(meetings)
             again, self._failed = self._failed, []

@@ -23,7 +23,7 @@ from f1hbase.hbase.leases import lease_of
 from f1hbase.hbase.records import all_described, endpoints_of, parse_scope, units_in_brief, units_since
 from f1hbase.hbase.reports import HBaseReports, RunState
 from f1hbase.hbase.schema import Tables
-from f1hbase.load import open_reports
+from f1hbase.loading import open_reports
 from f1hbase.progress import count, duration
 from f1hbase.rates import Rate
 from f1hbase.settings import Settings

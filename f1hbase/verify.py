@@ -19,7 +19,7 @@ from f1hbase.hbase.leases import lease_of
 from f1hbase.hbase.records import described, endpoints_of, own_key, parse_scope
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
-from f1hbase.load import open_reports
+from f1hbase.loading import open_reports
 from f1hbase.settings import Settings
 from f1hbase.units import Scope
 from f1hbase.verification.claims import Difference, FamilyCount, Kind, Ledger

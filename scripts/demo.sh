@@ -56,6 +56,9 @@ fi
 say "What the loader's reports say: python hbase_populate_openF1.py status"
 $python hbase_populate_openF1.py status || true
 
+say "Is everything there, cell by cell? python hbase_populate_openF1.py verify --deep"
+$python hbase_populate_openF1.py verify --deep || true
+
 say "What HBase says: the genuine hbase shell"
 scripts/local_hbase.sh shell <<SHELL
 count '$table', INTERVAL => 50000, CACHE => 5000

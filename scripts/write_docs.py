@@ -6,6 +6,7 @@ Usage: .venv/bin/python scripts/write_docs.py
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -79,7 +80,8 @@ def tables_reference() -> str:
 
 
 def _help_of(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH)
+    own: dict[str, Any] = {**command.context_settings, "max_content_width": _WIDTH, "terminal_width": _WIDTH}
+    context = click.Context(command, info_name=name, parent=parent, **own)
     lines = [f"## {context.command_path}", "", "```", command.get_help(context), "```", ""]
     if isinstance(command, click.Group):
         for sub in command.list_commands(context):

@@ -112,7 +112,12 @@ class Forwarder:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._open.wait()
-        answers, questions = await asyncio.open_connection(HOST, self._target)
+        opening = asyncio.ensure_future(asyncio.open_connection(HOST, self._target))
+        try:
+            answers, questions = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await _close((await opening)[1])
+            raise
         ways = [
             asyncio.ensure_future(self._pass_questions(reader, questions)),
             asyncio.ensure_future(self._pass_answers(answers, writer)),

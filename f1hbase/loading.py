@@ -48,8 +48,8 @@ _NO_SCOPE = "-#-#-"
 """The place in quarantine of what does not say which session it is."""
 
 
-def load(settings: Settings, credentials: Credentials | None = None) -> int:
-    """Load what is missing and return the exit code.
+def load(settings: Settings, credentials: Credentials | None = None) -> Result:
+    """Load what is missing and return how it went.
 
     Raises:
         F1HBaseError: If nothing could be begun; its message says why and what to do.
@@ -114,7 +114,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> int:
         HBaseReports(last, tables.reports).write_run(_ended(run_id, result, seconds))
     except F1HBaseError as error:
         _log.warning("the end of the run is not in %s: %s", tables.reports, error)
-    return result.exit_code
+    return result
 
 
 def plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:
