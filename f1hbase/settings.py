@@ -9,11 +9,11 @@ import difflib
 import logging
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -47,6 +47,22 @@ def _option(help: str, kind: Any, default: Any = None, **extra: Any) -> Any:  # 
     """Describe one setting for `click_options`; a repeatable one has `multiple=True`."""
     metadata = {"help": help, "type": kind, "default": default, **extra}
     return field(metadata=metadata, default=() if extra.get("multiple") else default)
+
+
+class Place(Protocol):
+    """A session, or a meeting as such, by its keys."""
+
+    @property
+    def year(self) -> int | None:
+        """The season."""
+
+    @property
+    def meeting_key(self) -> int | None:
+        """The meeting."""
+
+    @property
+    def session_key(self) -> int | None:
+        """The session; None for the meeting as such."""
 
 
 _NUMBER = click.IntRange(min=1)
@@ -161,6 +177,23 @@ class Settings:
     def endpoints(self) -> tuple[str, ...]:
         """The endpoints to load, in the catalogue's order."""
         return tuple(name for name in ENDPOINTS if not self.endpoint or name in self.endpoint)
+
+    def chooses(self, place: Place) -> bool:
+        """Return whether `year`, `meeting_key` and `session_key` name a place; those not given name all."""
+        return (
+            (not self.year or place.year in self.year)
+            and (not self.meeting_key or place.meeting_key in self.meeting_key)
+            and (not self.session_key or place.session_key in self.session_key)
+        )
+
+    def unmet(self, places: Collection[Place]) -> list[str]:
+        """Return which of these options name none of the places, such as `--year 2031`."""
+        asked = {
+            "--session-key": set(self.session_key).difference(place.session_key for place in places),
+            "--meeting-key": set(self.meeting_key).difference(place.meeting_key for place in places),
+            "--year": set(self.year).difference(place.year for place in places),
+        }
+        return [f"{option} {key}" for option, keys in asked.items() for key in sorted(keys)]
 
     def check(self) -> None:
         """Refuse combinations that make no sense.

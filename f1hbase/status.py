@@ -198,20 +198,8 @@ class StatusReader:
         return dict(loading), Pace(done, (now - since).total_seconds())
 
     def _selected(self, scopes: Sequence[ScopeStatus]) -> list[ScopeStatus]:
-        settings = self._settings
-        wanted = [
-            scope
-            for scope in scopes
-            if (not settings.year or scope.year in settings.year)
-            and (not settings.meeting_key or scope.meeting_key in settings.meeting_key)
-            and (not settings.session_key or scope.session_key in settings.session_key)
-        ]
-        asked = {
-            "--session-key": set(settings.session_key).difference(scope.session_key for scope in wanted),
-            "--meeting-key": set(settings.meeting_key).difference(scope.meeting_key for scope in wanted),
-            "--year": set(settings.year).difference(scope.year for scope in wanted),
-        }
-        unknown = [f"{option} {key}" for option, keys in asked.items() for key in sorted(keys)]
+        wanted = [scope for scope in scopes if self._settings.chooses(scope)]
+        unknown = self._settings.unmet(wanted)
         if unknown:
             raise F1HBaseError(
                 f"'{self._tables.reports}' knows nothing of {', '.join(unknown)}; 'status' alone shows all it knows."

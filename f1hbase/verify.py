@@ -238,7 +238,7 @@ class _Verifier:
                 continue
             yield prefix
             own = {endpoint.family for endpoint in endpoints_of(scope) if not endpoint.key}
-            if len(components) <= 3 and families - own and self._is_selected(scope):
+            if len(components) <= 3 and families - own and self._settings.chooses(scope):
                 strange = f"its own row has cells of {', '.join(sorted(families - own))}"
                 self.result.differences.append(Difference(Kind.KEYS, strange, scope, found=1))
 
@@ -249,14 +249,8 @@ class _Verifier:
             F1HBaseError: If a year or key was given of which nothing is known.
         """
         known = [scope for prefix in set(prefixes) if (scope := parse_scope(prefix)) is not None]
-        scopes = [scope for scope in known if self._is_selected(scope)]
-        settings = self._settings
-        asked = {
-            "--session-key": set(settings.session_key).difference(scope.session_key for scope in scopes),
-            "--meeting-key": set(settings.meeting_key).difference(scope.meeting_key for scope in scopes),
-            "--year": set(settings.year).difference(scope.year for scope in scopes),
-        }
-        unknown = [f"{option} {key}" for option, keys in asked.items() for key in sorted(keys)]
+        scopes = [scope for scope in known if self._settings.chooses(scope)]
+        unknown = self._settings.unmet(scopes)
         if unknown:
             raise F1HBaseError(
                 f"neither '{self._tables.reports}' nor '{self._tables.data}' knows anything of {', '.join(unknown)}; "
@@ -267,14 +261,6 @@ class _Verifier:
     @property
     def _asks_about_all(self) -> bool:
         return not (self._settings.year or self._settings.meeting_key or self._settings.session_key)
-
-    def _is_selected(self, scope: Scope) -> bool:
-        settings = self._settings
-        return (
-            (not settings.year or scope.year in settings.year)
-            and (not settings.meeting_key or scope.meeting_key in settings.meeting_key)
-            and (not settings.session_key or scope.session_key in settings.session_key)
-        )
 
     def _say_who_loads(self, scopes: Iterable[Scope]) -> None:
         for year, meeting_key in sorted({(scope.year, scope.meeting_key) for scope in scopes}):
