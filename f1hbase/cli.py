@@ -33,7 +33,7 @@ from f1hbase.hbase.schema import (
     split_points,
 )
 from f1hbase.hbase.shell import find_shell
-from f1hbase.loading import load, plan_from_api
+from f1hbase.loading import PATIENCE_AT_THE_DOOR_SECONDS, load, plan_from_api
 from f1hbase.logs import set_up_logging, wants_colour
 from f1hbase.rollback import Target, open_rollback
 from f1hbase.settings import (
@@ -56,9 +56,6 @@ _WHAT = (*_SESSIONS, "endpoint", "driver")
 _SESSION_KEYS = ("year", "meeting_key", "session_key")
 _CHOICE = (*_SESSION_KEYS, "endpoint")
 _API = ("api_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
-
-# A mistake in the address must not take half an hour to show.
-_PATIENCE_AT_THE_DOOR_SECONDS = 10.0
 
 
 class _LoadByDefault(click.Group):
@@ -257,7 +254,7 @@ def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions:
 
 def _schema_reader(settings: Settings) -> SchemaReader:
     gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
-    return SchemaReader(gateways, _PATIENCE_AT_THE_DOOR_SECONDS)
+    return SchemaReader(gateways, PATIENCE_AT_THE_DOOR_SECONDS)
 
 
 @cli.command("verify", short_help="Compare the table with what the reports say.")

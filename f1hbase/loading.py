@@ -30,7 +30,7 @@ from f1hbase.units import MeetingPlan
 _log = logging.getLogger(__name__)
 
 # At the start HBase is there or it is not: a mistake in the address must not take half an hour to show.
-_PATIENCE_AT_THE_DOOR_SECONDS = 10.0
+PATIENCE_AT_THE_DOOR_SECONDS = 10.0
 
 # At the end the user may be waiting for Ctrl-C to take effect.
 _PATIENCE_AT_THE_END_SECONDS = 5.0
@@ -57,7 +57,7 @@ def load(settings: Settings, credentials: Credentials | None = None) -> Result:
     started = monotonic()
     tables = Tables(settings.table_prefix)
     gateways = _find_gateways(settings)
-    connector = HBaseConnector(gateways, _PATIENCE_AT_THE_DOOR_SECONDS)
+    connector = HBaseConnector(gateways, PATIENCE_AT_THE_DOOR_SECONDS)
     _log.info("HBase at %s, tables %s and %s", ", ".join(map(str, gateways)), tables.data, tables.reports)
     plan, unusable = plan_from_api(settings, credentials)
     sessions = sum(len(meeting.sessions) for meeting in plan)
@@ -128,7 +128,7 @@ def plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[
 
 
 async def _plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:
-    patience = min(settings.patience.total_seconds(), _PATIENCE_AT_THE_DOOR_SECONDS)
+    patience = min(settings.patience.total_seconds(), PATIENCE_AT_THE_DOOR_SECONDS)
     async with open_source(settings, credentials, patience) as source:
         try:
             return await make_plan(source.ask, settings, datetime.now(UTC))
@@ -167,7 +167,7 @@ def open_reports(settings: Settings) -> HBaseReports:
 
 def _existing_reports(settings: Settings) -> HBaseReports | None:
     table = Tables(settings.table_prefix).reports
-    connector = HBaseConnector(_find_gateways(settings), _PATIENCE_AT_THE_DOOR_SECONDS)
+    connector = HBaseConnector(_find_gateways(settings), PATIENCE_AT_THE_DOOR_SECONDS)
     return HBaseReports(connector, table) if table in connector.tables() else None
 
 

@@ -27,7 +27,16 @@ from f1hbase.codec import SEPARATOR, decode, scope_prefix
 from f1hbase.coverage import Status, UnitState, subtract
 from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import ONE_CELL_KEYS_ONLY, HBaseConnector, RowMutation, find_gateways
-from f1hbase.hbase.leases import RENEW_SECONDS, Lease, LeaseKeeper, Leases, lease_of, ran_out_elsewhere
+from f1hbase.hbase.leases import (
+    LEASE_COLUMN,
+    RENEW_SECONDS,
+    Lease,
+    LeaseKeeper,
+    Leases,
+    lease_of,
+    lease_row,
+    ran_out_elsewhere,
+)
 from f1hbase.hbase.reports import HBaseReports, new_run_id
 from f1hbase.hbase.schema import Tables
 from f1hbase.logs import PROGRESS, SUCCESS
@@ -239,7 +248,7 @@ class Rollback(ABC):
         Yields:
             Since when they are held by HBase's clock, in milliseconds since 1970; None if there are none.
         """
-        table, column = self._tables.reports, b"meta:lease"
+        table, column = self._tables.reports, LEASE_COLUMN
         me = f"rollback-{new_run_id(datetime.now(UTC))}"
         leases = Leases(self._connector, self._impatient, table, me)
         earlier: dict[Scope, bytes | None] = {}
@@ -247,21 +256,21 @@ class Rollback(ABC):
             with LeaseKeeper(leases):
                 ran_out = False
                 for meeting in self.extent.meetings:
-                    earlier[meeting] = self._connector.get(table, _lease_row(meeting), column)
+                    earlier[meeting] = self._connector.get(table, lease_row(meeting), column)
                     ran_out |= ran_out_elsewhere(earlier[meeting])
                     _refuse(meeting, leases.take(meeting))
                 if ran_out:
                     # Its holder may live, and learns that it has lost the meeting when it next renews the lease.
                     _log.info("waiting %.0f s for a load on another host that may not be over", 2 * RENEW_SECONDS)
                     Event().wait(2 * RENEW_SECONDS)
-                times = [self._connector.timestamp(table, _lease_row(meeting), column) for meeting in earlier]
+                times = [self._connector.timestamp(table, lease_row(meeting), column) for meeting in earlier]
                 yield max((time for time in times if time is not None), default=None)
         finally:
             with suppress(F1HBaseError):  # they then end with this process, or run out
                 for meeting in earlier:
                     leases.give_back(meeting)
         for meeting, lease in earlier.items():
-            row = _lease_row(meeting)
+            row = lease_row(meeting)
             mine = self._connector.get(table, row, column)
             if mine is None or me.encode() not in mine:
                 continue  # somebody else has it by now
@@ -624,10 +633,6 @@ def _keeps(other: UnitState, unit: UnitState) -> bool:
 
 def _mark(key: bytes, reason: str) -> RowMutation:
     return RowMutation(key, {b"meta:status": Status.FAILED.encode(), b"errors:last": reason.encode()})
-
-
-def _lease_row(meeting: Scope) -> bytes:
-    return SEPARATOR.join(["lease", str(meeting.year), str(meeting.meeting_key)]).encode()
 
 
 def _scope(prefix: str) -> Scope:

@@ -29,7 +29,7 @@ LEASE_SECONDS = 120.0
 
 RENEW_SECONDS = LEASE_SECONDS / 4
 
-_COLUMN = b"meta:lease"
+LEASE_COLUMN = b"meta:lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +121,21 @@ class Leases:
         Raises:
             UnreachableError: If HBase is away longer than patience lasts.
         """
-        row = _row(meeting)
+        row = lease_row(meeting)
         while True:
-            before = self._patient.get(self._table, row, _COLUMN)
+            before = self._patient.get(self._table, row, LEASE_COLUMN)
             lease = None if before is None else _parse(before)
             if lease is not None and lease.run != self._run_id and lease.is_current(self._clock()):
                 return lease
             mine = Lease(self._run_id, socket.gethostname(), (self._me,), self._end())
-            if self._patient.put_if(self._table, row, _COLUMN, before, _text(mine)):
+            if self._patient.put_if(self._table, row, LEASE_COLUMN, before, _text(mine)):
                 with self._lock:
                     self._held[row] = mine
                 return None
 
     def name_worker(self, meeting: Scope, pid: int) -> None:
         """Say which process loads the meeting, so that it counts as held while that one lives."""
-        row = _row(meeting)
+        row = lease_row(meeting)
         with self._lock:
             lease = self._held.get(row)
             if lease is None:
@@ -149,7 +149,7 @@ class Leases:
 
     def give_back(self, meeting: Scope) -> None:
         """Let others load the meeting; a lease that HBase cannot be told of runs out by itself."""
-        row = _row(meeting)
+        row = lease_row(meeting)
         with self._lock:
             lease = self._held.pop(row, None)
             if lease is not None:
@@ -158,7 +158,7 @@ class Leases:
 
     def lost(self, meeting: Scope) -> bool:
         """Return whether a lease that was taken is held no longer, because it ran out and somebody else has it."""
-        return _row(meeting) not in self._held
+        return lease_row(meeting) not in self._held
 
     def renew(self) -> None:
         """Make all leases that are held last longer; any thread may call it."""
@@ -181,8 +181,8 @@ class Leases:
     def _put_over(self, row: bytes, held: Lease, lease: Lease) -> str | None:
         """Put a lease in the place of the one that is held; return who has the meeting instead, if it is lost."""
         expected = _text(held)
-        while not self._impatient.put_if(self._table, row, _COLUMN, expected, _text(lease)):
-            now = self._impatient.get(self._table, row, _COLUMN)
+        while not self._impatient.put_if(self._table, row, LEASE_COLUMN, expected, _text(lease)):
+            now = self._impatient.get(self._table, row, LEASE_COLUMN)
             other = None if now is None else _parse(now)
             if now is None or other is None or other.run != self._run_id:
                 return str(other or "nobody")
@@ -220,7 +220,8 @@ class LeaseKeeper:
                 _log.debug("the leases are not renewed: %s", error)
 
 
-def _row(meeting: Scope) -> bytes:
+def lease_row(meeting: Scope) -> bytes:
+    """Return the row of a meeting's lease in the reports."""
     return SEPARATOR.join(["lease", str(meeting.year), str(meeting.meeting_key)]).encode()
 
 
@@ -249,6 +250,6 @@ def ran_out_elsewhere(text: bytes | None) -> bool:
 
 def lease_of(connector: HBaseConnector, table: str, meeting: Scope) -> Lease | None:
     """Return who loads a meeting now, if anybody does."""
-    text = connector.get(table, _row(meeting), _COLUMN)
+    text = connector.get(table, lease_row(meeting), LEASE_COLUMN)
     lease = None if text is None else _parse(text)
     return lease if lease is not None and lease.is_current(datetime.now(UTC)) else None
