@@ -14,16 +14,16 @@ A row key is plain text joined with `#`; a cell is text that reads well in `hbas
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
-from functools import cache
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from hashlib import blake2b, sha256
 from typing import Any, NamedTuple
 
 from f1hbase.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord, Slicing
-
-Record = dict[str, Any]
-"""One object of an answer, as `json.loads` gives it."""
+from f1hbase.remembered import Remembered
+from f1hbase.samples import Record, Samples
 
 SEPARATOR = "#"
 MAX_ROW_KEY_BYTES = 32_767
@@ -44,6 +44,38 @@ class Row(NamedTuple):
 
     key: bytes
     cells: dict[bytes, bytes]
+
+
+class Block(NamedTuple):
+    """Rows with the same columns, column by column; it is an eighth of the work when there are thousands.
+
+    Attributes:
+        keys: The keys, each once.
+        columns: The columns, by `family:qualifier`.
+        values: For each column, the value in each row.
+    """
+
+    keys: Sequence[bytes]
+    columns: tuple[bytes, ...]
+    values: Sequence[Sequence[bytes]]
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows one by one."""
+        for key, *values in zip(self.keys, *self.values, strict=True):
+            yield Row(key, dict(zip(self.columns, values, strict=True)))
+
+    def pick(self, numbers: Iterable[int]) -> Block:
+        """Return some of the rows, by their number."""
+        chosen = list(numbers)
+        return Block(
+            [self.keys[number] for number in chosen],
+            self.columns,
+            [[column[number] for number in chosen] for column in self.values],
+        )
+
+    def part(self, start: int, end: int) -> Block:
+        """Return the rows from one number up to another."""
+        return Block(self.keys[start:end], self.columns, [column[start:end] for column in self.values])
 
 
 def scope_prefix(year: int, meeting_key: int, session_key: int | None) -> str:
@@ -79,6 +111,33 @@ def encode(endpoint: Endpoint, year: int, record: Record) -> Row:
     if len(key) > MAX_ROW_KEY_BYTES:
         raise EncodeError(f"the row key has {len(key)} bytes, HBase takes {MAX_ROW_KEY_BYTES}")
     return Row(key, cells)
+
+
+def encode_samples(year: int, samples: Samples) -> Block | None:
+    """Turn samples into their rows, the same that `encode` makes of each; None if one of them has a null.
+
+    Of several samples of one identity, the last stands.
+    """
+    if not samples.rows:
+        return None
+    meetings, sessions, drivers, dates, *values = zip(*samples.rows, strict=True)
+    if any(None in column for column in values):
+        return None
+    prefixes = {
+        place: f"{scope_prefix(year, place[0], place[1])}{SEPARATOR}{place[2]}{SEPARATOR}".encode()
+        for place in set(zip(meetings, sessions, drivers, strict=True))
+    }
+    places = map(prefixes.__getitem__, zip(meetings, sessions, drivers, strict=True))
+    block = Block(
+        [place + date.encode() for place, date in zip(places, dates, strict=True)],
+        tuple(_columns(samples.endpoint).names.values()),
+        [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in values],
+    )
+    last = {key: number for number, key in enumerate(block.keys)}
+    return block if len(last) == len(block.keys) else block.pick(last.values())
+
+
+_WHOLE_NUMBERS: Remembered[int, bytes] = Remembered(lambda number: b"%d" % number)
 
 
 def decode(endpoint: Endpoint, key: bytes, cells: Mapping[bytes, bytes]) -> Record:
@@ -164,16 +223,39 @@ def raw_json(record: object) -> str:
     return text
 
 
-def checksum(row: Row) -> int:
+def checksum(row: tuple[bytes, Mapping[bytes, bytes]]) -> int:
     """Return a 64-bit hash of a row's key and cells that does not depend on the order of the cells.
 
     The checksum of a unit is the sum of its rows' modulo 2**64, so it does not depend on the rows' order either.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(b"%d:%b" % (len(row.key), row.key))
-    for column, value in sorted(row.cells.items()):
-        digest.update(b"%d:%b%d:%b" % (len(column), column, len(value), value))
-    return int.from_bytes(digest.digest(), "big")
+    key, cells = row
+    template, order = _checksum_form(tuple(cells))
+    values = list(cells.values())
+    message = template % (len(key), key, *(_MEASURED[values[number]] for number in order))
+    return int.from_bytes(blake2b(message, digest_size=8).digest(), "big")
+
+
+def block_checksum(block: Block) -> int:
+    """Return the sum of the checksums of the rows of a block; it may exceed 64 bits."""
+    template, order = _checksum_form(block.columns)
+    values = [map(_MEASURED.__getitem__, block.values[number]) for number in order]
+    messages = [template % row for row in zip(map(len, block.keys), block.keys, *values, strict=True)]
+    digests = b"".join([blake2b(message, digest_size=8).digest() for message in messages])
+    return sum(struct.unpack(f">{len(messages)}Q", digests))
+
+
+@lru_cache(1000)
+def _checksum_form(columns: tuple[bytes, ...]) -> tuple[bytes, Sequence[int]]:
+    """Return what the checksum of a row with these columns is made of: a template, and the order of the values in it.
+
+    It says of the key and of each column and value, in the order of the columns' names, how long it is and what.
+    """
+    order = sorted(range(len(columns)), key=columns.__getitem__)
+    names = (b"%d:%b" % (len(columns[number]), columns[number]) for number in order)
+    return b"%d:%b" + b"".join(name.replace(b"%", b"%%") + b"%b" for name in names), order
+
+
+_MEASURED: Remembered[bytes, bytes] = Remembered(lambda value: b"%d:%b" % (len(value), value))
 
 
 class _Columns(NamedTuple):
@@ -238,7 +320,7 @@ def _component(part: KeyPart, record: Record) -> str:
         case KeyHash(fields):
             # Halves of surrogate pairs and NaN are refused with the cells of the same fields.
             message = json.dumps([record.get(field) for field in fields], ensure_ascii=False, separators=(",", ":"))
-            return hashlib.sha256(message.encode(errors="surrogatepass")).hexdigest()[:8]
+            return sha256(message.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def _key_int(record: Record, field: str) -> str:

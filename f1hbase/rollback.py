@@ -26,7 +26,8 @@ from f1hbase.catalog import ENDPOINTS, Endpoint, Slicing
 from f1hbase.codec import SEPARATOR, decode, scope_prefix
 from f1hbase.coverage import Status, UnitState, subtract
 from f1hbase.errors import F1HBaseError
-from f1hbase.hbase.connector import ONE_CELL_KEYS_ONLY, HBaseConnector, RowMutation, find_gateways
+from f1hbase.hbase.connector import ONE_CELL_KEYS_ONLY, HBaseConnector, find_gateways
+from f1hbase.hbase.frames import RowMutation
 from f1hbase.hbase.leases import (
     LEASE_COLUMN,
     RENEW_SECONDS,

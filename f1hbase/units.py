@@ -7,12 +7,13 @@ datetimes in UTC throughout.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from f1hbase.codec import SEPARATOR, Record, scope_prefix
+from f1hbase.codec import SEPARATOR, scope_prefix
+from f1hbase.samples import Record
 
 CHECKSUM_MODULUS = 2**64
 """The checksum of a unit is the sum of its rows' checksums modulo this, so it does not depend on their order."""
@@ -221,7 +222,7 @@ class Answer:
     Attributes:
         unit: What was asked for.
         asked_at: When the first request for it was sent.
-        records: The records; empty when the API has none.
+        records: The records, or `Samples`; empty when the API has none.
         bytes: The size of the answer's body.
         requests: How many requests it took.
         retries: How many of them failed and were sent again.
@@ -232,7 +233,7 @@ class Answer:
 
     unit: Unit
     asked_at: datetime
-    records: list[Any] = field(default_factory=list)
+    records: Sequence[Any] = ()
     bytes: int = 0
     requests: int = 0
     retries: int = 0

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from samples import AWKWARD_TEXTS, exact, needs_real_records, real_records, sample
 
 from f1hbase.catalog import ENDPOINTS, Endpoint
-from f1hbase.codec import Record
 from f1hbase.openf1.errors import TransientError, UnfaithfulError
 from f1hbase.openf1.formats import CsvAnswer, decode_json, excerpt
 from f1hbase.replay.csvform import to_csv
+from f1hbase.samples import Record
 
 CAR, LOCATION = ENDPOINTS["car_data"], ENDPOINTS["location"]
 endpoints = st.sampled_from([CAR, LOCATION])
@@ -48,7 +48,7 @@ def answers(draw: st.DrawFn, least: int = 0) -> tuple[Endpoint, list[Record]]:
 
 def read_csv(body: bytes, endpoint: Endpoint) -> list[Record]:
     answer = CsvAnswer(body, endpoint)
-    return answer.records(line for line, _, _ in answer.places())
+    return list(answer.records([line for line, _, _ in answer.places()]))
 
 
 def same(found: list[Record], wanted: list[Record]) -> bool:
@@ -94,7 +94,7 @@ def test_each_line_is_told_with_its_driver_and_its_date_as_json_spells_it(
     for (line, driver, date), record in zip(csv.places(), records, strict=True):
         assert driver == ("" if record["driver_number"] is None else str(record["driver_number"]))
         assert date == record["date"]
-        assert same(csv.records([line]), [record])
+        assert same(list(csv.records([line])), [record])
 
 
 @pytest.mark.parametrize(

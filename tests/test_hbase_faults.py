@@ -31,10 +31,10 @@ from f1hbase.hbase.connector import (
     ONE_CELL_KEYS_ONLY,
     Gateway,
     HBaseConnector,
-    RowMutation,
     find_gateway,
     find_gateways,
 )
+from f1hbase.hbase.frames import RowMutation
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables, ensure_tables
 from f1hbase.hbase.sink import HBaseSink

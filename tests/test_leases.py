@@ -27,7 +27,8 @@ from tables import rows_by_family, scan, source_identities, values
 
 from f1hbase.errors import UnreachableError
 from f1hbase.hbase import leases as leases_module
-from f1hbase.hbase.connector import Gateway, HBaseConnector, RowMutation, find_gateway
+from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
+from f1hbase.hbase.frames import RowMutation
 from f1hbase.hbase.leases import LEASE_SECONDS, LeaseKeeper, Leases, lease_of
 from f1hbase.units import Scope
 

@@ -323,7 +323,7 @@ def dates_near(draw: st.DrawFn, parcel: Parcel) -> str:
     return draw(st.sampled_from(spellings(moment)))
 
 
-def all_of(by_unit: Mapping[Unit, list[Any]]) -> list[Any]:
+def all_of(by_unit: Mapping[Unit, Sequence[Any]]) -> list[Any]:
     return [record for records in by_unit.values() for record in records]
 
 

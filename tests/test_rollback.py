@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import happybase
 import pytest
@@ -23,7 +22,8 @@ from tables import Cells, scan, values
 
 from f1hbase.catalog import DATA_FAMILIES, REPORT_FAMILIES
 from f1hbase.hbase import connector as connector_module
-from f1hbase.hbase.connector import HBaseConnector, RowMutation, find_gateway
+from f1hbase.hbase import frames
+from f1hbase.hbase.connector import HBaseConnector, find_gateway
 from f1hbase.hbase.leases import Leases
 from f1hbase.rollback import NothingToRollBackError, Rollback, Target, open_rollback
 from f1hbase.settings import defaults
@@ -304,19 +304,19 @@ def test_of_two_runs_with_other_windows_the_rows_are_those_of_the_later_one(
 _KILLED = """
 import os, signal, sys
 from f1hbase.cli import main
-from f1hbase.hbase import connector
+from f1hbase.hbase import connector, frames
 
-connector.BATCH_BYTES = {batch_bytes}
-puts, send = 0, connector._send
+frames.FRAME_BYTES = {batch_bytes}
+puts, receive = 0, connector._receive
 
-def send_and_die(connection, **what):
+def receive_and_die(*call):
     global puts
-    send(connection, **what)
+    receive(*call)
     puts += 1
     if puts == {puts}:
         os.kill(os.getpid(), signal.SIGKILL)
 
-connector._send = send_and_die
+connector._receive = receive_and_die
 sys.argv[1:] = {arguments}
 main()
 """
@@ -365,15 +365,15 @@ def test_wherever_it_is_killed_no_unit_is_done_whose_rows_are_gone_and_it_goes_o
     class Killed(BaseException):
         pass
 
-    def send_or_die(connection: object, *, table: str, mutations: Iterable[RowMutation], **rest: Any) -> None:
+    def send_or_die(connection: object, frame: frames.Frame) -> None:
         nonlocal left
         if left == 0:
             raise Killed
         left -= 1
-        send(connection, table=table, mutations=mutations, **rest)
+        send(connection, frame)
 
     monkeypatch.setattr(connector_module, "_send", send_or_die)
-    monkeypatch.setattr(connector_module, "BATCH_BYTES", 30_000 if kind == "session" else 60_000)
+    monkeypatch.setattr(frames, "FRAME_BYTES", 30_000 if kind == "session" else 60_000)
     deaths = 0
     while True:
         left = 1
@@ -401,10 +401,10 @@ def test_a_deletion_that_arrives_late_spares_what_a_load_has_stored_since(
     anew = {key: {b"car:rpm": b"1"} for key, cells in before.items() if _is_of(key, _HERE) and b"car:rpm" in cells}
     send = connector_module._send
 
-    def send_late(connection: object, *, table: str, mutations: Iterable[RowMutation], **rest: Any) -> None:
-        if table.endswith("_f1_data"):
+    def send_late(connection: object, frame: frames.Frame) -> None:
+        if b"_f1_data" in frame.data:
             loaded.put("f1_data", anew)
-        send(connection, table=table, mutations=mutations, **rest)
+        send(connection, frame)
 
     monkeypatch.setattr(connector_module, "_send", send_late)
     loaded.roll_back(Target(sessions=[_RACE]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -20,6 +21,7 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport import TTransportException
 
 from f1hbase.errors import StoreError, UnreachableError
+from f1hbase.hbase.frames import Changes, Frame, frame_writer
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -40,14 +42,6 @@ _REST_SECONDS = 30.0
 _LONGEST_REST_SECONDS = 600.0
 
 _LONGEST_WAIT_SECONDS = 30.0
-
-BATCH_CELLS = 24_000
-"""How many cells one call puts. Measured with six cells a row: batches of 1,000 cells 9 to 20 thousand rows a second,
-of 24,000 cells 25 thousand, larger ones no more (DESIGN.md, Facts about HBase from Python)."""
-
-BATCH_BYTES = 1_000_000
-"""How many bytes of keys, columns and values one call puts: a framed gateway refuses frames above 2 MB unless told
-otherwise (`hbase.regionserver.thrift.framed.max_frame_size_in_mb`), and Thrift adds about 20 bytes a cell."""
 
 _TRANSIENT = (TTransportException, TProtocolException, TApplicationException, OSError, HBaseIOError)
 _REFUSALS = ("TableNotFoundException", "NoSuchColumnFamilyException", "AccessDeniedException")
@@ -86,14 +80,6 @@ class Gateway:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port} ({self.dialect.transport}, {self.dialect.protocol})"
-
-
-class RowMutation(NamedTuple):
-    """What changes in one row: cells by `family:qualifier` that are put, and columns that are deleted."""
-
-    key: bytes
-    cells: Mapping[bytes, bytes]
-    deletes: Sequence[bytes] = ()
 
 
 def find_gateway(host: str, port: int, transport: str = "auto", protocol: str = "auto") -> Gateway:
@@ -252,14 +238,14 @@ class HBaseConnector:
             return False
         return True
 
-    def put(self, table: str, mutations: Iterable[RowMutation], *, timestamp: int | None = None) -> None:
-        """Send mutations, in as few calls as is good; on return they are in HBase's write-ahead log.
+    def put(self, table: str, changes: Changes, *, timestamp: int | None = None) -> None:
+        """Change rows, in as few calls as is good; on return the changes are in HBase's write-ahead log.
 
         A deleted column without a qualifier (`car`) is the whole family of the row.
 
         Args:
             table: The table to change.
-            mutations: The changes.
+            changes: The changes; each row once.
             timestamp: When they count as made, in milliseconds since 1970; by default when HBase gets them. A deletion
                 spares what was put later, however late it arrives itself.
 
@@ -267,8 +253,42 @@ class HBaseConnector:
             StoreError: If HBase refuses them, or has not taken them within the put timeout.
             UnreachableError: If HBase stays away longer than patience lasts.
         """
-        for batch in _batches(mutations):
-            self._call(_Put(table, batch, timestamp), table, timeout=self._put_timeout)
+        frames = frame_writer(self._gateway.dialect.protocol).frames(table, changes, timestamp)
+        # Changes that are yet to be made may come from reading through this very connection.
+        ahead = isinstance(changes, Collection)
+        frame = next(frames, None)
+        while frame is not None:
+            following = self._put(table, frame, timestamp, frames if ahead else iter(()))
+            frame = following or next(frames, None)
+
+    def _put(self, table: str, frame: Frame, timestamp: int | None, upcoming: Iterator[Frame]) -> Frame | None:
+        """Make one call, and write the next one while HBase is at it; return that one."""
+        following: Frame | None = None
+        tried = False
+
+        def attempt(connection: Any) -> None:
+            nonlocal following, frame, tried
+            if tried:
+                # With a table that is disabled the gateway tries for minutes, longer than a call may take.
+                _check(connection, table)
+            tried = True
+            protocol = self._gateway.dialect.protocol
+            if protocol != frame.protocol:  # another gateway's
+                (frame,) = frame_writer(protocol).frames(table, frame.changes, timestamp, largest=sys.maxsize)
+            _send(connection, frame)
+            following = following or next(upcoming, None)
+            try:
+                _receive(connection, frame)
+            except HBaseIOError:
+                _check(connection, table)
+                raise
+
+        try:
+            self._call(attempt, table, timeout=self._put_timeout)
+        except BaseException:
+            self.close()  # an answer may be on its way, which the next call would take for its own
+            raise
+        return following
 
     def put_if(self, table: str, row: bytes, column: bytes, expected: bytes | None, value: bytes) -> bool:
         """Put one cell if it holds what is expected (None: nothing), in one step that nobody can come between.
@@ -462,52 +482,13 @@ def _after_prefix(prefix: bytes) -> bytes | None:
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
-def _batches(mutations: Iterable[RowMutation]) -> Iterator[list[RowMutation]]:
-    """Cut mutations into what one call takes; a row is never cut."""
-    batch: list[RowMutation] = []
-    cells = size = 0
-    for mutation in mutations:
-        columns = len(mutation.cells) + len(mutation.deletes)
-        row_size = len(mutation.key) + sum(map(len, mutation.cells)) + sum(map(len, mutation.cells.values()))
-        if batch and (cells + columns > BATCH_CELLS or size + row_size > BATCH_BYTES):
-            yield batch
-            batch, cells, size = [], 0, 0
-        batch.append(mutation)
-        cells += columns
-        size += row_size
-    if batch:
-        yield batch
+def _send(connection: Any, frame: Frame) -> None:
+    connection.transport.write(frame.data)
+    connection.transport.flush()
 
 
-class _Put:
-    """Puts a batch, as often as it is called."""
-
-    def __init__(self, table: str, mutations: Sequence[RowMutation], timestamp: int | None) -> None:
-        self._table = table
-        self._mutations = mutations
-        self._timestamp = timestamp
-        self._tried = False
-
-    def __call__(self, connection: Any) -> None:
-        if self._tried:
-            # With a table that is disabled the gateway tries for minutes, longer than a call may take.
-            _check(connection, self._table)
-        self._tried = True
-        _send(connection, table=self._table, mutations=self._mutations, timestamp=self._timestamp)
-
-
-def _send(connection: Any, *, table: str, mutations: Iterable[RowMutation], timestamp: int | None) -> None:
-    # Made anew for each try: a happybase batch belongs to its connection.
-    batch = connection.table(table).batch(timestamp=timestamp)
-    for key, cells, deletes in mutations:
-        batch.put(key, cells)
-        if deletes:
-            batch.delete(key, deletes)
-    try:
-        batch.send()
-    except HBaseIOError:
-        _check(connection, table)
-        raise
+def _receive(connection: Any, frame: Frame) -> None:
+    connection.client._recv(frame.call)
 
 
 def _check(connection: Any, table: str) -> None:

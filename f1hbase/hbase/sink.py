@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -12,10 +12,12 @@ from time import monotonic
 from f1hbase.catalog import ENDPOINTS, REPORT_FAMILIES
 from f1hbase.codec import (
     SEPARATOR,
+    Block,
     EncodeError,
-    Row,
+    block_checksum,
     checksum,
     encode,
+    encode_samples,
     merge,
     null_columns,
     raw_json,
@@ -24,8 +26,10 @@ from f1hbase.codec import (
 )  # fmt: skip
 from f1hbase.coverage import subtract
 from f1hbase.errors import StoreError
-from f1hbase.hbase.connector import HBaseConnector, RowMutation
+from f1hbase.hbase.connector import HBaseConnector
+from f1hbase.hbase.frames import Changes, RowMutation
 from f1hbase.hbase.schema import Tables
+from f1hbase.samples import Samples
 from f1hbase.units import CHECKSUM_MODULUS, Answer, Outcome, Unit, Window, parse_unit_key
 
 _log = logging.getLogger(__name__)
@@ -66,7 +70,7 @@ class HBaseSink:
         error = answer.error
         try:
             self._connector.put(self._tables.reports, encoded.quarantined)
-            self._connector.put(self._tables.data, encoded.mutations())
+            self._connector.put(self._tables.data, encoded.changes)
             if again and answer.error is None:
                 self._release_from_quarantine(answer, {row.key for row in encoded.quarantined})
         except StoreError as refusal:
@@ -75,13 +79,13 @@ class HBaseSink:
             unit=unit,
             asked_at=answer.asked_at,
             records=len(answer.records),
-            rows=len(encoded.rows),
-            duplicates=len(answer.records) - len(encoded.quarantined) - len(encoded.rows),
+            rows=encoded.count,
+            duplicates=len(answer.records) - len(encoded.quarantined) - encoded.count,
             quarantined=len(encoded.quarantined),
             bytes=answer.bytes,
             requests=answer.requests,
             retries=answer.retries,
-            checksum=sum(checksum(Row(*item)) for item in encoded.rows.items()) % CHECKSUM_MODULUS,
+            checksum=encoded.checksum,
             seconds=answer.seconds + monotonic() - started,
             drivers=frozenset(encoded.drivers),
             error=error,
@@ -127,6 +131,11 @@ class HBaseSink:
         self._connector.put(self._tables.reports, [RowMutation(key, {}, families) for key in mended])
 
     def _encode(self, answer: Answer, again: bool) -> _Encoded:
+        if isinstance(answer.records, Samples) and not again:
+            # They have no texts, beside which a stale sign could stand.
+            block = encode_samples(answer.unit.scope.year, answer.records)
+            if block is not None:
+                return _Encoded(block=block, drivers={row[2] for row in answer.records.rows})
         unit = answer.unit
         endpoint = ENDPOINTS[unit.endpoint]
         encoded = _Encoded()
@@ -194,18 +203,32 @@ class _Quarantine:
 
 @dataclass(slots=True)
 class _Encoded:
-    """What an answer's records have become."""
+    """What an answer's records have become: rows by key, or a block where the records are alike."""
 
+    block: Block | None = None
     rows: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
     deletes: dict[bytes, list[bytes]] = field(default_factory=dict)
     quarantined: list[RowMutation] = field(default_factory=list)
     drivers: set[int] = field(default_factory=set)
     unknown_fields: set[str] = field(default_factory=set)
 
-    def mutations(self) -> Iterator[RowMutation]:
-        """Yield what changes in each row."""
-        for key, cells in self.rows.items():
-            yield RowMutation(key, cells, self.deletes.get(key, ()))
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.rows) if self.block is None else len(self.block.keys)
+
+    @property
+    def changes(self) -> Changes:
+        """What is to be put."""
+        if self.block is not None:
+            return self.block
+        return [RowMutation(key, cells, self.deletes.get(key, ())) for key, cells in self.rows.items()]
+
+    @property
+    def checksum(self) -> int:
+        """The checksum of the unit, or of its part."""
+        total = sum(map(checksum, self.rows.items())) if self.block is None else block_checksum(self.block)
+        return total % CHECKSUM_MODULUS
 
 
 def _quarantine_prefix(scope_prefix: str, endpoint: str) -> bytes:

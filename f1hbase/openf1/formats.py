@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from f1hbase.catalog import Endpoint
-from f1hbase.codec import Record
 from f1hbase.openf1.errors import TransientError, UnfaithfulError
+from f1hbase.remembered import Remembered
+from f1hbase.samples import Record, Samples, samples_of_json, samples_of_rows
 
 _EXCERPT_CHARACTERS = 120
 # The numbers of JSON: Python's int() and float() would take more than those.
@@ -34,6 +36,16 @@ def decode_json(body: bytes) -> list[Any]:
     if not isinstance(records, list):
         raise TransientError(f"the answer is not a list of records: {excerpt(body)}")
     return records
+
+
+def records_of_json(body: bytes, endpoint: Endpoint) -> Sequence[Any]:
+    """Return the records of a JSON answer, as `Samples` where they are alike.
+
+    Raises:
+        TransientError: If it is not a JSON list.
+    """
+    samples = samples_of_json(endpoint, body)
+    return decode_json(body) if samples is None else samples
 
 
 class CsvAnswer:
@@ -58,6 +70,7 @@ class CsvAnswer:
         if not text.endswith("\n"):
             raise TransientError(f"the CSV answer breaks off: {excerpt(body[-_EXCERPT_CHARACTERS:])}")
         header, *self.lines = text.splitlines()
+        self._endpoint = endpoint
         self._names = header.split(",")
         self._readers = _readers(self._names, endpoint, body)
         if '"' in text:
@@ -73,12 +86,35 @@ class CsvAnswer:
             values = line.split(",")
             yield line, values[self._driver], _json_date(values[self._date])
 
-    def records(self, lines: Iterable[str]) -> list[Record]:
+    def records(self, lines: Sequence[str]) -> Sequence[Record]:
         """Return the records of some of the lines, as the same answer in JSON would have them.
+
+        They are `Samples` where they are alike.
 
         Raises:
             UnfaithfulError: If a value is no number.
         """
+        return self._samples(lines) or self._dicts(lines)
+
+    def _samples(self, lines: Iterable[str]) -> Samples | None:
+        names = self._names
+        if len(names) < len(self._endpoint.fields):
+            return None
+        in_order = itemgetter(*map(names.index, self._endpoint.fields))
+        number = _WHOLE_NUMBERS.__getitem__
+        rows = []
+        try:
+            for line in lines:
+                meeting, session, driver, date, *values = in_order(line.split(","))
+                moment = date.replace(" ", "T", 1)
+                rows.append((number(meeting), number(session), number(driver), moment, *map(number, values)))
+        except ValueError:
+            return None
+        if any(None in row[:3] for row in rows):
+            return None
+        return samples_of_rows(self._endpoint, rows)
+
+    def _dicts(self, lines: Iterable[str]) -> list[Record]:
         columns = list(zip(self._names, self._readers, strict=True))
         return [
             {name: read(text) for (name, read), text in zip(columns, line.split(","), strict=True)} for line in lines
@@ -103,6 +139,17 @@ def _readers(header: list[str], endpoint: Endpoint, body: bytes) -> list[Callabl
 
 def _json_date(text: str) -> str | None:
     return text.replace(" ", "T", 1) or None
+
+
+def _whole_number(text: str) -> int | None:
+    if text == "":
+        return None
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    raise ValueError(text)
+
+
+_WHOLE_NUMBERS: Remembered[str, int | None] = Remembered(_whole_number)
 
 
 def _number(text: str) -> Any:

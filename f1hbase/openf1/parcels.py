@@ -7,7 +7,6 @@ and the fewer requests there are, the sooner a season is loaded: the API counts 
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from f1hbase.catalog import ENDPOINTS
 from f1hbase.openf1.errors import WrongAnswerError
+from f1hbase.samples import AS_OPENF1, Samples
 from f1hbase.units import ALL_TIME, Query, Scope, Unit, Window, parse_time
 
 _AIM = 0.75
@@ -36,9 +36,6 @@ _LARGEST_STEP = 2.0
 
 _RECOVERY = 1.05
 """How much more is tried after each answer again, once something was too much: a server's slow hour ends."""
-
-_AS_OPENF1 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", re.ASCII)
-"""A time as OpenF1 spells it: compared as text, two of them compare as the times do."""
 
 _FAR_AWAY = timedelta(days=1)
 """How far from its session an open side is followed, an hour at a time, before it is given up."""
@@ -135,6 +132,11 @@ class Sorter:
         # A record that says too little to be anybody's still is somebody's: it goes to quarantine.
         return self._parcel.units[0] if unit is None else unit
 
+    def check_samples(self, samples: Samples) -> None:
+        """Refuse samples of another meeting or session."""
+        for meeting_key, session_key in {row[:2] for row in samples.rows}:
+            self.check_scope({"meeting_key": meeting_key, "session_key": session_key})
+
     def check_scope(self, record: dict[str, Any]) -> None:
         """Refuse a record of another meeting or session."""
         scope = self._parcel.scope
@@ -162,15 +164,35 @@ class Sorter:
         return 0 if moment is None else bisect_right(self._edges, moment)
 
     def _comparable(self, date: str) -> bool:
-        return self._whole and _AS_OPENF1.fullmatch(date) is not None
+        return self._whole and AS_OPENF1.fullmatch(date) is not None
 
 
-def sort_records(parcel: Parcel, records: Iterable[Any]) -> dict[Unit, list[Any]]:
+def sort_records(parcel: Parcel, records: Sequence[Any]) -> dict[Unit, Sequence[Any]]:
     """Return the records of each unit of a parcel; every unit has an entry.
 
     Raises:
         WrongAnswerError: If one was not asked for.
     """
+    return _sort_samples(parcel, records) if isinstance(records, Samples) else _sort_dicts(parcel, records)
+
+
+def _sort_samples(parcel: Parcel, samples: Samples) -> dict[Unit, Sequence[Any]]:
+    sorter = Sorter(parcel)
+    sorter.check_samples(samples)
+    if len(parcel.units) == 1:
+        # Their dates compare as text: all are inside if the first and the last are.
+        for driver in {row[2] for row in samples.rows}:
+            dates = [row[3] for row in samples.rows if row[2] == driver]
+            for date in (min(dates), max(dates)):
+                sorter.unit(driver, date)
+        return {parcel.units[0]: samples}
+    by_unit: dict[Unit, list[Any]] = {unit: [] for unit in parcel.units}
+    for row in samples.rows:
+        by_unit[sorter.unit(row[2], row[3])].append(row)
+    return {unit: Samples(samples.endpoint, rows) for unit, rows in by_unit.items()}
+
+
+def _sort_dicts(parcel: Parcel, records: Iterable[Any]) -> dict[Unit, Sequence[Any]]:
     sorter = Sorter(parcel)
     by_unit: dict[Unit, list[Any]] = {unit: [] for unit in parcel.units}
     dated = ENDPOINTS[parcel.endpoint].time_field is not None
@@ -180,7 +202,7 @@ def sort_records(parcel: Parcel, records: Iterable[Any]) -> dict[Unit, list[Any]
             sorter.check_scope(record)
             unit = sorter.unit(record.get("driver_number"), record.get("date") if dated else None)
         by_unit[unit].append(record)
-    return by_unit
+    return dict(by_unit)
 
 
 def split(parcel: Parcel, drivers: Sequence[int] = (), least: timedelta = timedelta(seconds=1)) -> list[Parcel]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -43,10 +43,11 @@ from f1hbase.openf1.errors import (
     UnauthorizedError,
     UnfaithfulError,
 )
-from f1hbase.openf1.formats import CsvAnswer, decode_json
+from f1hbase.openf1.formats import CsvAnswer, decode_json, records_of_json
 from f1hbase.openf1.gate import Gate
 from f1hbase.openf1.limiter import SharedRateLimiter
 from f1hbase.openf1.parcels import Capacity, Packer, Parcel, Sorter, first_capacity, sort_records, split
+from f1hbase.samples import Samples
 from f1hbase.units import Answer, Query, Scope, Unit
 
 _log = logging.getLogger(__name__)
@@ -215,7 +216,9 @@ class RequestQueue:
         effort = _Effort()
         delivered: set[Unit] = set()
 
-        async def hand_on(unit: Unit, records: list[Any], *, error: str | None = None, complete: bool = True) -> None:
+        async def hand_on(
+            unit: Unit, records: Sequence[Any], *, error: str | None = None, complete: bool = True
+        ) -> None:
             if unit in delivered:
                 return  # by an earlier try, which failed at a later unit
             answer = Answer(unit, asked_at, records, seconds=monotonic() - started, error=error, complete=complete)
@@ -229,7 +232,7 @@ class RequestQueue:
             if as_csv and body is not None:
                 await self._hand_on_csv(parcel, body, hand_on)
             else:
-                by_unit = sort_records(parcel, [] if body is None else decode_json(body))
+                by_unit = sort_records(parcel, _records(parcel, body))
                 for unit, records in by_unit.items():
                     await hand_on(unit, records)
             self._learn(parcel, 0 if body is None else len(body))
@@ -286,8 +289,11 @@ class RequestQueue:
         for unit, lines in by_unit.items():
             records = answer.records(lines)
             lines.clear()
-            for record in records:
-                sorter.check_scope(record)
+            if isinstance(records, Samples):
+                sorter.check_samples(records)
+            else:
+                for record in records:
+                    sorter.check_scope(record)
             await hand_on(unit, records)
 
     async def _fetch_in_parts(
@@ -302,8 +308,7 @@ class RequestQueue:
         (unit,) = parcel.units
 
         async def receive_part(body: bytes | None) -> None:
-            records = [] if body is None else decode_json(body)
-            await hand_on(unit, sort_records(part, records)[unit], complete=False)
+            await hand_on(unit, sort_records(part, _records(part, body))[unit], complete=False)
 
         failure: RequestError | None = None
         try:
@@ -477,3 +482,7 @@ class RequestQueue:
         capacity = self._capacity(parcel.endpoint)
         if capacity is not None:
             capacity.shrink(parcel.driver_seconds)
+
+
+def _records(parcel: Parcel, body: bytes | None) -> Sequence[Any]:
+    return [] if body is None else records_of_json(body, ENDPOINTS[parcel.endpoint])
