@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from f1hbase.errors import F1HBaseError
 from f1hbase.hbase.connector import Gateway, HBaseConnector
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
-from f1hbase.hbase.sink import HBaseSink
+from f1hbase.hbase.sink import HBaseSink, Quarantine
 from f1hbase.openf1.source import open_source
 from f1hbase.plan import Remaining
 from f1hbase.protocols import Reports, Sink, Source
@@ -36,7 +37,11 @@ _REPORT_SECONDS = 1.0
 """Unit rows are written in one call for so many units, or so often: what a kill makes a run fetch again."""
 
 _ANSWERS_WAITING = 1
-"""Decoded answers that wait while one is being stored; more would only take memory (see RequestQueue)."""
+"""Decoded answers that wait while others are being stored; more would only take memory (see RequestQueue)."""
+
+CONNECTIONS = 2
+"""How many answers are stored at once, each over a connection of its own: while HBase is at one, the next is encoded
+and sent, so that one meeting by itself keeps the gateway busy. More are no faster (docs/performance.md)."""
 
 GRACE_SECONDS = 10.0
 """How long a worker that was told to stop may take to store what it has in hand."""
@@ -100,7 +105,7 @@ class MeetingLoader:
         meeting: The meeting and its sessions.
         remaining: What of it is not stored yet.
         source: Where the records come from.
-        sink: Where they go.
+        sinks: Where they go: as many answers are stored at once.
         reports: Who remembers.
         run_id: The run that this is part of.
         tell: Receives what the parent should know.
@@ -113,7 +118,7 @@ class MeetingLoader:
         remaining: Remaining,
         *,
         source: Source,
-        sink: Sink,
+        sinks: Sequence[Sink],
         reports: Reports,
         run_id: str,
         tell: Tell,
@@ -122,7 +127,7 @@ class MeetingLoader:
         self._meeting = meeting
         self._remaining = remaining
         self._source = source
-        self._sink = sink
+        self._sinks = sinks
         self._reports = reports
         self._run_id = run_id
         self._tell = tell
@@ -131,9 +136,13 @@ class MeetingLoader:
         self._entrants: dict[Scope, frozenset[int]] = {}
         self._entrants_asked: dict[Scope, datetime] = {}
         self._unreported: list[Outcome] = []
+        self._reported = monotonic()
         self._parts: dict[Unit, Outcome] = {}  # what is stored of units that came in parts and are not complete
-        # One thread: the connection to HBase is not for several, and that puts come before reports is a promise.
-        self._writer = ThreadPoolExecutor(1, "hbase-writer")
+        # The parts of a unit are stored one after another: its last one says that all are.
+        self._storing: defaultdict[Unit, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._writers = ThreadPoolExecutor(len(sinks), "hbase-writer")
+        # One thread, as the connection to HBase is not for several.
+        self._reporter = ThreadPoolExecutor(1, "hbase-reporter")
 
     async def run(self) -> bool:
         """Load all units, and return whether all were tried.
@@ -156,7 +165,8 @@ class MeetingLoader:
                 await self._remember_entrants(scope)
         finally:
             # In a thread: the loop must hear meanwhile that it is to stop, or that its parent is gone.
-            await asyncio.to_thread(self._writer.shutdown)
+            await asyncio.to_thread(self._writers.shutdown)
+            await asyncio.to_thread(self._reporter.shutdown)
         return not self._stopping.is_set()
 
     async def _find_drivers(self) -> None:
@@ -181,7 +191,7 @@ class MeetingLoader:
 
     async def _remember_entrants(self, scope: Scope) -> None:
         unit, asked_at = self._remaining.remembering(scope), self._entrants_asked[scope]
-        await self._write(partial(self._reports.write_entrants, self._run_id, unit, asked_at, self._entrants[scope]))
+        await _run(self._reporter, self._reports.write_entrants, self._run_id, unit, asked_at, self._entrants[scope])
 
     async def _load(self, units: Sequence[Unit]) -> None:
         if not units or self._stopping.is_set():
@@ -189,9 +199,11 @@ class MeetingLoader:
         self._tell(Planned(len(units)))
         answers: asyncio.Queue[Answer | None] = asyncio.Queue(_ANSWERS_WAITING)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._store(answers))
+            for sink in self._sinks:
+                group.create_task(self._store_all(answers, sink))
             await self._fetch(units, answers)
             await answers.put(None)
+        await self._report()
 
     async def _fetch(self, units: Sequence[Unit], answers: asyncio.Queue[Answer | None]) -> None:
         """Put an answer for each unit into the queue; returns early when told to stop."""
@@ -228,42 +240,47 @@ class MeetingLoader:
             known = next((s.record for s in self._meeting.sessions if s.scope == unit.scope), None)
         return None if known is None else Answer(unit, self._meeting.asked_at, [known])
 
-    async def _store(self, answers: asyncio.Queue[Answer | None]) -> None:
-        reported = monotonic()
+    async def _store_all(self, answers: asyncio.Queue[Answer | None], sink: Sink) -> None:
+        """Store answers until there are no more, and report them now and then."""
         while True:
-            try:
-                # Not wait_for, which in Python 3.11 may swallow a cancellation and leave this waiting for ever.
+            answer = None
+            # Not wait_for, which in Python 3.11 may swallow a cancellation and leave this waiting for ever.
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_REPORT_SECONDS):
                     answer = await answers.get()
-            except TimeoutError:
+                    if answer is None:
+                        await answers.put(None)  # for the other sinks
+                        return
+            if answer is not None:
+                async with self._storing[answer.unit]:
+                    await self._store(answer, sink)
+                if answer.complete:
+                    self._storing.pop(answer.unit, None)
+            if len(self._unreported) >= _REPORT_UNITS or monotonic() - self._reported >= _REPORT_SECONDS:
                 await self._report()
-                reported = monotonic()
-                continue
-            if answer is None:
-                break
-            again = self._remaining.may_be_stored(answer.unit)
-            outcome = await self._write(partial(self._sink.store, answer, again=again))
-            outcome = replace(outcome, entrants=self._entrants.get(outcome.unit.scope))
-            self._drivers.setdefault(outcome.unit.scope.prefix, set()).update(outcome.drivers)
-            if answer.unit in self._parts:
-                outcome = self._parts.pop(answer.unit).with_part(outcome)
-            if answer.complete:
-                self._unreported.append(outcome)
-            else:
-                self._parts[answer.unit] = outcome
-            if len(self._unreported) >= _REPORT_UNITS or monotonic() - reported >= _REPORT_SECONDS:
-                await self._report()
-                reported = monotonic()
-        await self._report()
+
+    async def _store(self, answer: Answer, sink: Sink) -> None:
+        again = self._remaining.may_be_stored(answer.unit)
+        outcome = await _run(self._writers, partial(sink.store, answer, again=again))
+        outcome = replace(outcome, entrants=self._entrants.get(outcome.unit.scope))
+        self._drivers.setdefault(outcome.unit.scope.prefix, set()).update(outcome.drivers)
+        if answer.unit in self._parts:
+            outcome = self._parts.pop(answer.unit).with_part(outcome)
+        if answer.complete:
+            self._unreported.append(outcome)
+        else:
+            self._parts[answer.unit] = outcome
 
     async def _report(self) -> None:
+        self._reported = monotonic()
         outcomes, self._unreported = self._unreported, []
         if outcomes:
-            await self._write(partial(self._reports.write_units, self._run_id, outcomes))
+            await _run(self._reporter, self._reports.write_units, self._run_id, outcomes)
             self._tell(Reported(outcomes))
 
-    async def _write(self, call: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+async def _run(executor: Executor, call: Callable[..., _Result], *arguments: Any) -> _Result:
+    return await asyncio.get_running_loop().run_in_executor(executor, call, *arguments)
 
 
 def _not_stored(answer: Answer) -> Outcome:
@@ -340,14 +357,20 @@ def main(task: Task, connection: Connection) -> None:
 async def _load_meeting(task: Task, link: Link) -> bool:
     settings = task.settings
     stop_waiting = threading.Event()
-    connector = HBaseConnector(
-        task.gateways,
-        settings.patience.total_seconds(),
-        stop_waiting,
-        put_timeout=settings.put_timeout.total_seconds(),
-        preferred=task.preferred_gateway,
-    )
-    reports = HBaseReports(connector, task.tables.reports)
+    connectors = [
+        HBaseConnector(
+            task.gateways,
+            settings.patience.total_seconds(),
+            stop_waiting,
+            put_timeout=settings.put_timeout.total_seconds(),
+            preferred=task.preferred_gateway,
+        )
+        for _ in range(CONNECTIONS + 1)
+    ]
+    quarantine = Quarantine()
+    for_reports, *for_rows = connectors
+    sinks = [HBaseSink(connector, task.tables, task.run_id, quarantine) for connector in for_rows]
+    reports = HBaseReports(for_reports, task.tables.reports)
     async with open_source(settings, task.credentials, settings.patience.total_seconds()) as source:
         stopping = asyncio.Event()
 
@@ -371,7 +394,7 @@ async def _load_meeting(task: Task, link: Link) -> bool:
                 task.meeting,
                 Remaining(task.meeting, states, settings, datetime.now(UTC), task.run_id),
                 source=source,
-                sink=HBaseSink(connector, task.tables, task.run_id),
+                sinks=sinks,
                 reports=reports,
                 run_id=task.run_id,
                 tell=link.tell,
@@ -379,7 +402,8 @@ async def _load_meeting(task: Task, link: Link) -> bool:
             )
             return await loader.run()
         finally:
-            connector.close()
+            for connector in connectors:
+                connector.close()
 
 
 def _first(exceptions: Iterable[BaseException]) -> BaseException:

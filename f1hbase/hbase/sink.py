@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,13 +43,16 @@ class HBaseSink:
         connector: The connection to use.
         tables: Where to put them.
         run_id: The run that this is part of.
+        quarantine: What is known of it; the same for all sinks that store at the same time.
     """
 
-    def __init__(self, connector: HBaseConnector, tables: Tables, run_id: str) -> None:
+    def __init__(
+        self, connector: HBaseConnector, tables: Tables, run_id: str, quarantine: Quarantine | None = None
+    ) -> None:
         self._connector = connector
         self._tables = tables
         self._run_id = run_id
-        self._quarantines: dict[tuple[str, str], _Quarantine] = {}
+        self._quarantine = quarantine or Quarantine()
 
     def store(self, answer: Answer, *, again: bool = False) -> Outcome:
         """Store the records of one answer; on return HBase has acknowledged them.
@@ -94,10 +98,10 @@ class HBaseSink:
 
     def quarantine(self, endpoint: str, scope_prefix: str, record: object, reason: str) -> None:
         """Put aside a record that does not even say which unit it belongs to."""
-        row = self._quarantine(endpoint, scope_prefix, record, reason, datetime.now(UTC))
+        row = self._put_aside(endpoint, scope_prefix, record, reason, datetime.now(UTC))
         self._connector.put(self._tables.reports, [row])
 
-    def _quarantine(
+    def _put_aside(
         self, endpoint: str, scope_prefix: str, record: object, reason: str, found: datetime, unit: Unit | None = None
     ) -> RowMutation:
         raw = raw_json(record).encode()
@@ -118,15 +122,14 @@ class HBaseSink:
         Their units may have had other windows or drivers than those of now.
         """
         unit = answer.unit
-        place = (unit.scope.prefix, unit.endpoint)
-        if place not in self._quarantines:
-            rows = self._connector.scan(self._tables.reports, _quarantine_prefix(*place), columns=[b"meta:unit"])
-            self._quarantines[place] = _Quarantine.of(rows)
-        quarantine = self._quarantines[place]
-        quarantine.bad |= still_bad
-        if not answer.complete:
-            return
-        mended = quarantine.release(unit)
+        prefix = _quarantine_prefix(unit.scope.prefix, unit.endpoint)
+        with self._quarantine.lock:
+            ward = self._quarantine.wards.get(prefix)
+            if ward is None:
+                rows = self._connector.scan(self._tables.reports, prefix, columns=[b"meta:unit"])
+                ward = self._quarantine.wards[prefix] = _Ward.of(rows)
+            ward.bad |= still_bad
+            mended = ward.release(unit) if answer.complete else set()
         families = [family.encode() for family in REPORT_FAMILIES]
         self._connector.put(self._tables.reports, [RowMutation(key, {}, families) for key in mended])
 
@@ -146,7 +149,7 @@ class HBaseSink:
                 key, cells = encode(endpoint, unit.scope.year, record)
             except EncodeError as error:
                 _log.error("a record of %s goes to quarantine: %s", unit, error)
-                row = self._quarantine(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at, unit)
+                row = self._put_aside(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at, unit)
                 encoded.quarantined.append(row)
                 continue
             if key in encoded.rows:
@@ -167,7 +170,7 @@ class HBaseSink:
 
 
 @dataclass(slots=True)
-class _Quarantine:
+class _Ward:
     """What was in quarantine of an endpoint and session when its first unit was stored again.
 
     Attributes:
@@ -181,7 +184,7 @@ class _Quarantine:
     bad: set[bytes] = field(default_factory=set)
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> _Quarantine:
+    def of(cls, rows: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> _Ward:
         """Read the rows of quarantine, each with its unit."""
         result = cls()
         for key, cells in rows:
@@ -199,6 +202,14 @@ class _Quarantine:
             if not subtract(window, [*everybody, *(self.stored.get(driver, []) if driver is not None else [])])
         ]
         return {key for place in over for key in self.earlier.pop(place)} - self.bad
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """What has been found out about quarantine, by the beginning of its keys; one thread at a time."""
+
+    wards: dict[bytes, _Ward] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(slots=True)
