@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import count as numbers
+from itertools import groupby, islice
 from typing import Any
 
 from f1hbase.catalog import ENDPOINTS, Slicing
@@ -19,7 +20,7 @@ from f1hbase.hbase.records import all_described, measured_units
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.openf1.source import expected_requests
-from f1hbase.plan import Remaining
+from f1hbase.plan import Remaining, goes_on
 from f1hbase.progress import count, duration
 from f1hbase.rates import Rate, with_margin
 from f1hbase.settings import Settings
@@ -95,6 +96,7 @@ class Experience:
         rows_per_unit: The rows of a session, by other endpoint and kind of session.
         bytes_per_row: The size of a row in an answer, by endpoint.
         requests_per_hour: With `--window auto`, how many requests an hour of one driver takes; None if unknown.
+        drivers: How many drivers a session has.
     """
 
     units: int = 0
@@ -102,17 +104,20 @@ class Experience:
     rows_per_unit: Mapping[tuple[str, str], float] = field(default_factory=dict)
     bytes_per_row: Mapping[str, float] = field(default_factory=dict)
     requests_per_hour: float | None = None
+    drivers: int = USUAL_DRIVERS
 
     def rows(self, unit: Unit) -> float:
         """Return how many rows to expect of a unit."""
         name, kind = unit.endpoint, _kind(unit.scope)
+        if unit.scope.cancelled and not ENDPOINTS[name].keyed_by_year:
+            return 0.0
         if ENDPOINTS[name].slicing is Slicing.WINDOWS:
-            drivers = USUAL_DRIVERS if unit.driver is None else 1
+            drivers = self.drivers if unit.driver is None else 1
             usual = self.rows_per_hour.get((name, ""), _ROWS_PER_HOUR)
             per_hour = self.rows_per_hour.get((name, kind), usual)
             return drivers * window_seconds(unit.window, unit.scope) / 3600 * per_hour
         rows = self.rows_per_unit.get((name, kind), _ROWS_OF_RACE.get(name, 0) if kind == "Race" else 0)
-        return rows / USUAL_DRIVERS if unit.driver is not None else rows
+        return rows / self.drivers if unit.driver is not None else rows
 
     def bytes(self, unit: Unit, *, as_csv: bool) -> float:
         """Return how many bytes the answer to a unit has."""
@@ -153,7 +158,8 @@ def learn(
 
     Args:
         states: The units, with rows, bytes, attempts and run.
-        known: The sessions they are of, with their dates; units of others teach nothing.
+        known: The sessions they are of, with their dates; units of others teach nothing, nor do those of sessions
+            that were cancelled.
         auto_runs: The runs that loaded with `--window auto`, whose answers were CSV and carried several units.
         auto: Whether the forecast is for such a load; bytes and requests are learnt only from those of its kind.
     """
@@ -163,7 +169,7 @@ def learn(
     requests = auto_hours = 0.0
     for state in states:
         scope, endpoint = known.get(state.scope_prefix), ENDPOINTS.get(state.endpoint)
-        if scope is None or endpoint is None:
+        if scope is None or scope.cancelled or endpoint is None:
             continue
         is_cut = endpoint.slicing is Slicing.WINDOWS
         if is_cut != (state.driver is not None):
@@ -182,12 +188,14 @@ def learn(
             if is_cut:
                 requests += state.stats.get("attempts", 0.0)
                 auto_hours += hours
+    entrants = sums.get(("drivers", ""), _Sums())
     return Experience(
         units=units,
         rows_per_hour={key: sum_.rows / sum_.hours for key, sum_ in sums.items() if sum_.hours},
         rows_per_unit={key: sum_.rows / sum_.units for key, sum_ in sums.items() if not sum_.hours},
         bytes_per_row={name: size_ / rows for name, (size_, rows) in sizes.items() if rows},
         requests_per_hour=requests / auto_hours if auto and auto_hours and requests else None,
+        drivers=round(entrants.rows / entrants.units) if entrants.rows else USUAL_DRIVERS,
     )
 
 
@@ -269,7 +277,14 @@ def forecast(plan: Sequence[MeetingPlan], settings: Settings, rates: Sequence[Ra
     if reports is not None and names.data in tables:
         auto_runs = {run.run_id for run in reports.runs() if run.meta.get("window") == ""}
         units = measured_units(connector, names.reports, _MOST_UNITS)
-        known = all_described(connector, names.data)
+        now = datetime.now(UTC)
+        planned = {session.scope.prefix: session.scope for meeting in plan for session in meeting.sessions}
+        # What of a session that goes on is stored says little of what it will be.
+        known = {
+            prefix: scope
+            for prefix, scope in (planned | all_described(connector, names.data)).items()
+            if not goes_on(scope, now)
+        }
         experience = learn(units, known, auto_runs, auto=settings.window is None)
     outlook = Outlook(list(_forecasts(plan, reports, settings, experience)), experience, rates)
     connector.close()
@@ -290,8 +305,8 @@ def _forecasts(
         yield Forecast(meeting.scope, len(own), 0, len(own), 0, estimated=False)
         for session in meeting.sessions:
             scope = session.scope
-            known = remaining.drivers(scope)
-            windows = remaining.windows(scope, () if known or scope.cancelled else range(USUAL_DRIVERS))
+            all_known = remaining.knows_all_drivers(scope) or bool(settings.drivers)
+            windows = remaining.windows(scope, supposed_drivers(scope, remaining, experience))
             mine = [unit for unit in first if unit.scope == scope]
             scouting = scope in remaining.without_drivers()
             units = [*mine, *windows]
@@ -303,8 +318,17 @@ def _forecasts(
                 + _requests(windows, settings, experience),
                 rows=round(sum(map(experience.rows, units))),
                 bytes=round(sum(experience.bytes(unit, as_csv=auto) for unit in units)),
-                estimated=bool(windows) and (auto or not (known or settings.drivers)),
+                estimated=bool(windows) and (auto or not all_known),
             )
+
+
+def supposed_drivers(scope: Scope, remaining: Remaining, experience: Experience) -> list[int]:
+    """Return numbers for the drivers that a load will find beside those known, if it has yet to ask who drove."""
+    known = remaining.drivers(scope)
+    if scope.cancelled or remaining.knows_all_drivers(scope):
+        return []
+    others = (number for number in numbers() if number not in known)
+    return list(islice(others, max(0, experience.drivers - len(known))))
 
 
 def _requests(windows: Sequence[Unit], settings: Settings, experience: Experience) -> int:
@@ -364,7 +388,7 @@ def forecast_lines(outlook: Outlook) -> Iterator[str]:
         loaded = "" if missing or meeting.units else f": {count(len(sessions), 'session')}, nothing left to load"
         yield f"{meeting.scope.meeting_key} {meeting.scope.name}{loaded}"
         if not loaded:
-            yield from map(_line, sessions)
+            yield from (_line(item, outlook.experience) for item in sessions)
     total = outlook.total
     about = "about " if total.estimated else ""
     yield ""
@@ -372,27 +396,30 @@ def forecast_lines(outlook: Outlook) -> Iterator[str]:
         f"{count(len(outlook.sessions), 'session')}, {about}{total.units:,} units in {about}{total.requests:,} requests"
     )
     if total.rows:
-        yield f"about {total.rows:,} rows, about {size(total.bytes)} to receive"
+        yield f"about {count(total.rows, 'row')}, about {size(total.bytes)} to receive"
     seconds = outlook.seconds
-    if seconds is not None:
+    if seconds:
         yield f"at least {duration(seconds)} at the API's limits ({','.join(map(str, outlook.rates))})"
     if total.rows:
         yield from outlook.experience.lines()
     if total.estimated:
-        yield f"Units and requests suppose {USUAL_DRIVERS} drivers where none are known."
+        yield f"Units and requests suppose {outlook.experience.drivers} drivers where it is not known who drove."
 
 
-def _line(item: Forecast) -> str:
+def _line(item: Forecast, experience: Experience) -> str:
     scope = item.scope
     begins = f"{scope.date_start:%Y-%m-%d %H:%M}" if scope.date_start else "?"
     about = "~" if item.estimated else ""
+    # Of small endpoints nobody knows how many rows they have before some are loaded.
+    unknown = item.units and not scope.cancelled and not experience.units
+    none = "?" if unknown else "0"
     return _LAYOUT.format(
         f"  {scope.session_key} {scope.name.rpartition(', ')[2]}"[:26],
         "cancelled" if scope.cancelled else begins,
         f"{about}{item.units:,}",
         f"{about}{item.requests:,}",
-        f"~{item.rows:,}" if item.rows else "0",
-        f"~{size(item.bytes)}" if item.bytes else "0",
+        f"~{item.rows:,}" if item.rows else none,
+        f"~{size(item.bytes)}" if item.bytes else none,
     )
 
 

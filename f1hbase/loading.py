@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from f1hbase import __version__
+from f1hbase.catalog import ENDPOINTS
 from f1hbase.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollector, Result
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError, UnreachableError
@@ -22,10 +24,10 @@ from f1hbase.hbase.sink import HBaseSink
 from f1hbase.logs import SUCCESS
 from f1hbase.openf1.errors import AwayError, GiveUpError, RequestError
 from f1hbase.openf1.source import open_source
-from f1hbase.plan import make_plan
+from f1hbase.plan import goes_on, make_plan, session_name
 from f1hbase.progress import count, log_summary, make_display, terminal
 from f1hbase.settings import Settings
-from f1hbase.units import MeetingPlan
+from f1hbase.units import MeetingPlan, SessionPlan
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +109,8 @@ def load(settings: Settings, credentials: Credentials | None = None) -> Result:
     result.quarantined(len(unusable))
     seconds = monotonic() - started
     log_summary(result.overall, meetings=len(plan), complete=result.complete, seconds=seconds)
-    _log.log(*_verdict(result))
+    _warn_of_strangers(settings, result)
+    _log.log(*_verdict(result, [s for meeting in plan for s in meeting.sessions if goes_on(s.scope, now)]))
     try:
         patience = _PATIENCE_AT_ONCE_SECONDS if result.stopped_at_once else _PATIENCE_AT_THE_END_SECONDS
         last = HBaseConnector(gateways, patience, call_timeout=patience)
@@ -186,7 +189,21 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _verdict(result: Result) -> tuple[int, str]:
+def _warn_of_strangers(settings: Settings, result: Result) -> None:
+    """Say if there was no record at all of the drivers asked for, as a wrong number is no error."""
+    rows = {name: number for name, number in result.overall.rows.items() if ENDPOINTS[name].by_driver}
+    if settings.drivers and rows and not any(rows.values()) and not result.overall.failed:
+        _log.warning(
+            "the API has no record of driver %s in %s of these sessions; %s/drivers?session_key=... lists who drove",
+            " or ".join(map(str, settings.drivers)), ", ".join(rows), settings.api_url,
+        )  # fmt: skip
+
+
+def _verdict(result: Result, going_on: Sequence[SessionPlan]) -> tuple[int, str]:
+    if result.exit_code == EXIT_DONE and going_on:
+        names = " and ".join(session_name(session.record) for session in going_on)
+        was = "was" if len(going_on) == 1 else "were"
+        return SUCCESS, f"all that there was is loaded; {names} {was} still going on: load again afterwards"
     if result.exit_code == EXIT_DONE:
         return SUCCESS, "all that was asked for is loaded"
     overall = result.overall

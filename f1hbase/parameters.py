@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +16,65 @@ from f1hbase.rates import Rate, parse_rates
 _EXAMPLE_URL = "https://api.openf1.org/v1"
 _LONGEST_DURATION = timedelta(days=30)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def refuse_several(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> None:
+    """Refuse a list such as `2023,2024` where the option is to be given once for each.
+
+    Raises:
+        click.BadParameter: With the options to write instead.
+    """
+    parts = [part for part in re.split(r"[,;\s]+", str(value)) if part]
+    if param is not None and param.multiple and len(parts) > 1:
+        options = " ".join(f"{param.opts[0]} {part}" for part in parts)
+        raise click.BadParameter(f"'{value}' is not one value; write {options}.", ctx, param)
+
+
+class Number(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the text."""
+        refuse_several(value, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Key(click.types.IntParamType):
+    """A whole number that stands for something: a year, a meeting, a session."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the text."""
+        refuse_several(value, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Name(click.ParamType[str]):
+    """One of some names, in whatever case; a misspelt one is refused with the one that was probably meant.
+
+    Args:
+        what: What the names are of, as people call it.
+        names: The names.
+    """
+
+    name = "name"
+
+    def __init__(self, what: str, names: Sequence[str]) -> None:
+        self._what = what
+        self._names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read the text."""
+        refuse_several(value, param, ctx)
+        name = str(value).lower()
+        if name not in self._names:
+            close = difflib.get_close_matches(name, self._names, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else "."
+            self.fail(f"there is no {self._what} '{value}'{hint} There are {', '.join(self._names)}.", param, ctx)
+        return name
 
 
 class Duration(click.ParamType[timedelta]):
@@ -63,6 +125,7 @@ class Day(click.ParamType[date]):
             return value.date()
         if isinstance(value, date):
             return value
+        refuse_several(value, param, ctx)
         try:
             return datetime.strptime(str(value), "%Y-%m-%d").replace(tzinfo=UTC).date()
         except ValueError:

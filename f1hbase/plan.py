@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from f1hbase.catalog import ENDPOINTS, FIRST_YEAR, Slicing
-from f1hbase.codec import Record
 from f1hbase.coverage import Coverage, UnitState
 from f1hbase.errors import NothingToLoadError
+from f1hbase.samples import Record
 from f1hbase.settings import Settings
 from f1hbase.units import MeetingPlan, Query, Scope, SessionPlan, Unit, parse_time, slice_time
 
@@ -29,7 +29,7 @@ async def make_plan(ask: Ask, settings: Settings, now: datetime) -> tuple[list[M
     Args:
         ask: Sends a query to the API.
         settings: What was asked for.
-        now: The present; sessions that begin later are left out.
+        now: The present; sessions that begin later are left out, and named if they were asked for.
 
     Returns:
         The meetings in order of time, each with those of its sessions that were asked for; and the records of
@@ -45,17 +45,35 @@ async def make_plan(ask: Ask, settings: Settings, now: datetime) -> tuple[list[M
         _log.error("the API lists a session without a key, which cannot be loaded: %.300s", record)
     wanted = [record for record in found if _matches(record, settings)]
     _refuse_unknown(settings, wanted)
-    begun = _begun(wanted, settings, now)
-    if settings.mode == "latest":
-        held = [record for record in begun if not record.get("is_cancelled")]
-        begun = sorted(held, key=_start)[-settings.latest_sessions :]
+    begun = [record for record in wanted if _start(record) <= now]
     if not begun:
         raise NothingToLoadError(_nothing(settings, wanted))
+    _tell_of_waiting([record for record in wanted if _start(record) > now], settings)
+    if settings.mode == "latest":
+        begun = _latest(begun, settings)
     meetings = await ask(_meetings_query(begun))
     plans = _by_meeting(begun, meetings, now)
-    for session in (session for plan in plans for session in plan.sessions if session.scope.cancelled):
-        _log.info("%s was cancelled; what there is of it is loaded all the same", session.scope.name)
+    for session in (session for plan in plans for session in plan.sessions):
+        name, end = session_name(session.record), session.scope.date_end
+        if session.scope.cancelled:
+            _log.info("%s was cancelled; what there is of it is loaded all the same", name)
+        elif goes_on(session.scope, now):
+            until = "" if end is None else f" until {_spelt(end)}"
+            _log.warning(
+                "%s is going on%s: what there is of it by now is loaded, the rest by the next load", name, until
+            )
     return plans, unusable
+
+
+def session_name(record: Record) -> str:
+    """Return what to call a session in a message: by its key, and in words."""
+    return f"session {record['session_key']} ({record.get('location')}, {record.get('session_name')})"
+
+
+def goes_on(scope: Scope, now: datetime) -> bool:
+    """Return whether a session has begun and may not be over, so that its records still grow."""
+    begun = scope.date_start is None or scope.date_start <= now
+    return begun and scope.over_at is not None and now < scope.over_at and not scope.cancelled
 
 
 def first_units(meeting: MeetingPlan, settings: Settings) -> Iterator[Unit]:
@@ -100,6 +118,7 @@ class Remaining:
     ) -> None:
         self._meeting = meeting
         self._settings = settings
+        self._now = now
         states = list(states)
         self._coverage = {scope: Coverage(scope, states, now) for scope in meeting.scopes}
         done = [state for state in states if run_id and state.run == run_id] if settings.refresh else states
@@ -110,8 +129,12 @@ class Remaining:
         return self._missing(first_units(self._meeting, self._settings))
 
     def windows(self, scope: Scope, drivers: Iterable[int] = ()) -> list[Unit]:
-        """Return what is missing of `window_units`, for the drivers known from earlier and those given."""
-        return self._missing(window_units(scope, self.drivers(scope) | set(drivers), self._settings))
+        """Return what is missing of `window_units`, for the drivers known from earlier and those given.
+
+        Windows that have not begun are left to a later run: while a session goes on, the window of now remains.
+        """
+        missing = self._missing(window_units(scope, self.drivers(scope) | set(drivers), self._settings))
+        return [unit for unit in missing if unit.window.start is None or unit.window.start <= self._now]
 
     def without_drivers(self) -> list[Scope]:
         """Return the sessions with windows to load of which nothing tells who drove.
@@ -129,6 +152,10 @@ class Remaining:
     def drivers(self, scope: Scope) -> frozenset[int]:
         """Return the drivers that what is stored of a session has named."""
         return self._coverage[scope].drivers
+
+    def knows_all_drivers(self, scope: Scope) -> bool:
+        """Return whether those are all who drove, and not only whoever some endpoint has records of."""
+        return self._coverage[scope].knows_all_drivers
 
     def remembering(self, scope: Scope) -> Unit:
         """Return a unit of a session with nothing left to load, on whose line it can be remembered who drove.
@@ -203,27 +230,60 @@ def _refuse_unknown(settings: Settings, sessions: Sequence[Record]) -> None:
     if unknown:
         raise NothingToLoadError(
             f"the API at {settings.api_url} has no session for {', '.join(unknown)}"
-            f"{' (all options together)' if sum(map(bool, asked.values())) > 1 else ''}. "
-            f"It has the seasons since {FIRST_YEAR}; {settings.api_url}/sessions lists all sessions with their keys."
+            f"{' (all options together; leave one out)' if sum(map(bool, asked.values())) > 1 else ''}. "
+            f"OpenF1 has the seasons since {FIRST_YEAR}; {settings.api_url}/sessions lists all with their keys."
         )
 
 
-def _begun(sessions: Sequence[Record], settings: Settings, now: datetime) -> list[Record]:
-    named = bool(settings.session_key or settings.meeting_key or settings.date)
-    begun = []
-    for record in sessions:
-        if _start(record) <= now:
-            begun.append(record)
-        elif named:
-            _log.warning("%s has not begun (it starts %s) and is left out", _name(record), record["date_start"])
-    return begun
+def _tell_of_waiting(waiting: Sequence[Record], settings: Settings) -> None:
+    """Say which of the sessions asked for have not begun: each one that was named, and those of a year together."""
+    if settings.session_key or settings.meeting_key or settings.date:
+        for record in waiting:
+            _log.warning("%s and is left out; a load after that asks for it", _not_begun(record))
+    elif waiting and settings.year and settings.mode != "latest":
+        first = min(waiting, key=_start)
+        _log.info(
+            "%s of %s to come %s left out; the first, %s, begins %s",
+            _sessions(len(waiting)), " and ".join(map(str, sorted({record["year"] for record in waiting}))),
+            "is" if len(waiting) == 1 else "are", session_name(first), _spelt(_start(first)),
+        )  # fmt: skip
+
+
+def _not_begun(record: Record) -> str:
+    cancelled = " (which is cancelled)" if record.get("is_cancelled") else ""
+    return f"{session_name(record)} has not begun (it starts {_spelt(_start(record))}){cancelled}"
+
+
+def _latest(begun: Sequence[Record], settings: Settings) -> list[Record]:
+    """Return the latest sessions but for cancelled ones, and say which of those are passed over."""
+    held = sorted((record for record in begun if not record.get("is_cancelled")), key=_start)
+    if not held:
+        raise NothingToLoadError(
+            "all that should have begun of what was asked for was cancelled, and cancelled sessions are none of the "
+            "latest. Leave out --mode latest to load what there is of them."
+        )
+    latest = held[-settings.latest_sessions :]
+    _log.info("the latest %d of %s that have begun", len(latest), _sessions(len(held)))
+    for record in begun:
+        if record.get("is_cancelled") and _start(record) > _start(latest[0]):
+            _log.info("%s was cancelled and is none of the latest", session_name(record))
+    return latest
+
+
+def _sessions(number: int) -> str:
+    return f"{number:,} session{'' if number == 1 else 's'}"
 
 
 def _nothing(settings: Settings, sessions: Sequence[Record]) -> str:
-    if sessions:
-        first = min(map(_start, sessions))
-        return f"none of the {len(sessions)} sessions asked for has begun; the first starts {first:%Y-%m-%d %H:%M} UTC."
-    return f"the API at {settings.api_url} lists no sessions at all."
+    if not sessions:
+        return f"the API at {settings.api_url} lists no sessions at all."
+    first = min(sessions, key=_start)
+    if len(sessions) == 1:
+        return f"{_not_begun(first)}. Load it after that."
+    return (
+        f"none of the {len(sessions)} sessions asked for has begun; the first, {session_name(first)}, starts "
+        f"{_spelt(_start(first))}. Load them after that."
+    )
 
 
 def _by_meeting(sessions: Sequence[Record], meetings: Sequence[Any], asked_at: datetime) -> list[MeetingPlan]:
@@ -255,7 +315,7 @@ def _session_scope(year: int, record: Record, meeting: Record | None) -> Scope:
         session_key=record["session_key"],
         date_start=_time(record, "date_start"),
         date_end=_time(record, "date_end"),
-        name=f"{(meeting or {}).get('meeting_name') or _name(record)}, {record.get('session_name')}",
+        name=f"{(meeting or {}).get('meeting_name') or session_name(record)}, {record.get('session_name')}",
         cancelled=bool(record.get("is_cancelled")),
     )
 
@@ -274,13 +334,13 @@ def _meeting_scope(year: int, meeting_key: int, record: Record | None, sessions:
     )
 
 
-def _name(record: Record) -> str:
-    return f"session {record['session_key']} ({record.get('location')}, {record.get('session_name')})"
-
-
 def _start(record: Record) -> datetime:
     """When a session begins; one without a time counts as begun long ago, so that it is not overlooked."""
     return _time(record, "date_start") or datetime.min.replace(tzinfo=UTC)
+
+
+def _spelt(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _time(record: Record, field: str) -> datetime | None:

@@ -27,7 +27,19 @@ from f1hbase.credentials import (
     exposed_file_warning,
     read_credentials,
 )
-from f1hbase.parameters import Day, Duration, Hosts, Prefix, Rates, Url, WindowLength, split_hosts
+from f1hbase.parameters import (
+    Day,
+    Duration,
+    Hosts,
+    Key,
+    Name,
+    Number,
+    Prefix,
+    Rates,
+    Url,
+    WindowLength,
+    split_hosts,
+)
 from f1hbase.rates import Rate, parse_rates
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
@@ -65,7 +77,7 @@ class Place(Protocol):
         """The session; None for the meeting as such."""
 
 
-_NUMBER = click.IntRange(min=1)
+_NUMBER = Number(min=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +85,23 @@ class Settings:
     """Every setting of a load; `load`, `plan` and the others take the ones they need."""
 
     mode: str | None = _option(
-        "What to load: every session since 2023 that has begun (all), the latest ones (latest), whole seasons "
-        "(year), or the dates and keys given (manual).  [default: all, or manual when a key, year or date is given]",
+        "What to load: every session since 2023 that has begun (all), the latest ones (latest; of a year or meeting "
+        "if that is given, too), whole seasons (year), or the dates and keys given (manual).  [default: all, or "
+        "manual when a key, year or date is given]",
         click.Choice(["all", "latest", "year", "manual"]),
     )
     num_sessions: int | None = _option("With --mode latest: how many sessions.  [default: 10]", _NUMBER, metavar="N")
-    year: tuple[int, ...] = _option("A season; repeatable.", int, multiple=True, metavar="Y")
+    year: tuple[int, ...] = _option("A season; repeatable.", Key(), multiple=True, metavar="Y")
     date: tuple[date, ...] = _option("The UTC day on which a session begins; repeatable.", Day(), multiple=True)
-    meeting_key: tuple[int, ...] = _option("A race meeting; repeatable.", int, multiple=True, metavar="K")
-    session_key: tuple[int, ...] = _option("A session; repeatable.", int, multiple=True, metavar="K")
+    meeting_key: tuple[int, ...] = _option("A race meeting; repeatable.", Key(), multiple=True, metavar="K")
+    session_key: tuple[int, ...] = _option("A session; repeatable.", Key(), multiple=True, metavar="K")
     endpoint: tuple[str, ...] = _option(
-        "Only this endpoint; repeatable.  [default: all 18]",
-        click.Choice(list(ENDPOINTS)), multiple=True, metavar="E",
+        "Only this endpoint, such as laps or car_data; repeatable.  [default: all 18]",
+        Name("endpoint", list(ENDPOINTS)), multiple=True, metavar="E",
     )  # fmt: skip
     driver: tuple[int, ...] = _option(
         "Only this driver, where an endpoint has records by driver; repeatable.",
-        click.IntRange(min=0), multiple=True, metavar="N",
+        Number(min=0), multiple=True, metavar="N",
     )  # fmt: skip
     processes: int = _option("How many meetings to load at once, a process each.", _NUMBER, 10, metavar="N")
     max_concurrent_requests: int = _option("Requests under way at once in each process.", _NUMBER, 10, metavar="N")
@@ -100,11 +113,11 @@ class Settings:
     )
     response_budget: int = _option(
         "With --window auto: the size in bytes that answers are to stay below.",
-        click.IntRange(min=1000),
+        Number(min=1000),
         4_000_000,
         metavar="N",
     )
-    max_retries: int = _option("How often a failed request is sent again.", click.IntRange(min=0), 3, metavar="N")
+    max_retries: int = _option("How often a failed request is sent again.", Number(min=0), 3, metavar="N")
     retry_delay: timedelta = _option(
         "The longest wait before the first retry, a random part of which is waited; it doubles with each further one.",
         Duration(),
@@ -125,7 +138,7 @@ class Settings:
         Hosts(),
         "localhost",
     )
-    hbase_port: int = _option("The port of HBase's Thrift gateway.", click.IntRange(1, 65535), 9090, metavar="N")
+    hbase_port: int = _option("The port of HBase's Thrift gateway.", Number(1, 65535), 9090, metavar="N")
     hbase_transport: str = _option("The gateway's transport.", click.Choice(["auto", "buffered", "framed"]), "auto")
     hbase_protocol: str = _option("The gateway's protocol.", click.Choice(["auto", "binary", "compact"]), "auto")
     table_prefix: str = _option("Begin both table names with this and an underscore.", Prefix(), "")
@@ -210,8 +223,8 @@ class Settings:
             raise click.UsageError(
                 "--mode manual needs what to load: add --date, --meeting-key, --session-key or --year."
             )
-        if self.mode == "all" and any(selected.values()):
-            given = next(name for name, values in selected.items() if values)
+        if self.mode == "all" and (self.year or any(selected.values())):
+            given = next((name for name, values in selected.items() if values), "--year")
             raise click.UsageError(f"--mode all loads everything; leave it out to load only what {given} names.")
         for year in self.year:
             if year < FIRST_YEAR:

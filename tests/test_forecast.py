@@ -21,11 +21,14 @@ from f1hbase.forecast import (
     learn,
     seconds_at,
     size,
+    supposed_drivers,
     usual_requests,
     window_seconds,
 )
+from f1hbase.plan import Remaining
 from f1hbase.rates import parse_rates
 from f1hbase.settings import defaults
+from f1hbase.status import Overview, ScopeStatus, status_lines
 from f1hbase.units import ALL_TIME, Scope, Unit, Window, slice_time
 
 RACE = a_scope(name="British Grand Prix, Race")
@@ -117,8 +120,47 @@ def test_what_a_load_with_large_requests_took_is_learnt_for_its_like_only() -> N
     assert learnt(*both, auto=True).bytes_per_row == {"car_data": 50}
 
 
+def test_how_many_drive_is_learnt_from_who_drove() -> None:
+    other = replace(RACE, session_key=1)
+    unknown = Unit("car_data", other, None, slice_time(START, END, QUARTER)[3])
+    assert learnt(state("drivers", rows=22)).drivers == 22
+    assert learnt(state("drivers", rows=22)).rows(unknown) == 22 * 3_350
+    assert learnt(state("laps", rows=900)).drivers == 20
+    assert learnt(state("drivers", driver=44, rows=1)).drivers == 20, "asked for one says nothing of the others"
+
+
+def test_a_cancelled_session_is_expected_to_have_no_rows_and_teaches_nothing() -> None:
+    cancelled = replace(RACE, cancelled=True)
+    experience = learnt(state("laps", rows=900), state("drivers", rows=20))
+    assert experience.rows(Unit("laps", RACE)) == 900
+    assert experience.rows(Unit("laps", cancelled)) == 0
+    assert Experience().rows(Unit("intervals", cancelled)) == 0
+    assert Experience().rows(Unit("car_data", cancelled, 44)) == 0
+    assert learn([state("laps", rows=0)], {RACE.prefix: cancelled}, (), auto=False) == Experience()
+
+
 def test_units_of_sessions_that_nobody_knows_teach_nothing() -> None:
     assert learn([state("car_data", driver=44, rows=1_000)], {}, (), auto=False) == Experience()
+
+
+# --- who drove ---
+
+
+def test_drivers_of_whom_some_endpoint_has_records_are_not_taken_for_all() -> None:
+    def supposed(*states: UnitState, cancelled: bool = False, usual: int = 20) -> list[int]:
+        meeting = a_meeting(cancelled=cancelled)
+        scope = meeting.sessions[0].scope
+        return supposed_drivers(
+            scope, Remaining(meeting, states, defaults(), meeting.asked_at), Experience(drivers=usual)
+        )
+
+    one = replace(state("laps", driver=3), drivers=frozenset([3]))
+    assert len(supposed()) == 20
+    assert len(supposed(one)) == 19
+    assert 3 not in supposed(one)
+    assert len(supposed(one, usual=22)) == 21
+    assert supposed(one, replace(state("drivers"), drivers=frozenset([3]))) == [], "somebody said who drove"
+    assert supposed(one, cancelled=True) == []
 
 
 # --- at the limits ---
@@ -156,7 +198,7 @@ def test_what_is_an_estimate_has_its_sign_and_what_is_exact_has_none(outlook: Ou
     lines = list(forecast_lines(outlook))
     assert lines[2].split()[-5:] == ["~335", "~334", "~1,108,000", "~209", "MB"]
     assert "1 session, about 336 units in about 334 requests" in lines
-    assert any("20 drivers where none are known" in line for line in lines)
+    assert any("20 drivers where it is not known who drove" in line for line in lines)
     exact = replace(outlook, forecasts=[replace(item, estimated=False) for item in outlook.forecasts])
     assert list(forecast_lines(exact))[2].split()[-5:] == ["335", "334", "~1,108,000", "~209", "MB"]
     assert "1 session, 336 units in 334 requests" in forecast_lines(exact)
@@ -166,6 +208,33 @@ def test_the_lines_fit_into_80_columns_and_say_how_long_it_takes(outlook: Outloo
     lines = list(forecast_lines(outlook))
     assert max(map(len, lines)) <= 80
     assert "at least 11 min at the API's limits (3/s,30/m)" in lines
+
+
+def test_where_nothing_tells_how_many_rows_there_will_be_none_are_foretold(outlook: Outlook) -> None:
+    meeting, session = (replace(item, rows=0, bytes=0) for item in outlook.forecasts)
+
+    def numbers(session: Forecast, experience: Experience) -> list[str]:
+        lines = list(forecast_lines(replace(outlook, forecasts=[meeting, session], experience=experience)))
+        return lines[2].split()[-2:]
+
+    assert numbers(session, Experience()) == ["?", "?"]
+    assert numbers(session, Experience(units=1)) == ["0", "0"]
+    cancelled = replace(session, scope=replace(session.scope, cancelled=True))
+    assert numbers(cancelled, Experience()) == ["0", "0"]
+
+
+def test_where_the_limits_make_nobody_wait_they_are_not_spoken_of(outlook: Outlook) -> None:
+    few = [replace(item, requests=1) for item in outlook.sessions]
+    assert not [line for line in forecast_lines(replace(outlook, forecasts=few)) if "limits" in line]
+
+
+def test_status_speaks_of_the_limits_only_where_they_make_somebody_wait() -> None:
+    def said(left: float, rates: str) -> list[str]:
+        scopes = [ScopeStatus(2024, 1240, 9558, asked=400, left=left)]
+        return [line for line in status_lines(Overview(scopes, rates=parse_rates(rates))) if "limits" in line]
+
+    assert said(300, "3/s,30/m") == ["  at least 9 min at the API's limits (3/s,30/m)"]
+    assert said(3, "3/s,30/m") == said(0, "3/s,30/m") == said(300, "none") == []
 
 
 def test_a_meeting_of_which_nothing_is_left_takes_one_line() -> None:

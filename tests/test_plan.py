@@ -14,7 +14,7 @@ import pytest
 from samples import END, START, a_scope, sample
 
 from f1hbase.catalog import ENDPOINTS
-from f1hbase.coverage import Status, UnitState
+from f1hbase.coverage import Status, UnitState, status_of
 from f1hbase.errors import NothingToLoadError
 from f1hbase.plan import Remaining, first_units, make_plan, window_units
 from f1hbase.settings import Settings, defaults
@@ -209,9 +209,46 @@ async def test_a_session_counts_as_begun_from_its_first_moment() -> None:
     assert await planned(now=start - timedelta(microseconds=1), session_key=(33, 34)) == [33]
 
 
-async def test_if_nothing_asked_for_has_begun_that_is_said_with_the_first_start() -> None:
-    with pytest.raises(NothingToLoadError, match=r"none of the 1 sessions .*2026-03-08 04:00 UTC"):
+async def test_if_nothing_asked_for_has_begun_that_is_said_once_with_the_first_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = r"^session 41 \(Silverstone, Race\) has not begun \(it starts 2026-03-08 04:00 UTC\)\. Load it after that\.$"
+    with pytest.raises(NothingToLoadError, match=one):
         await planned(year=(2026,))
+    several = r"^none of the 2 sessions asked for has begun; the first, session 34 \(.*\), starts 2025-06-01 13:00 UTC"
+    with pytest.raises(NothingToLoadError, match=several):
+        await planned(session_key=(41, 34))
+    assert "left out" not in caplog.text
+
+
+async def test_of_a_year_that_is_not_over_the_sessions_to_come_are_told_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sessions = [*four_seasons(), a_session(35, 14, "2025-06-07T13:00")]
+    with caplog.at_level(logging.INFO, "f1hbase"):
+        assert await planned(Api(sessions), year=(2024, 2025)) == [21, 22, 33]
+    (line,) = [record.getMessage() for record in caplog.records if "to come" in record.getMessage()]
+    assert line.startswith("2 sessions of 2025 to come are left out; the first, session 34 (")
+    assert line.endswith("begins 2025-06-01 13:00 UTC")
+
+
+async def test_in_the_winter_break_the_latest_sessions_are_the_last_that_ended() -> None:
+    winter = datetime(2026, 1, 15, tzinfo=UTC)
+    assert await planned(mode="latest", num_sessions=2, now=winter) == [33, 34]
+
+
+@pytest.mark.parametrize("end", ["2025-06-01T15:00", None])
+async def test_a_session_that_goes_on_is_loaded_and_said_to_be_unfinished(
+    end: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = four_seasons()[5] | {"date_end": None if end is None else f"{end}:00+00:00"}
+    now = datetime(2025, 6, 1, 14, tzinfo=UTC)
+    assert await planned(Api([running]), now=now) == [34]
+    until = " until 2025-06-01 15:00 UTC" if end else ""
+    assert f"session 34 (Silverstone, Race) is going on{until}: what there is of it by now is loaded" in caplog.text
+    caplog.clear()
+    await planned(Api([running]), now=now + timedelta(hours=12))
+    assert "going on" not in caplog.text
 
 
 async def test_a_session_without_a_start_is_not_overlooked() -> None:
@@ -289,9 +326,24 @@ async def test_a_cancelled_session_is_asked_for_what_there_is_of_it_but_cut_into
     assert {unit.driver for unit in window_units(scope, {1, 44}, defaults())} == {1, 44}
 
 
-async def test_a_cancelled_session_is_none_of_the_latest() -> None:
-    sessions = [*four_seasons(), a_session(90, 13, "2025-05-30T13:00", is_cancelled=True)]
-    assert await planned(Api(sessions), mode="latest", num_sessions=2) == [22, 33]
+async def test_a_cancelled_session_is_none_of_the_latest_and_named_if_it_would_have_been(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    late, early = (a_session(key, 13, day, is_cancelled=True) for key, day in ((90, "2025-05-30"), (91, "2023-03-04")))
+    with caplog.at_level(logging.INFO, "f1hbase"):
+        assert await planned(Api([*four_seasons(), late, early]), mode="latest", num_sessions=2) == [22, 33]
+    assert "the latest 2 of 5 sessions that have begun" in caplog.text
+    assert "session 90 (Silverstone, Race) was cancelled and is none of the latest" in caplog.text
+    assert "session 91" not in caplog.text
+
+
+async def test_if_all_were_cancelled_there_is_no_latest_and_a_way_to_load_what_there_is() -> None:
+    cancelled = Api([a_session(90, 13, "2025-05-30T13:00", is_cancelled=True)])
+    with pytest.raises(
+        NothingToLoadError, match=r"all that should have begun .* was cancelled.* Leave out --mode latest"
+    ):
+        await planned(cancelled, mode="latest", meeting_key=(13,))
+    assert await planned(cancelled, meeting_key=(13,)) == [90]
 
 
 async def test_a_meeting_without_a_record_has_its_unit_all_the_same_as_there_is_nothing_to_store() -> None:
@@ -461,6 +513,20 @@ def test_the_drivers_of_an_endpoint_that_has_not_records_of_every_driver_are_not
               (PRACTICE, SESSION)]  # fmt: skip
     rest = remaining(states, endpoint=(endpoint, "car_data"))
     assert SESSION in rest.without_drivers(), "who else drove is asked"
+
+
+def test_of_a_session_that_goes_on_the_windows_to_come_are_left_to_later_runs_and_the_present_one_remains() -> None:
+    for minutes, begun in ((0, 1), (14, 1), (15, 2), (119, 8), (180, 8)):
+        now = START + timedelta(minutes=minutes)
+        one = MeetingPlan(MEETING.scope, MEETING.record, MEETING.sessions[1:], now)
+        wanted = defaults(endpoint=("car_data",), driver=(44,))
+        left = Remaining(one, [], wanted, now).windows(SESSION)
+        assert [unit.window for unit in left] == QUARTERS[:begun]
+        states = [done(unit, status=status_of(unit, now)) for unit in left]
+        rest = Remaining(one, states, wanted, now)
+        # The last window is open: it is over when the session is.
+        assert [unit.window for unit in rest.windows(SESSION)] == (QUARTERS[begun - 1 : begun] if now < END else [])
+        assert rest.nothing() == (now >= END)
 
 
 def test_what_is_done_for_all_drivers_at_once_need_not_be_done_for_each() -> None:

@@ -224,6 +224,14 @@ def test_a_season_goes_on_and_loses_a_meeting(tmp_path: Path) -> None:
     assert {one["drs"] for one in records(tmp_path, "car_data")} == {0}
 
 
+def test_seasons_of_different_years_share_no_key_so_that_they_can_be_one_api(tmp_path: Path) -> None:
+    keys = set()
+    for year in (2024, 2025):
+        found = simulate(tmp_path / str(year), Plan(year=year, meetings=2, sessions=("race",), minutes=1, drivers=1))
+        keys |= {key for one in found for key in (one.meeting_key, one.session_key)}
+    assert len(keys) == 8
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.floats(9, 100))
 def test_a_track_is_closed_and_takes_the_time_asked_for(seed: int, lap_time: float) -> None:
@@ -251,7 +259,7 @@ def test_the_command_says_what_it_wrote_and_spares_what_is_there(tmp_path: Path)
     ]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
-    assert "7001 70001 Practice 1:" in done.output
+    assert "6901 69001 Practice 1:" in done.output
     assert records(tmp_path, "sessions")[0]["date_start"].startswith("2024-05-0")
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1

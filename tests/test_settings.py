@@ -410,6 +410,40 @@ def test_a_value_out_of_range_is_refused_by_name(option: str, text: str) -> None
     assert option in run(option, text).error
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "instead"),
+    [
+        ("--year", "2023,2024", "--year 2023 --year 2024"),
+        ("--driver", "1, 44", "--driver 1 --driver 44"),
+        ("--date", "2024-12-07,2024-12-08", "--date 2024-12-07 --date 2024-12-08"),
+        ("--endpoint", "laps,pit", "--endpoint laps --endpoint pit"),
+    ],
+)
+def test_several_values_in_one_are_refused_with_what_to_write(option: str, text: str, instead: str) -> None:
+    assert f"is not one value; write {instead}." in run(option, text).error
+
+
+def test_what_is_no_number_is_refused_in_plain_words() -> None:
+    for option in ("--driver", "--session-key", "--num-sessions"):
+        assert f"'{option}': 'VER' is not a valid whole number." in run(option, "VER").error
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("lapz", "did you mean 'laps'?"), ("car-data", "did you mean 'car_data'?"), ("telemetry", "'telemetry'. There")],
+)
+def test_a_misspelt_endpoint_is_refused_with_the_one_that_was_probably_meant_and_all_others(
+    text: str, said: str
+) -> None:
+    error = run("--endpoint", text).error
+    assert said in error
+    assert f"There are {', '.join(ENDPOINTS)}." in error
+
+
+def test_an_endpoint_is_known_in_whatever_case() -> None:
+    assert settings_of("--endpoint", "Laps").endpoints == ("laps",)
+
+
 # --- combinations ---
 
 
@@ -421,6 +455,7 @@ def test_a_value_out_of_range_is_refused_by_name(option: str, text: str) -> None
         ({"mode": "all", "session_key": (1,)}, "leave it out to load only what --session-key names"),
         ({"mode": "all", "meeting_key": (1,)}, "leave it out to load only what --meeting-key names"),
         ({"mode": "all", "date": (date(2024, 1, 1),)}, "leave it out to load only what --date names"),
+        ({"mode": "all", "year": (2024,)}, "leave it out to load only what --year names"),
         ({"year": (2022,)}, "--year 2022: OpenF1 has no data before 2023"),
         ({"year": (2024, 1950)}, "--year 1950"),
         ({"quiet": True, "verbose": True}, "--quiet and --verbose exclude each other"),

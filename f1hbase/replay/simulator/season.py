@@ -16,9 +16,11 @@ from f1hbase.replay.simulator.session_records import Points, SessionFacts, write
 from f1hbase.replay.simulator.telemetry import spell
 from f1hbase.replay.simulator.track import Track, make_track
 
-FIRST_MEETING_KEY = 7001
-FIRST_SESSION_KEY = 70_001
-"""Well above OpenF1's own (1304 and 11465 in early 2026), so that both can be in one table."""
+_FIRST_MEETING_KEY = 7001
+_FIRST_SESSION_KEY = 70_001
+_YEAR_OF_FIRST_KEYS = 2025
+"""The keys of a season of 2025; those of other years are apart by hundreds and thousands, so that several seasons can
+be served as one API. All are well above OpenF1's own (1304 and 11465 in early 2026), so both can be in one table."""
 
 WEEKEND = ("practice", "practice", "practice", "qualifying", "race")
 _MINUTES = {"practice": 60.0, "qualifying": 60.0, "sprint-qualifying": 44.0, "sprint": 60.0, "race": 120.0}
@@ -103,10 +105,11 @@ def _meetings(plan: Plan) -> Iterator[_Meeting]:
     # The first Friday from the 2nd of March on.
     day = plan.first_day or date(plan.year, 3, 2) + timedelta(days=(4 - date(plan.year, 3, 2).weekday()) % 7)
     cancelled = random.randrange(1, plan.meetings) if plan.meetings >= _CANCELLED_FROM else -1
-    session_key = FIRST_SESSION_KEY
+    later = plan.year - _YEAR_OF_FIRST_KEYS
+    session_key = _FIRST_SESSION_KEY + 1000 * later
     for index in range(plan.meetings):
         circuit = circuits[index % len(circuits)]
-        meeting = _Meeting(FIRST_MEETING_KEY + index, circuit, day, index == cancelled)
+        meeting = _Meeting(_FIRST_MEETING_KEY + 100 * later + index, circuit, day, index == cancelled)
         practices = 0
         for number, kind in enumerate(plan.sessions):
             practices += kind == "practice"
