@@ -16,7 +16,7 @@ from f1hbase.catalog import ENDPOINTS, Endpoint
 from f1hbase.openf1.errors import TransientError, UnfaithfulError
 from f1hbase.openf1.formats import CsvAnswer, decode_json, excerpt
 from f1hbase.replay.csvform import to_csv
-from f1hbase.samples import Record
+from f1hbase.samples import Record, samples_of_json
 
 CAR, LOCATION = ENDPOINTS["car_data"], ENDPOINTS["location"]
 endpoints = st.sampled_from([CAR, LOCATION])
@@ -48,7 +48,7 @@ def answers(draw: st.DrawFn, least: int = 0) -> tuple[Endpoint, list[Record]]:
 
 def read_csv(body: bytes, endpoint: Endpoint) -> list[Record]:
     answer = CsvAnswer(body, endpoint)
-    return list(answer.records([line for line, _, _ in answer.places()]))
+    return answer.records(line for line, _, _ in answer.places())
 
 
 def same(found: list[Record], wanted: list[Record]) -> bool:
@@ -64,6 +64,22 @@ def same(found: list[Record], wanted: list[Record]) -> bool:
 def test_csv_gives_the_records_that_json_gives(answer: tuple[Endpoint, list[Record]]) -> None:
     endpoint, records = answer
     assert same(read_csv(to_csv(records), endpoint), decode_json(json.dumps(records).encode()))
+
+
+@some_examples
+@given(st.lists(st.builds(sample, endpoint=st.just("car_data"), date=dates, rpm=values, drs=st.none() | st.integers())))
+def test_csv_gives_samples_where_json_does(records: list[Record]) -> None:
+    if records:
+        by_json = samples_of_json(CAR, json.dumps(records).encode())
+        by_csv = CsvAnswer(to_csv(records), CAR).samples()
+        assert (by_csv and by_csv.rows) == (by_json and by_json.rows)
+
+
+def test_a_large_answer_is_read_piece_by_piece_and_whole() -> None:
+    records = [sample("location", x=number) for number in range(4_100)]
+    samples = CsvAnswer(to_csv(records), LOCATION).samples()
+    assert samples is not None
+    assert same(list(samples), records)
 
 
 def test_a_field_that_only_some_records_have_is_null_in_the_others() -> None:
@@ -94,7 +110,7 @@ def test_each_line_is_told_with_its_driver_and_its_date_as_json_spells_it(
     for (line, driver, date), record in zip(csv.places(), records, strict=True):
         assert driver == ("" if record["driver_number"] is None else str(record["driver_number"]))
         assert date == record["date"]
-        assert same(list(csv.records([line])), [record])
+        assert same(csv.records([line]), [record])
 
 
 @pytest.mark.parametrize(

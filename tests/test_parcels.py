@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from f1hbase.catalog import ENDPOINTS, Slicing
 from f1hbase.coverage import subtract
 from f1hbase.openf1.errors import WrongAnswerError
 from f1hbase.openf1.parcels import Capacity, Packer, Parcel, first_capacity, parcel_of, sort_records, split
+from f1hbase.samples import AS_OPENF1, samples_of_json
 from f1hbase.units import ALL_TIME, Unit, Window, parse_time, slice_time
 
 SECOND = timedelta(seconds=1)
@@ -355,6 +357,29 @@ def test_a_record_of_a_time_that_was_not_asked_for_is_never_data(parcel: Parcel,
     else:
         with pytest.raises(WrongAnswerError, match=r"outside of"):
             sort_records(parcel, [wrong])
+
+
+def _sorted(parcel: Parcel, records: Sequence[Any]) -> dict[Unit, list[Any]] | type[WrongAnswerError]:
+    try:
+        return {unit: list(some) for unit, some in sort_records(parcel, records).items()}
+    except WrongAnswerError:
+        return WrongAnswerError
+
+
+@some_examples
+@given(shared_parcels(), st.data())
+def test_samples_go_where_the_same_records_go(parcel: Parcel, data: st.DataObject) -> None:
+    if data.draw(st.booleans()):  # a part of one unit
+        parcel = replace(parcel, drivers=(parcel.units[0].driver or 0,), units=parcel.units[:1])
+    numbers = dict.fromkeys(ENDPOINTS["car_data"].fields[4:], 1)
+    dates = dates_near(parcel).filter(lambda date: AS_OPENF1.fullmatch(date) is not None)
+    inside = dates.filter(lambda date: parse_time(date) in parcel.window)
+    one = st.builds(record_of, st.sampled_from(parcel.drivers), inside)
+    odd = st.builds(record_of, st.sampled_from(DRIVERS), dates, session_key=st.sampled_from([9558, 9558, 9559]))
+    found = data.draw(st.lists(one, max_size=8)) + data.draw(st.lists(odd, max_size=1))
+    samples = samples_of_json(ENDPOINTS["car_data"], json.dumps([record | numbers for record in found]).encode())
+    assert samples is not None
+    assert _sorted(parcel, samples) == _sorted(parcel, list(samples))
 
 
 @pytest.mark.parametrize("date", ["2024-07-07T14:15+00:00", "2024-W27-7T14:15:00+00:00"])

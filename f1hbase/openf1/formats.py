@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
 from typing import Any
 
 from f1hbase.catalog import Endpoint
 from f1hbase.openf1.errors import TransientError, UnfaithfulError
 from f1hbase.remembered import Remembered
-from f1hbase.samples import Record, Samples, samples_of_json, samples_of_rows
+from f1hbase.samples import Record, Row, Samples, samples_of_json, samples_of_rows
 
 _EXCERPT_CHARACTERS = 120
+_KEYS = frozenset({"meeting_key", "session_key", "driver_number"})
+_LINES_AT_ONCE = 2_000
+"""How many lines are cut into values at once: as texts they take five times the memory of the line."""
+
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
 _FLOAT = re.compile(r"-?(0|[1-9]\d{0,99})(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)", re.ASCII)
@@ -86,35 +89,40 @@ class CsvAnswer:
             values = line.split(",")
             yield line, values[self._driver], _json_date(values[self._date])
 
-    def records(self, lines: Sequence[str]) -> Sequence[Record]:
-        """Return the records of some of the lines, as the same answer in JSON would have them.
+    def samples(self) -> Samples | None:
+        """Return all records as samples, or None where they are not; far cheaper than `records`."""
+        if len(self._names) < len(self._endpoint.fields):
+            return None
+        rows: list[Row] = []
+        try:
+            for start in range(0, len(self.lines), _LINES_AT_ONCE):
+                rows += self._rows(self.lines[start : start + _LINES_AT_ONCE])
+        except ValueError:
+            return None
+        return samples_of_rows(self._endpoint, rows)
 
-        They are `Samples` where they are alike.
+    def _rows(self, lines: Sequence[str]) -> Iterator[Row]:
+        """Yield the rows of some lines, which are cut into values column by column.
+
+        Raises:
+            ValueError: If one has a value that is no whole number, or none where a key is to be.
+        """
+        values = ",".join(lines).split(",")
+        columns: list[Iterable[Any]] = []
+        for field in self._endpoint.fields:
+            texts = values[self._names.index(field) :: len(self._names)]
+            if field == "date":
+                columns.append("\n".join(texts).replace(" ", "T").split("\n"))
+            else:
+                columns.append(map((_WHOLE_NUMBERS if field in _KEYS else _WHOLE_OR_NONE).__getitem__, texts))
+        return zip(*columns, strict=True)
+
+    def records(self, lines: Iterable[str]) -> list[Record]:
+        """Return the records of some of the lines, as the same answer in JSON would have them.
 
         Raises:
             UnfaithfulError: If a value is no number.
         """
-        return self._samples(lines) or self._dicts(lines)
-
-    def _samples(self, lines: Iterable[str]) -> Samples | None:
-        names = self._names
-        if len(names) < len(self._endpoint.fields):
-            return None
-        in_order = itemgetter(*map(names.index, self._endpoint.fields))
-        number = _WHOLE_NUMBERS.__getitem__
-        rows = []
-        try:
-            for line in lines:
-                meeting, session, driver, date, *values = in_order(line.split(","))
-                moment = date.replace(" ", "T", 1)
-                rows.append((number(meeting), number(session), number(driver), moment, *map(number, values)))
-        except ValueError:
-            return None
-        if any(None in row[:3] for row in rows):
-            return None
-        return samples_of_rows(self._endpoint, rows)
-
-    def _dicts(self, lines: Iterable[str]) -> list[Record]:
         columns = list(zip(self._names, self._readers, strict=True))
         return [
             {name: read(text) for (name, read), text in zip(columns, line.split(","), strict=True)} for line in lines
@@ -141,15 +149,18 @@ def _json_date(text: str) -> str | None:
     return text.replace(" ", "T", 1) or None
 
 
-def _whole_number(text: str) -> int | None:
-    if text == "":
-        return None
+def _whole_number(text: str) -> int:
     if _INTEGER.fullmatch(text):
         return int(text)
     raise ValueError(text)
 
 
-_WHOLE_NUMBERS: Remembered[str, int | None] = Remembered(_whole_number)
+def _whole_or_none(text: str) -> int | None:
+    return None if text == "" else _whole_number(text)
+
+
+_WHOLE_NUMBERS: Remembered[str, int] = Remembered(_whole_number)
+_WHOLE_OR_NONE: Remembered[str, int | None] = Remembered(_whole_or_none)
 
 
 def _number(text: str) -> Any:

@@ -12,11 +12,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from f1hbase.catalog import ENDPOINTS
 from f1hbase.openf1.errors import WrongAnswerError
-from f1hbase.samples import AS_OPENF1, Samples
+from f1hbase.samples import AS_OPENF1, Row, Samples
 from f1hbase.units import ALL_TIME, Query, Scope, Unit, Window, parse_time
 
 _AIM = 0.75
@@ -36,6 +37,9 @@ _LARGEST_STEP = 2.0
 
 _RECOVERY = 1.05
 """How much more is tried after each answer again, once something was too much: a server's slow hour ends."""
+
+_DATE = itemgetter(3)
+"""The date in a row of `Samples`."""
 
 _FAR_AWAY = timedelta(days=1)
 """How far from its session an open side is followed, an hour at a time, before it is given up."""
@@ -132,10 +136,24 @@ class Sorter:
         # A record that says too little to be anybody's still is somebody's: it goes to quarantine.
         return self._parcel.units[0] if unit is None else unit
 
-    def check_samples(self, samples: Samples) -> None:
-        """Refuse samples of another meeting or session."""
-        for meeting_key, session_key in {row[:2] for row in samples.rows}:
+    def groups(self, rows: Iterable[Row]) -> dict[Unit, list[Row]]:
+        """Return the rows of samples by unit.
+
+        Raises:
+            WrongAnswerError: If one was not asked for.
+        """
+        alike: defaultdict[tuple[Row, int], list[Row]] = defaultdict(list)
+        for row in rows:
+            # Whole seconds compare as text whatever fraction follows.
+            index = bisect_right(self._edge_texts, row[3][:19]) if self._whole else self._index(row[3])
+            alike[row[:3], index].append(row)
+        groups: defaultdict[Unit, list[Row]] = defaultdict(list)
+        for ((meeting_key, session_key, driver), _), members in alike.items():
             self.check_scope({"meeting_key": meeting_key, "session_key": session_key})
+            # As texts they compare as the times do: all are inside if the first and the last are.
+            self.unit(driver, min(members, key=_DATE)[3])
+            groups[self.unit(driver, max(members, key=_DATE)[3])] += members
+        return groups
 
     def check_scope(self, record: dict[str, Any]) -> None:
         """Refuse a record of another meeting or session."""
@@ -177,19 +195,8 @@ def sort_records(parcel: Parcel, records: Sequence[Any]) -> dict[Unit, Sequence[
 
 
 def _sort_samples(parcel: Parcel, samples: Samples) -> dict[Unit, Sequence[Any]]:
-    sorter = Sorter(parcel)
-    sorter.check_samples(samples)
-    if len(parcel.units) == 1:
-        # Their dates compare as text: all are inside if the first and the last are.
-        for driver in {row[2] for row in samples.rows}:
-            dates = [row[3] for row in samples.rows if row[2] == driver]
-            for date in (min(dates), max(dates)):
-                sorter.unit(driver, date)
-        return {parcel.units[0]: samples}
-    by_unit: dict[Unit, list[Any]] = {unit: [] for unit in parcel.units}
-    for row in samples.rows:
-        by_unit[sorter.unit(row[2], row[3])].append(row)
-    return {unit: Samples(samples.endpoint, rows) for unit, rows in by_unit.items()}
+    groups = Sorter(parcel).groups(samples.rows)
+    return {unit: Samples(samples.endpoint, groups.get(unit, ())) for unit in parcel.units}
 
 
 def _sort_dicts(parcel: Parcel, records: Iterable[Any]) -> dict[Unit, Sequence[Any]]:

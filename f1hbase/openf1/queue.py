@@ -47,7 +47,6 @@ from f1hbase.openf1.formats import CsvAnswer, decode_json, records_of_json
 from f1hbase.openf1.gate import Gate
 from f1hbase.openf1.limiter import SharedRateLimiter
 from f1hbase.openf1.parcels import Capacity, Packer, Parcel, Sorter, first_capacity, sort_records, split
-from f1hbase.samples import Samples
 from f1hbase.units import Answer, Query, Scope, Unit
 
 _log = logging.getLogger(__name__)
@@ -282,6 +281,11 @@ class RequestQueue:
 
     async def _hand_on_csv(self, parcel: Parcel, body: bytes, hand_on: Callable[..., Awaitable[None]]) -> None:
         answer = CsvAnswer(body, ENDPOINTS[parcel.endpoint])
+        samples = answer.samples()
+        if samples is not None:
+            for unit, some in sort_records(parcel, samples).items():
+                await hand_on(unit, some)
+            return
         sorter = Sorter(parcel)
         by_unit: dict[Unit, list[str]] = {unit: [] for unit in parcel.units}
         for line, driver, date in answer.places():
@@ -289,11 +293,8 @@ class RequestQueue:
         for unit, lines in by_unit.items():
             records = answer.records(lines)
             lines.clear()
-            if isinstance(records, Samples):
-                sorter.check_samples(records)
-            else:
-                for record in records:
-                    sorter.check_scope(record)
+            for record in records:
+                sorter.check_scope(record)
             await hand_on(unit, records)
 
     async def _fetch_in_parts(
