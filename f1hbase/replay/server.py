@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from f1hbase.rates import Rate
-from f1hbase.replay.csvform import to_csv
+from f1hbase.replay.csvform import csv_line, to_csv
 from f1hbase.replay.faults import error_answer
 from f1hbase.replay.limits import SlidingWindows
 from f1hbase.replay.query import QueryError, parse_query
@@ -150,7 +150,7 @@ class _Api:
         if self._slow_rows is not None and rows > self._slow_rows:
             return error_answer(500)
         if query.csv:
-            body = to_csv([json.loads(line) for line in self._lines(spans, raw_query)])
+            body = self._csv(spans, raw_query)
             headers = {"Content-Disposition": f"attachment; filename={endpoint}.csv"}
             return self._sized(body, "text/csv", headers)
         if self._shuffle_seed is None:
@@ -163,6 +163,15 @@ class _Api:
         if self._max_bytes is not None and len(body) > self._max_bytes:
             return _detail(422, f"Too much data requested: {len(body)} bytes, at most {self._max_bytes} are allowed.")
         return _respond(body, kind, headers)
+
+    def _csv(self, spans: Sequence[Span], raw_query: str) -> bytes:
+        if self._shuffle_seed is None:
+            tables = [span.group.csv() for span in spans]
+            fields = {table.fields for table in tables}
+            if len(fields) == 1 and (names := fields.pop()) is not None:
+                parts = (table.lines(span.first, span.last) for table, span in zip(tables, spans, strict=True))
+                return b"".join((csv_line(names), *parts))
+        return to_csv([json.loads(line) for line in self._lines(spans, raw_query)])
 
     def _lines(self, spans: Iterable[Span], raw_query: str) -> list[bytes]:
         lines = [line for span in spans for line in span.group.lines(span.first, span.last)]

@@ -13,10 +13,11 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from f1hbase.replay.csvform import CsvLines
 from f1hbase.replay.query import Condition, Query
 from f1hbase.replay.times import instant
 
@@ -71,10 +72,18 @@ class Group:
     blob: bytearray
     starts: array[int]
     dates: array[int] | None
+    _csv: tuple[int, CsvLines] | None = field(default=None, init=False, repr=False)
 
     def json(self, first: int, last: int) -> memoryview:
         """Return the JSON of some records, commas between them."""
         return memoryview(self.blob)[self.starts[first] : self.starts[last] - 1]
+
+    def csv(self) -> CsvLines:
+        """Return the records as CSV; made when first asked for, and kept."""
+        count = len(self.starts) - 1
+        if self._csv is None or self._csv[0] != count:  # more files may have been added since
+            self._csv = (count, CsvLines(self.lines(0, count)))
+        return self._csv[1]
 
     def lines(self, first: int, last: int) -> Iterator[bytes]:
         """Yield the JSON of each of some records."""

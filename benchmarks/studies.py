@@ -1,0 +1,21 @@
+"""What can be measured, by the name that the command line and the page give it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks import contest, growth, memory, season, startup, storage
+from benchmarks.options import Options, Tell
+from benchmarks.stage import Stage
+
+Study = Callable[[Stage, Options, Tell], str]
+"""Measures something and returns what it found in Markdown."""
+
+STUDIES: Mapping[str, Study] = {
+    "contest": contest.run,
+    "storage": storage.run,
+    "growth": growth.run,
+    "memory": memory.run,
+    "startup": startup.run,
+    "status": season.run,
+}
