@@ -20,7 +20,7 @@ from f1hbase.hbase.records import all_described, measured_units
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.openf1.source import expected_requests
-from f1hbase.plan import Remaining, goes_on
+from f1hbase.plan import USUAL_DRIVERS, Remaining, goes_on
 from f1hbase.progress import count, duration
 from f1hbase.rates import Rate, with_margin
 from f1hbase.settings import Settings
@@ -30,9 +30,6 @@ _log = logging.getLogger(__name__)
 
 _WINDOW_SECONDS = 900.0
 """The usual length of a window, by which the work of a session is counted."""
-
-USUAL_DRIVERS = 20
-"""How many drivers a session has of which nothing is known yet."""
 
 _USUAL_SESSION_SECONDS = 3600.0
 """How long a session is of which nothing is known yet: practice and qualifying are scheduled for an hour."""

@@ -102,6 +102,10 @@ def window_units(scope: Scope, drivers: Collection[int], settings: Settings) -> 
                 yield from (Unit(name, scope, driver, window) for window in windows)
 
 
+USUAL_DRIVERS = 20
+"""How many drivers a session has of which nothing is known yet."""
+
+
 class Remaining:
     """What of a meeting is still to be loaded.
 
@@ -135,6 +139,14 @@ class Remaining:
         """
         missing = self._missing(window_units(scope, self.drivers(scope) | set(drivers), self._settings))
         return [unit for unit in missing if unit.window.start is None or unit.window.start <= self._now]
+
+    def expected_windows(self) -> int:
+        """Return how many units `windows` will have, about, before it is known who drove."""
+        expected = 0
+        for scope in (session.scope for session in self._meeting.sessions):
+            nobody = not self.drivers(scope) and not scope.cancelled
+            expected += len(self.windows(scope, range(USUAL_DRIVERS) if nobody else ()))
+        return expected
 
     def without_drivers(self) -> list[Scope]:
         """Return the sessions with windows to load of which nothing tells who drove.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ _RATE_SECONDS = 30.0
 """The span over which the rate on the bars is taken, so that it shows what happens now."""
 
 _SHOWN_FAILURES = 20
+
+_WIDE_COLUMNS = 100
+_WIDE = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix} [{elapsed}<{remaining}]"
+_NARROW = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} <{remaining}"
+"""What a narrow terminal leaves out, or the end of the line would be cut off: the time that is left."""
 
 
 @dataclass(slots=True)
@@ -61,7 +67,8 @@ class Tally:
         self.requests += outcome.requests
         self.retries += outcome.retries
         if outcome.error is not None:
-            self.failures[outcome.unit] = outcome.error
+            # Thousands of units may fail for the same reason, which each has sent in words of its own.
+            self.failures[outcome.unit] = sys.intern(outcome.error)
             return
         self.quarantined += outcome.quarantined
         self.failures.pop(outcome.unit, None)
@@ -177,15 +184,21 @@ class Bars:
 
     def _show_overall(self, overall: Tally) -> None:
         done = f"{self._skipped + len(self._done)}/{self._meetings} meetings"
-        self._overall.set_description_str(f"{done:<18}", refresh=False)
+        self._overall.set_description_str(f"{done:<16}", refresh=False)
         _move(self._overall, overall, self._pace, _expected(overall, len(self._begun), self._meetings - self._skipped))
 
     def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
         return tqdm(
-            desc=f"{name[:18]:<18}", total=0, position=line, leave=keep, file=self._stream, dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix} [{elapsed}<{remaining}]",
+            desc=f"{name[:16]:<16}", total=0, position=line, leave=keep, file=self._stream, dynamic_ncols=True,
+            bar_format=_WIDE if self._is_wide() else _NARROW,
             colour="green" if keep and wants_colour(self._stream) else None,
         )  # fmt: skip
+
+    def _is_wide(self) -> bool:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns >= _WIDE_COLUMNS
+        except OSError:  # gone
+            return True
 
 
 class Lines:

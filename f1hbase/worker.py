@@ -62,7 +62,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Told to the parent: so many units more are to be loaded."""
+    """Told to the parent: so many units more are to be loaded, or fewer than it was told."""
 
     units: int
 
@@ -153,6 +153,9 @@ class MeetingLoader:
             UnreachableError: If HBase is away for longer than patience lasts.
         """
         try:
+            # Told before the first unit is stored, so that what the parent shows does not fall back.
+            expected = self._remaining.expected_windows()
+            self._tell(Planned(expected))
             await self._load(self._remaining.first())
             await self._find_drivers()
             windows = [
@@ -160,7 +163,7 @@ class MeetingLoader:
                 for session in self._meeting.sessions
                 for unit in self._remaining.windows(session.scope, self._drivers.get(session.scope.prefix, ()))
             ]
-            await self._load(windows)
+            await self._load(windows, planned=expected)
             for scope in self._entrants.keys() - {unit.scope for unit in windows}:
                 await self._remember_entrants(scope)
         finally:
@@ -193,10 +196,11 @@ class MeetingLoader:
         unit, asked_at = self._remaining.remembering(scope), self._entrants_asked[scope]
         await _run(self._reporter, self._reports.write_entrants, self._run_id, unit, asked_at, self._entrants[scope])
 
-    async def _load(self, units: Sequence[Unit]) -> None:
+    async def _load(self, units: Sequence[Unit], *, planned: int = 0) -> None:
+        """Load units, of which so many have been told to the parent already."""
+        self._tell(Planned(len(units) - planned))
         if not units or self._stopping.is_set():
             return
-        self._tell(Planned(len(units)))
         answers: asyncio.Queue[Answer | None] = asyncio.Queue(_ANSWERS_WAITING)
         async with asyncio.TaskGroup() as group:
             for sink in self._sinks:

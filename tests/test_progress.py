@@ -272,7 +272,7 @@ def test_on_a_terminal_no_bar_is_so_wide_that_it_wraps(columns: int, clock: Cloc
 
 
 def test_there_is_a_bar_for_the_run_and_one_for_each_running_meeting(clock: Clock) -> None:
-    stream = Terminal()
+    stream = Terminal(120)
     bars = Bars(2, stream)
     bars.begin(a_meeting(1240, "Silverstone"))
     tally = tally_of(outcome(rows=1500), failed(), planned=8)
@@ -280,7 +280,19 @@ def test_there_is_a_bar_for_the_run_and_one_for_each_running_meeting(clock: Cloc
     text = "\n".join(drawn(stream))
     bars.close()
     assert re.search(r"0/2 meetings .* 2/16 units, 1.5k rows 0/s 1 failed", text)
-    assert re.search(r"1240 Silverstone .* 25%\|.*\| 2/8 units, 1.5k rows 0/s 1 failed", text)
+    assert re.search(r"1240 Silverstone .* 25%\|.*\| 2/8 units, 1.5k rows 0/s 1 failed \[00:00<", text)
+
+
+def test_a_narrow_terminal_shows_the_time_that_is_left_beside_large_numbers_and_a_bar(clock: Clock) -> None:
+    stream = Terminal(80)
+    bars = Bars(1, stream)
+    bars.begin(a_meeting(1240, "Silverstone"))
+    tally = tally_of(*[outcome(rows=123_456)] * 1000, *failures(12), planned=12_345)
+    clock.now += 1
+    bars.show(a_meeting(1240), tally, tally)
+    last = drawn(stream)[-1]
+    bars.close()
+    assert re.fullmatch(r"0/1 meetings +8%\|.{4,}\| 1012/12345, 123.5M rows 123.5M/s 12 failed <\d\d:\d\d", last)
 
 
 def test_a_bar_never_shows_more_than_100_percent(clock: Clock) -> None:
@@ -289,7 +301,7 @@ def test_a_bar_never_shows_more_than_100_percent(clock: Clock) -> None:
     tally = tally_of(*[outcome()] * 7, planned=3)
     bars.show(a_meeting(), tally, tally)
     bars.close()
-    assert "7/7 units" in stream.getvalue()
+    assert "7/7, " in stream.getvalue()
 
 
 def test_a_meeting_that_begins_takes_the_line_of_one_that_has_ended(clock: Clock) -> None:

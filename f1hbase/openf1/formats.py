@@ -35,6 +35,8 @@ def decode_json(body: bytes) -> list[Any]:
     try:
         records = json.loads(body)
     except (ValueError, RecursionError) as error:
+        if body.startswith(b"[{") and not body.rstrip().endswith(b"]"):
+            raise TransientError(f"the answer is cut off after {len(body):,} bytes") from error
         raise TransientError(f"the answer is not JSON ({error}): {excerpt(body)}") from error
     if not isinstance(records, list):
         raise TransientError(f"the answer is not a list of records: {excerpt(body)}")

@@ -15,7 +15,7 @@ from f1hbase.verification.sample import Comparison
 
 _SHOWN_DIFFERENCES = 50
 
-_TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>13}  {:<18}{}"
+_TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>13}  {:<17} {}"
 
 _MENDS = {
     Kind.MISSING_ROWS: "'load --refresh' with the same session and endpoint fetches them again",
