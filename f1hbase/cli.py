@@ -1,4 +1,8 @@
-"""The command line."""
+"""The command line.
+
+Each command imports what it alone needs: `status` need not wait for an HTTP client, nor a worker process, which imports
+this as well, for `verify`.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,14 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from f1hbase import __version__
-from f1hbase.collector import EXIT_INTERRUPTED
 from f1hbase.credentials import Credentials, read_credentials
-from f1hbase.doctor import Grade, SettingsFile, doctor_json, doctor_lines, examine, judgement
 from f1hbase.errors import F1HBaseError
-from f1hbase.forecast import forecast, forecast_json, forecast_lines
-from f1hbase.hbase.connector import find_gateways
-from f1hbase.hbase.schema import (
-    MOST_REGIONS,
-    Layout,
-    SchemaReader,
-    Tables,
-    check_lines,
-    check_tables,
-    creation_script,
-    ensure_tables,
-    split_points,
-)
-from f1hbase.hbase.shell import find_shell
-from f1hbase.loading import PATIENCE_AT_THE_DOOR_SECONDS, load, plan_from_api
 from f1hbase.logs import set_up_logging, wants_colour
-from f1hbase.rollback import Target, open_rollback
 from f1hbase.settings import (
     FILE_IN_CONTEXT,
     Settings,
@@ -44,9 +30,9 @@ from f1hbase.settings import (
     defaults,
     warn_of_unknown_variables,
 )
-from f1hbase.status import StatusReader, status_json, status_lines, watch
-from f1hbase.verification.report import Depth, verdict, verify_json, verify_lines
-from f1hbase.verify import verify
+
+if TYPE_CHECKING:
+    from f1hbase.hbase.schema import SchemaReader
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +100,8 @@ def load_command(ctx: click.Context, /, **options: Any) -> None:
       load --date 2024-12-07 --date 2024-12-08   two days
       load --meeting-key 1240 --dry-run          only say what would be loaded
     """
+    from f1hbase.loading import load
+
     settings = Settings(**options)
     settings.check()
     if settings.dry_run:
@@ -152,6 +140,8 @@ def status_command(ctx: click.Context, /, *, as_json: bool, watching: bool, **op
 
     Done is what is stored of all that runs have asked for; a session that none has asked for does not count.
     """
+    from f1hbase.status import StatusReader, status_json, status_lines, watch
+
     if as_json and watching:
         raise click.UsageError("--watch is for people and --json for machines: leave one of them out.")
     set_up_logging(sys.stderr, None)
@@ -181,6 +171,8 @@ def doctor_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> N
     Exit codes:
       0 ready, perhaps with warnings    1 something failed    2 wrong usage
     """
+    from f1hbase.doctor import Grade, SettingsFile, doctor_json, doctor_lines, examine, judgement
+
     set_up_logging(sys.stderr, None, quiet=True)
     warn_of_unknown_variables()
     path, content = ctx.meta.get(FILE_IN_CONTEXT, (None, {}))
@@ -206,7 +198,7 @@ def doctor_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> N
 @click.option("--check", is_flag=True, help="Compare the tables that exist with what they should be.")
 @click.option(
     "--regions", type=click.IntRange(min=1), metavar="N",
-    help=f"How many regions f1_data begins with at the most.  [default: one a meeting, at most {MOST_REGIONS}]",
+    help="How many regions f1_data begins with at the most.  [default: one a meeting, at most 100]",
 )  # fmt: skip
 @click_options((*_SESSIONS, *_API, *_WHERE, "compression"))
 @click.pass_context
@@ -228,6 +220,10 @@ def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions:
     Exit codes:
       0 done, or no difference    1 there are differences    2 wrong usage    3 HBase or the API away
     """
+    from f1hbase.hbase import schema
+    from f1hbase.hbase.shell import find_shell
+    from f1hbase.loading import plan_from_api
+
     settings = defaults(**options)
     settings.check()
     if create and check:
@@ -236,23 +232,29 @@ def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions:
         raise click.UsageError("--regions goes with --create or the script; --check says how many there are.")
     set_up_logging(sys.stderr, None)
     warn_of_unknown_variables()
-    tables = Tables(settings.table_prefix)
+    tables = schema.Tables(settings.table_prefix)
     if check:
-        checks = check_tables(_schema_reader(settings), tables, Layout(settings.compression), find_shell())
-        for line in check_lines(checks):
+        layout = schema.Layout(settings.compression)
+        checks = schema.check_tables(_schema_reader(settings), tables, layout, find_shell())
+        for line in schema.check_lines(checks):
             click.echo(line)
         sys.exit(0 if all(found.well for found in checks) else 1)
     plan = [] if regions == 1 else plan_from_api(settings, credentials_of(ctx))[0]
-    layout = Layout(settings.compression, split_points((meeting.scope for meeting in plan), regions or MOST_REGIONS))
+    splits = schema.split_points((meeting.scope for meeting in plan), regions or schema.MOST_REGIONS)
+    layout = schema.Layout(settings.compression, splits)
     if not create:
-        click.echo(creation_script(tables, layout))
+        click.echo(schema.creation_script(tables, layout))
         return
-    created = ensure_tables(_schema_reader(settings), tables, layout, find_shell())
+    created = schema.ensure_tables(_schema_reader(settings), tables, layout, find_shell())
     for name in tables.families:
         click.echo(f"{name}: {'created' if name in created else 'was there already, and stays as it is'}")
 
 
 def _schema_reader(settings: Settings) -> SchemaReader:
+    from f1hbase.hbase.connector import find_gateways
+    from f1hbase.hbase.schema import SchemaReader
+    from f1hbase.loading import PATIENCE_AT_THE_DOOR_SECONDS
+
     gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
     return SchemaReader(gateways, PATIENCE_AT_THE_DOOR_SECONDS)
 
@@ -288,6 +290,9 @@ def verify_command(
     Exit codes:
       0 no difference    1 there are differences    2 wrong usage    3 HBase or the API away
     """
+    from f1hbase.verification.report import Depth, verdict, verify_json, verify_lines
+    from f1hbase.verify import verify
+
     settings = defaults(**options)
     settings.check()
     if row_counter and (deep or any(options[name] for name in _CHOICE)):
@@ -326,6 +331,8 @@ def rollback_command(
       rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
       rollback --run 20261122T053000.000000Z-3f9a1c
     """
+    from f1hbase.rollback import Target, open_rollback
+
     set_up_logging(sys.stderr, None)
     if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
         raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
@@ -343,6 +350,9 @@ def rollback_command(
 
 
 def _print_plan(settings: Settings, credentials: Credentials | None, *, as_json: bool = False) -> None:
+    from f1hbase.forecast import forecast, forecast_json, forecast_lines
+    from f1hbase.loading import plan_from_api
+
     plan, _ = plan_from_api(settings, credentials)
     outlook = forecast(plan, settings, settings.rates(authenticated=credentials is not None))
     if as_json:
@@ -371,7 +381,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _log.warning("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)  # as a shell says it
     except BrokenPipeError:
         # `| head` has seen enough; what is still buffered must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -79,8 +79,9 @@ class Coverage:
         self._stored: set[str] = set()
         self._done: UnitState | None = None
         settled = scope.settled_at is not None and now >= scope.settled_at
+        prefix = scope.prefix
         for state in states:
-            if state.scope_prefix != scope.prefix:
+            if state.scope_prefix != prefix:
                 continue
             self._drivers |= state.drivers
             if state.status is not Status.FAILED or state.checksum is not None:

@@ -19,7 +19,6 @@ from f1hbase.hbase.connector import HBaseConnector, find_gateways
 from f1hbase.hbase.records import all_described, measured_units
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
-from f1hbase.openf1.source import expected_requests
 from f1hbase.plan import USUAL_DRIVERS, Remaining, goes_on
 from f1hbase.progress import count, duration
 from f1hbase.rates import Rate, with_margin
@@ -332,6 +331,8 @@ def _requests(windows: Sequence[Unit], settings: Settings, experience: Experienc
     if settings.window is None and experience.requests_per_hour is not None:
         hours = sum(window_seconds(unit.window, unit.scope) for unit in windows) / 3600
         return math.ceil(hours * experience.requests_per_hour)
+    from f1hbase.openf1.source import expected_requests  # which brings an HTTP client that `status` has no use for
+
     return expected_requests(windows, settings)
 
 

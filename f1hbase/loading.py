@@ -153,27 +153,6 @@ def _find_gateways(settings: Settings) -> tuple[Gateway, ...]:
     return find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
 
 
-def open_reports(settings: Settings) -> HBaseReports:
-    """Return the reports of an installation.
-
-    Raises:
-        F1HBaseError: If there are none.
-    """
-    reports = _existing_reports(settings)
-    if reports is None:
-        raise F1HBaseError(
-            f"there is no table '{Tables(settings.table_prefix).reports}': nothing has been loaded yet, or into "
-            "tables of another name (--table-prefix)."
-        )
-    return reports
-
-
-def _existing_reports(settings: Settings) -> HBaseReports | None:
-    table = Tables(settings.table_prefix).reports
-    connector = HBaseConnector(_find_gateways(settings), PATIENCE_AT_THE_DOOR_SECONDS)
-    return HBaseReports(connector, table) if table in connector.tables() else None
-
-
 def _shown(settings: Settings) -> dict[str, str]:
     """The settings as the run's row keeps them; credentials are no settings, so none can be among them."""
     return {item.name: _text(getattr(settings, item.name)) for item in fields(settings)}

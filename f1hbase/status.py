@@ -17,13 +17,13 @@ from f1hbase.catalog import ENDPOINTS, Endpoint, Slicing
 from f1hbase.codec import SEPARATOR
 from f1hbase.coverage import Coverage, Status, UnitState, subtract
 from f1hbase.errors import F1HBaseError, UnreachableError
-from f1hbase.forecast import USUAL_DRIVERS, seconds_at, usual_requests
+from f1hbase.forecast import seconds_at, usual_requests
 from f1hbase.hbase.connector import HBaseConnector, find_gateways
 from f1hbase.hbase.leases import lease_of
 from f1hbase.hbase.records import all_described, endpoints_of, parse_scope, units_in_brief, units_since
 from f1hbase.hbase.reports import HBaseReports, RunState
 from f1hbase.hbase.schema import Tables
-from f1hbase.loading import open_reports
+from f1hbase.plan import USUAL_DRIVERS
 from f1hbase.progress import count, duration
 from f1hbase.rates import Rate
 from f1hbase.settings import Settings
@@ -156,7 +156,6 @@ class StatusReader:
     """
 
     def __init__(self, settings: Settings, rates: Sequence[Rate] = ()) -> None:
-        open_reports(settings)  # says so when there are none
         gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
         self._settings = settings
         self._rates = rates
@@ -164,6 +163,7 @@ class StatusReader:
         self._second = HBaseConnector(gateways, _PATIENCE_SECONDS, preferred=1)
         self._tables = Tables(settings.table_prefix)
         self._reports = HBaseReports(self._connector, self._tables.reports)
+        self._reports.check_there()
 
     def read(self) -> Overview:
         """Return how everything stands now.
@@ -172,9 +172,9 @@ class StatusReader:
             F1HBaseError: If a year or key was given of which nothing is known, or HBase does not answer.
         """
         runs = self._reports.runs()
-        states = units_in_brief(self._connector, self._second, self._tables.reports)
         there = self._tables.data in self._connector.tables()
         known = all_described(self._connector, self._tables.data) if there else {}
+        states = units_in_brief(self._connector, self._second, self._tables.reports, known)
         scopes = read_status(states, self._reports.quarantined(), runs, known)
         loading, pace = self._loading(runs, known)
         return Overview(self._selected(scopes), runs, loading, pace, self._rates)
@@ -431,7 +431,7 @@ def status_lines(overview: Overview) -> Iterator[str]:
         yield ""
         yield from _totals(overview)
     if folded:
-        yield "Of meetings that are complete the sessions are left out; --meeting-key K shows them."
+        yield "Complete meetings are shown without their sessions; --meeting-key K shows them."
     yield from _trouble(overview.scopes)
     yield from _time_left(overview)
     if overview.runs:
@@ -482,12 +482,10 @@ def _totals(overview: Overview) -> Iterator[str]:
         total.update(scope.units)
         total.update(rows=scope.rows.total(), quarantined=sum(scope.quarantined.values()))
     yield f"{total['rows']:,} rows, {total['failed']:,} units failed; {total['quarantined']:,} records in quarantine"
-    yield "(Rows are counted in each column family: records of one instant or lap share one.)"
+    yield "(Rows of each column family: records of one instant or lap share one in HBase.)"
     if total["provisional"]:
-        yield (
-            f"{count(total['provisional'], 'unit')} provisional: fetched less than 48 hours after the session, "
-            "and asked for once more by the first load after that."
-        )
+        yield f"{count(total['provisional'], 'unit')} provisional: fetched less than 48 hours after the session,"
+        yield "  and asked for once more by the first load after that."
     if total["partial"]:
         yield f"{count(total['partial'], 'unit')} partial: fetched while the session was going on; 'load' asks again."
 
@@ -508,7 +506,7 @@ def _trouble(scopes: Sequence[ScopeStatus]) -> Iterator[str]:
     if len(reasons) > _SHOWN_REASONS:
         yield f"failed: {len(reasons) - _SHOWN_REASONS:,} more reasons; --json has them all"
     if reasons:
-        yield "  mend: run the same load again; it asks for what failed, and for nothing that is done."
+        yield "  mend: run the same load again; it asks for what failed, not for what is done."
     for endpoint, places in aside.items():
         number = sum(scope.quarantined[endpoint] for scope in places)
         where = f"quarantine{SEPARATOR}{SEPARATOR.join(places[0].place)}{SEPARATOR}{endpoint}{SEPARATOR}..."
@@ -530,7 +528,7 @@ def _time_left(overview: Overview) -> Iterator[str]:
     seconds = overview.seconds_left
     if overview.pace is not None and overview.pace.done and seconds is not None:
         yield f"  about {duration(seconds)} at {overview.pace.per_minute:.1f} a minute, as in the last minutes"
-    elif seconds is not None:
+    elif seconds:
         yield f"  at least {duration(seconds)} at the API's limits ({','.join(map(str, overview.rates))})"
 
 
@@ -574,8 +572,9 @@ def watch(read: Callable[[], Overview], terminal: TextIO, *, sleep: Callable[[fl
             took = time.monotonic() - began
             columns, height = shutil.get_terminal_size()
             shown = [f"{datetime.now(UTC):%H:%M:%S} UTC, Ctrl-C ends", *_fitted(lines, height - 2)]
-            # Each line's rest is cleared as it is written, and then all below: clearing first would flicker.
-            text = "".join(f"{line[:columns]}\x1b[K\n" for line in shown)
+            # Each line's rest is cleared as it is written, and then all below: clearing first would flicker. A line
+            # that fills the terminal has no rest: what many terminals would clear is its last character.
+            text = "".join(f"{line[:columns]}\n" if len(line) >= columns else f"{line}\x1b[K\n" for line in shown)
             terminal.write(f"\x1b[H{text}\x1b[J")
             terminal.flush()
             # Reading must not be most of what HBase has to do.
@@ -586,7 +585,7 @@ def _fitted(lines: Sequence[str], height: int) -> Sequence[str]:
     """Leave out lines of the middle, so that the sums at the end stay in sight."""
     if len(lines) <= height:
         return lines
-    tail = min(height // 2, len(lines) - lines.index("") if "" in lines else 1)
+    tail = min(2 * height // 3, len(lines) - lines.index("") if "" in lines else 1)
     head = max(0, height - tail - 1)
     return [
         *lines[:head],

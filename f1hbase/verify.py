@@ -19,7 +19,6 @@ from f1hbase.hbase.leases import lease_of
 from f1hbase.hbase.records import described, endpoints_of, own_key, parse_scope
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
-from f1hbase.loading import open_reports
 from f1hbase.settings import Settings
 from f1hbase.units import Scope
 from f1hbase.verification.claims import Difference, FamilyCount, Kind, Ledger
@@ -56,7 +55,6 @@ def verify(settings: Settings, credentials: Credentials | None = None, depth: De
     started = monotonic()
     depth = depth or Depth()
     hbase_command = find_hbase_command() if depth.row_counter else None
-    open_reports(settings)  # says so when there are none
     gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
     connector = HBaseConnector(gateways, settings.patience.total_seconds())
     tables = Tables(settings.table_prefix)
@@ -94,6 +92,7 @@ class _Verifier:
 
     def run(self) -> None:
         """Compare everything but for what the API says."""
+        self._reports.check_there()
         if self._tables.data not in self._connector.tables():
             raise F1HBaseError(
                 f"there is no table '{self._tables.data}', although '{self._tables.reports}' is there: it was dropped "

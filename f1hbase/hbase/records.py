@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 
 from f1hbase.catalog import ENDPOINTS, FIRST_YEAR, Endpoint, Slicing
-from f1hbase.codec import SEPARATOR, Record, decode, scope_prefix
+from f1hbase.codec import SEPARATOR, decode, scope_prefix
 from f1hbase.coverage import Status, UnitState
 from f1hbase.hbase.connector import HBaseConnector
+from f1hbase.samples import Record
 from f1hbase.units import Scope, Window, parse_time
 
 _log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 _STATS = {f"stats:{name}".encode(): name for name in ("rows", "bytes", "attempts")}
 _HASH = SEPARATOR.encode()
 _NOBODY: frozenset[int] = frozenset()
+_ROWS = b"stats:rows"
 _META = [b"meta:status", b"meta:drivers", b"meta:entrants"]
 _OUT_OF_THE_ORDINARY = (
     b"RowFilter(=,'regexstring:#-#-#-$') OR (QualifierFilter(=,'binary:status') AND ValueFilter(!=,'binary:done'))"
@@ -76,43 +78,34 @@ def all_described(connector: HBaseConnector, table: str) -> dict[str, Scope]:
     return found
 
 
-def units_in_brief(connector: HBaseConnector, second: HBaseConnector, table: str) -> Iterator[UnitState]:
-    """Yield every unit with its status, rows and last error, and who drove as far as units of all drivers say it.
+def units_in_brief(
+    connector: HBaseConnector, second: HBaseConnector, table: str, known: Collection[str] = ()
+) -> list[UnitState]:
+    """Return every unit with its status, rows and last error, and who drove as far as units of all drivers say it.
 
     A season has tens of thousands of units of a dozen cells each, nearly all of them done. So only one cell of each is
-    read, and the other scans bring only what is out of the ordinary; the region servers do the choosing. Neighbouring
-    windows of a driver that are done are yielded as one, with how many they are as `stats["units"]`.
+    read, without a filter, which costs the region servers most; the other scans bring only what is out of the ordinary.
+    Neighbouring windows of a driver that are done are returned as one, with how many they are as `stats["units"]`.
 
     Args:
         connector: The connection to HBase.
-        second: Another one, so that both scans go on at the same time.
+        second: Another one, so that two scans go on at the same time.
         table: The table of reports.
+        known: The scope prefixes that are likely to have units, by which the work is divided.
     """
+    lead = f"unit{SEPARATOR}".encode()
+    # More than half is the first one's, as the second has the other scans.
+    middle = lead + (sorted(known)[len(known) * 3 // 5].encode() if known else b"\xff")
     with ThreadPoolExecutor(max_workers=1) as thread:
         waiting = thread.submit(_out_of_the_ordinary, second, table)
-        stored = [(key, cells[b"stats:rows"]) for key, cells in _units(connector, table, [b"stats:rows"])]
+        latter = thread.submit(lambda: list(_in_brief(_units(second, table, [_ROWS], start=middle), waiting.result())))
+        former = list(takewhile(lambda row: row[0] < middle, _units(connector, table, [_ROWS])))
         others = waiting.result()
-    chain, reached, rows, units = b"", b"", 0, 0  # what the keys begin with; the end of the last window; sums
-    start = b""
-    for key, number in stored:
-        stem, begins, ends = key.rsplit(_HASH, 2)
-        more = others.pop(key, None)
-        if more is None and stem == chain and begins == reached != b"-":
-            reached, rows, units = ends, rows + int(number), units + 1
-            continue
-        if units:
-            yield from _brief(_HASH.join((chain, start, reached)), {}, {"rows": rows, "units": units})
-        units = 0
-        if more is not None:
-            chain = b""
-            yield from _brief(key, {b"stats:rows": number} | more)
-            continue
-        chain, start, reached, rows, units = stem, begins, ends, int(number), 1
-    if units:
-        yield from _brief(_HASH.join((chain, start, reached)), {}, {"rows": rows, "units": units})
+        units = [*_in_brief(former, others), *latter.result()]
     for key, cells in others.items():
         if b"meta:status" in cells:
-            yield from _brief(key, cells)
+            units += _brief(key, cells)
+    return units
 
 
 def _out_of_the_ordinary(connector: HBaseConnector, table: str) -> dict[bytes, dict[bytes, bytes]]:
@@ -120,6 +113,29 @@ def _out_of_the_ordinary(connector: HBaseConnector, table: str) -> dict[bytes, d
     for key, cells in _units(connector, table, [b"errors:last"]):
         others.setdefault(key, {}).update(cells)
     return others
+
+
+def _in_brief(
+    stored: Iterable[tuple[bytes, dict[bytes, bytes]]], others: dict[bytes, dict[bytes, bytes]]
+) -> Iterator[UnitState]:
+    """Yield the units of rows of which only `_ROWS` was read, windows that meet as one; empties `others` of them."""
+    chain, start, reached, rows, units = b"", b"", b"", 0, 0  # what the keys begin with, the windows' ends, sums
+    for key, cells in stored:
+        stem, _, ends = key.rpartition(_HASH)
+        stem, _, begins = stem.rpartition(_HASH)
+        more = others.pop(key, None)
+        if more is None and stem == chain and begins == reached != b"-":
+            reached, rows, units = ends, rows + int(cells[_ROWS]), units + 1
+            continue
+        if units:
+            yield from _brief(_HASH.join((chain, start, reached)), {}, {"rows": rows, "units": units})
+        if more is None:
+            chain, start, reached, rows, units = stem, begins, ends, int(cells[_ROWS]), 1
+        else:
+            chain, units = b"", 0
+            yield from _brief(key, cells | more)
+    if units:
+        yield from _brief(_HASH.join((chain, start, reached)), {}, {"rows": rows, "units": units})
 
 
 def units_since(connector: HBaseConnector, table: str, moment: datetime) -> Iterator[UnitState]:
@@ -142,9 +158,13 @@ def measured_units(connector: HBaseConnector, table: str, most: int) -> Iterator
 
 
 def _units(
-    connector: HBaseConnector, table: str, columns: list[bytes], row_filter: bytes | None = None
+    connector: HBaseConnector,
+    table: str,
+    columns: list[bytes],
+    row_filter: bytes | None = None,
+    start: bytes | None = None,
 ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    return connector.stream(table, f"unit{SEPARATOR}".encode(), columns=columns, row_filter=row_filter)
+    return connector.stream(table, f"unit{SEPARATOR}".encode(), start=start, columns=columns, row_filter=row_filter)
 
 
 def _brief(key: bytes, cells: Mapping[bytes, bytes], sums: Mapping[str, float] | None = None) -> Iterator[UnitState]:
@@ -164,11 +184,11 @@ def _brief(key: bytes, cells: Mapping[bytes, bytes], sums: Mapping[str, float] |
             driver=number,
             window=_window(start, end),
             status=Status(cells[b"meta:status"].decode()) if b"meta:status" in cells else Status.DONE,
-            drivers=seen if drivers is None else frozenset(json.loads(drivers)),
+            drivers=seen if drivers is None else _numbers(drivers),
             stats=stats,
             error=None if error is None else error.decode(),
             run=cells[b"meta:run"].decode() if b"meta:run" in cells else "",
-            entrants=None if entrants is None else frozenset(json.loads(entrants)),
+            entrants=None if entrants is None else _numbers(entrants),
         )
     except ValueError as error:
         _log.warning("the report %r cannot be read (%s); what it speaks of counts as not loaded", key, error)
@@ -179,6 +199,11 @@ def _brief(key: bytes, cells: Mapping[bytes, bytes], sums: Mapping[str, float] |
 @lru_cache
 def _alone(driver: int) -> frozenset[int]:
     return frozenset([driver])
+
+
+@lru_cache  # the endpoints of a session have the same drivers
+def _numbers(drivers: bytes) -> frozenset[int]:
+    return frozenset(json.loads(drivers))
 
 
 @lru_cache(maxsize=4096)  # the windows of a session are those of each of its drivers

@@ -11,7 +11,9 @@ from datetime import datetime
 
 from f1hbase.codec import SEPARATOR
 from f1hbase.coverage import Status, UnitState, status_of
-from f1hbase.hbase.connector import HBaseConnector, RowMutation
+from f1hbase.errors import F1HBaseError
+from f1hbase.hbase.connector import HBaseConnector
+from f1hbase.hbase.frames import RowMutation
 from f1hbase.units import Outcome, Scope, Unit, parse_time, parse_unit_key
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,18 @@ class HBaseReports:
         self._connector = connector
         self._table = table
 
+    def check_there(self) -> None:
+        """Refuse to go on without the table.
+
+        Raises:
+            F1HBaseError: If it is not there; says why that may be.
+        """
+        if self._table not in self._connector.tables():
+            raise F1HBaseError(
+                f"there is no table '{self._table}': nothing has been loaded yet, or into tables of another name "
+                "(--table-prefix)."
+            )
+
     def write_run(self, run: RunState) -> None:
         """Write what is known of a run; fields written before and not now stay."""
         cells = {
@@ -84,11 +98,15 @@ class HBaseReports:
 
     def unit_states(self, scope: Scope) -> list[UnitState]:
         """Return the units known of one session (or of a meeting as such), with one short scan."""
-        return self._states(f"unit{SEPARATOR}{scope.prefix}{SEPARATOR}")
-
-    def all_unit_states(self) -> list[UnitState]:
-        """Return every unit known."""
-        return self._states(f"unit{SEPARATOR}")
+        states = []
+        prefix = f"unit{SEPARATOR}{scope.prefix}{SEPARATOR}"
+        for key, cells in self._connector.scan(self._table, prefix.encode()):
+            try:
+                states.append(_unit_state(key.decode(), cells))
+            except (ValueError, KeyError) as error:
+                # Not understood is not done: the unit is fetched again.
+                _log.warning("the report %r cannot be read (%s); what it speaks of counts as not loaded", key, error)
+        return states
 
     def quarantined(self) -> dict[tuple[str, str], int]:
         """Return how many records are in quarantine, by scope prefix and endpoint."""
@@ -99,16 +117,6 @@ class HBaseReports:
             where = (SEPARATOR.join(scope), endpoint)
             counts[where] = counts.get(where, 0) + 1
         return counts
-
-    def _states(self, prefix: str) -> list[UnitState]:
-        states = []
-        for key, cells in self._connector.scan(self._table, prefix.encode()):
-            try:
-                states.append(_unit_state(key.decode(), cells))
-            except (ValueError, KeyError) as error:
-                # Not understood is not done: the unit is fetched again.
-                _log.warning("the report %r cannot be read (%s); what it speaks of counts as not loaded", key, error)
-        return states
 
 
 def _unit_row(run_id: str, outcome: Outcome) -> RowMutation:

@@ -57,7 +57,6 @@ def expected_drivers(
 
     That is what the runs asked for, and what has begun to be loaded: a load always means the whole session.
     """
-    known = known_drivers(scope, states)
     mine = [state for state in states if state.endpoint == endpoint.name and state.status is not Status.FAILED]
     expected: set[int | None] = {state.driver for state in mine}
     wanted = [wish for wish in asked if endpoint.name in wish.endpoints]
@@ -65,6 +64,7 @@ def expected_drivers(
         for wish in wanted:
             expected |= set(wish.drivers) if wish.drivers and endpoint.by_driver else {None}
         return expected
+    known = known_drivers(scope, states)
     # What was asked for when nobody was known to drive counts for each one who is known by now.
     expected.discard(None)
     everybody = any(not wish.drivers for wish in wanted) or any(state.driver is None for state in mine)

@@ -1,0 +1,100 @@
+"""What a whole season takes of memory in the process that plans it: no more than the meeting under way does."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli import ENTRY_POINT
+from hbase_server import free_ports
+from replay_server import ReplayServer
+from samples import END, START, WEEK, a_meeting, sample
+
+from f1hbase.progress import Tally
+from f1hbase.units import Outcome, Unit, slice_time
+from f1hbase.worker import Reported
+
+_SESSIONS_A_MEETING = 5
+_LONG = timedelta(hours=5, minutes=15)
+"""With windows of 15 minutes, 20 drivers and two endpoints: 840 units a session, 100,000 a season."""
+
+
+@pytest.fixture(scope="module")
+def season(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplayServer]:
+    """An API that has the meetings and sessions of a season, and no other records."""
+    folder = tmp_path_factory.mktemp("season")
+    meetings = [sample("meetings", meeting_key=key, year=2024) for key in range(1200, 1224)]
+    sessions: list[dict[str, Any]] = []
+    for number, meeting in enumerate(meetings):
+        for place in range(_SESSIONS_A_MEETING):
+            start = START - number * WEEK + place * timedelta(hours=9)
+            sessions.append(
+                sample(
+                    "sessions", meeting_key=meeting["meeting_key"], session_key=9000 + len(sessions),
+                    date_start=start.isoformat(), date_end=(start + _LONG).isoformat(),
+                )
+            )  # fmt: skip
+    for name, records in (("meetings", meetings), ("sessions", sessions)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    with ReplayServer(folder) as server:
+        yield server
+
+
+_MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+"""Runs a command and says how much memory it took at the most, in kilobytes. In a small process of its own, as what a
+process has before it becomes a command counts for the command."""
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> tuple[str, float]:
+    """Run the command line; return what it prints, and how much memory it took at the most, in megabytes."""
+    result = subprocess.run(
+        [sys.executable, "-c", _MEASURE, sys.executable, str(ENTRY_POINT), *arguments],
+        cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return result.stdout, int(result.stderr) / 1000
+
+
+def test_planning_a_season_of_100_000_units_takes_less_than_100_megabytes(season: ReplayServer, tmp_path: Path) -> None:
+    (nowhere,) = free_ports(1)
+    hbase = {"F1HBASE_HBASE_HOST": "127.0.0.1", "F1HBASE_HBASE_PORT": str(nowhere)}
+    output, season_megabytes = run(tmp_path, "plan", "--year", "2024", F1HBASE_API_URL=season.url, **hbase)
+    assert "120 sessions, about 102,624 units" in output
+    assert season_megabytes < 100
+    output, meeting_megabytes = run(tmp_path, "plan", "--meeting-key", "1200", F1HBASE_API_URL=season.url, **hbase)
+    assert "5 sessions, about 4,276 units" in output
+    assert season_megabytes - meeting_megabytes < 4, "the units of one meeting at a time; all would be 8 and more"
+
+
+def test_what_the_parent_counts_takes_no_memory_for_units_that_are_stored_and_little_for_those_that_fail() -> None:
+    (scope,) = (session.scope for session in a_meeting().sessions)
+    windows = slice_time(START, END, timedelta(seconds=36))
+    units = [Unit("car_data", scope, driver, window) for driver in range(20) for window in windows]
+    assert len(units) == 4_000
+    reason = b"HTTP 504 Gateway Timeout: upstream request timeout; given up after 4 tries"
+    tally = Tally()
+    for error, most_bytes in ((None, 10), (reason, 300)):
+        # A text of its own for each unit, as each is made anew.
+        ends = [Outcome(unit, END, rows=3350, error=None if error is None else error.decode()) for unit in units]
+        messages = [pickle.dumps(Reported(ends[first : first + 100])) for first in range(0, len(ends), 100)]
+        tracemalloc.start()
+        for message in messages:
+            for outcome in pickle.loads(message).outcomes:
+                tally.add(outcome)
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert grown / len(units) < most_bytes
+    assert (tally.stored, tally.failed) == (4_000, 4_000)
