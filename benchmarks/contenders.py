@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 import happybase
 from happybase.connection import THRIFT_PROTOCOLS
@@ -29,11 +32,15 @@ from f1hbase.hbase.frames import RowMutation
 from f1hbase.hbase.schema import Tables
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.samples import Samples
+from f1hbase.worker import CONNECTIONS
 
 LIMIT, TOOL, ROWS, RECORDS, LOAD, NAIVE = "limit", "tool", "rows", "records", "load", "naive"
 """Kinds of contenders."""
 
 LIMIT_NAME = "the gateway's limit"
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _CAR_DATA = ENDPOINTS["car_data"]
 PE_TABLE = "bench_performance_evaluation"
@@ -268,12 +275,10 @@ class RowsJob:
     def prepare(self) -> Work:
         """Encode the rows, answer by answer, and connect."""
         blocks = list(_blocks(self.meetings))
-        connector = HBaseConnector([self.gateway])
-        connector.tables()
+        puts = [partial(connector.put, self.table) for connector in _connectors(self.gateway)]
 
         def work() -> int:
-            for block in blocks:
-                connector.put(self.table, block)
+            _share(puts, blocks)
             return sum(len(block.keys) for block in blocks)
 
         return work
@@ -290,10 +295,34 @@ class RecordsJob:
     def prepare(self) -> Work:
         """Decode the answers, and connect."""
         answers = [body.decoded() for body in bodies(self.meetings)]
-        connector = HBaseConnector([self.gateway])
+        sinks = [HBaseSink(connector, self.tables, "benchmark") for connector in _connectors(self.gateway)]
+        stores = [sink.store for sink in sinks]
+        return lambda: sum(outcome.rows for outcome in _share(stores, answers))
+
+
+def _connectors(gateway: Gateway) -> list[HBaseConnector]:
+    """Return as many connections as a worker of the project has for its rows."""
+    connectors = [HBaseConnector([gateway]) for _ in range(CONNECTIONS)]
+    for connector in connectors:
         connector.tables()
-        sink = HBaseSink(connector, self.tables, "benchmark")
-        return lambda: sum(sink.store(answer).rows for answer in answers)
+    return connectors
+
+
+def _share(calls: Sequence[Callable[[_Item], _Result]], items: Iterable[_Item]) -> list[_Result]:
+    """Call something for each item, as many at a time as there are ways to call it, as a worker does."""
+    free: SimpleQueue[Callable[[_Item], _Result]] = SimpleQueue()
+    for call in calls:
+        free.put(call)
+
+    def use(item: _Item) -> _Result:
+        call = free.get()
+        try:
+            return call(item)
+        finally:
+            free.put(call)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(use, items))
 
 
 def _mutations(meetings: Sequence[Meeting]) -> Iterator[RowMutation]:
