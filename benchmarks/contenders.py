@@ -413,9 +413,9 @@ def naive(scene: Scene, most: int) -> ClientContender:
     return ClientContender(scene, NAIVE, "naive: requests, happybase, a put a record", [_job(scene, rows, None)], rows)
 
 
-def naive_batches(scene: Scene) -> ClientContender:
-    """A happybase batch as people write it."""
-    rows = scene.records.car_data
+def naive_batches(scene: Scene, most: int) -> ClientContender:
+    """A happybase batch as people write it, of the first so many records."""
+    rows = min(most, scene.records.car_data)
     name = "naive: requests, happybase, batch_size=1000"
     return ClientContender(scene, f"{NAIVE} batches", name, [_job(scene, rows, 1000)], rows)
 

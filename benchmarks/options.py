@@ -34,12 +34,12 @@ class Options:
     """
 
     rounds: int | None = None
-    rows: int = 150_000
+    rows: int = 450_000
     only: tuple[str, ...] = ()
     data: Path | None = None
     warm_up: bool = True
     processes: tuple[int, ...] = (1, 2, 4)
-    frame_rows: tuple[int, ...] = (500, 1500, 3500)
+    frame_rows: tuple[int, ...] = (1500, 3500)
     naive_rows: int = 3000
     storage_rows: int = 750_000
     growth_rows: tuple[int, ...] = (500_000, 1_000_000, 2_000_000, 4_000_000)
