@@ -55,6 +55,7 @@ def main(
     \b
     STUDY is one of
       contest   the gateway's limit, f1hbase's put path and whole load, and the naive way, in turns (the default)
+      choices   how many connections and how large calls the put path is fastest with
       storage   bytes a row on disk, with the project's schema and with default families
       growth    the time for 0.5, 1, 2 and 4 million rows
       memory    of parent and worker, over a whole session at full speed

@@ -27,8 +27,9 @@ from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
 from f1hbase.catalog import ENDPOINTS
 from f1hbase.codec import Block, encode, encode_samples
+from f1hbase.hbase import frames
 from f1hbase.hbase.connector import Gateway, HBaseConnector
-from f1hbase.hbase.frames import RowMutation
+from f1hbase.hbase.frames import FRAME_BYTES, RowMutation
 from f1hbase.hbase.schema import Tables
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.samples import Samples
@@ -148,22 +149,22 @@ class FramesJob:
 
     def prepare(self) -> Work:
         """Read the frames, and connect."""
-        frames = [frame for path in self.files for frame in read_frames(path)]
+        calls = [frame for path in self.files for frame in read_frames(path)]
         connection = happybase.Connection(self.gateway.host, self.gateway.port)
         connection.tables()
-        return lambda: _send_frames(connection, frames)
+        return lambda: _send_frames(connection, calls)
 
 
-def _send_frames(connection: Any, frames: Sequence[tuple[int, bytes]]) -> int:
+def _send_frames(connection: Any, calls: Sequence[tuple[int, bytes]]) -> int:
     # One frame ahead of the answers, so that the gateway always has the next one and no client can be faster.
     transport, client = connection.transport, connection.client
-    for number, (_, frame) in enumerate(frames):
+    for number, (_, frame) in enumerate(calls):
         transport.write(frame)
         transport.flush()
         if number:
             client._recv("mutateRows")
     client._recv("mutateRows")
-    return sum(rows for rows, _ in frames)
+    return sum(rows for rows, _ in calls)
 
 
 def write_frames(path: Path, table: str, meetings: Sequence[Meeting], frame_rows: int) -> None:
@@ -291,18 +292,22 @@ class RecordsJob:
     gateway: Gateway
     tables: Tables
     meetings: Sequence[Meeting]
+    connections: int = CONNECTIONS
+    frame_bytes: int = FRAME_BYTES
 
     def prepare(self) -> Work:
         """Decode the answers, and connect."""
+        frames.FRAME_BYTES = self.frame_bytes
         answers = [body.decoded() for body in bodies(self.meetings)]
-        sinks = [HBaseSink(connector, self.tables, "benchmark") for connector in _connectors(self.gateway)]
+        connectors = _connectors(self.gateway, self.connections)
+        sinks = [HBaseSink(connector, self.tables, "benchmark") for connector in connectors]
         stores = [sink.store for sink in sinks]
         return lambda: sum(outcome.rows for outcome in _share(stores, answers))
 
 
-def _connectors(gateway: Gateway) -> list[HBaseConnector]:
-    """Return as many connections as a worker of the project has for its rows."""
-    connectors = [HBaseConnector([gateway]) for _ in range(CONNECTIONS)]
+def _connectors(gateway: Gateway, count: int = CONNECTIONS) -> list[HBaseConnector]:
+    """Return connections, by default as many as a worker of the project has for its rows."""
+    connectors = [HBaseConnector([gateway]) for _ in range(count)]
     for connector in connectors:
         connector.tables()
     return connectors
@@ -346,10 +351,15 @@ def put_rows(scene: Scene, processes: int) -> ClientContender:
     return ClientContender(scene, ROWS, "f1hbase, put path: rows", jobs, scene.records.car_data)
 
 
-def put_records(scene: Scene, processes: int) -> ClientContender:
-    """The sink with its connector."""
-    jobs = [RecordsJob(scene.stage.gateway, scene.tables, share) for share in scene.records.shares(processes)]
-    return ClientContender(scene, RECORDS, "f1hbase, put path: records", jobs, scene.records.car_data)
+def put_records(
+    scene: Scene, processes: int, *, connections: int = CONNECTIONS, frame_bytes: int = FRAME_BYTES, name: str = ""
+) -> ClientContender:
+    """The sink with its connectors."""
+    jobs = [
+        RecordsJob(scene.stage.gateway, scene.tables, share, connections, frame_bytes)
+        for share in scene.records.shares(processes)
+    ]
+    return ClientContender(scene, RECORDS, name or "f1hbase, put path: records", jobs, scene.records.car_data)
 
 
 # --- (c) the whole load ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import contest, growth, memory, season, startup, storage
+from benchmarks import choices, contest, growth, memory, season, startup, storage
 from benchmarks.options import Options, Tell
 from benchmarks.stage import Stage
 
@@ -13,6 +13,7 @@ Study = Callable[[Stage, Options, Tell], str]
 
 STUDIES: Mapping[str, Study] = {
     "contest": contest.run,
+    "choices": choices.run,
     "storage": storage.run,
     "growth": growth.run,
     "memory": memory.run,

@@ -1,0 +1,55 @@
+"""What was chosen by measuring: how many connections a worker puts over, and how large a call becomes."""
+
+from __future__ import annotations
+
+from benchmarks import records
+from benchmarks.contenders import Scene, put_records
+from benchmarks.contest import compete
+from benchmarks.options import MEETINGS, Options, Tell
+from benchmarks.results import markdown_table, number, spread, summarize
+from benchmarks.servers import ReplayServer
+from benchmarks.stage import Stage
+from f1hbase.hbase.frames import FRAME_BYTES
+from f1hbase.worker import CONNECTIONS
+
+_ROUNDS = 5
+_PROCESSES = (1, 4)
+_CONNECTIONS = (1, 2, 3)
+_FRAME_BYTES = (125_000, 250_000, 500_000)
+
+
+def run(stage: Stage, options: Options, tell: Tell) -> str:
+    """Put the same records with each number of connections, and with each size of calls, in turns."""
+    tell("making the records")
+    folder = stage.scratch / "choices"
+    what = records.simulated(folder, rows=options.rows // 2, meetings=MEETINGS)
+    tables = stage.create("bench_choices", what.meetings)
+    ways = [(count, FRAME_BYTES) for count in _CONNECTIONS] + [(CONNECTIONS, size) for size in _FRAME_BYTES]
+    rounds = options.rounds or _ROUNDS
+    with ReplayServer(folder) as api:
+        scene = Scene(stage, api, what, tables)
+        everybody = [
+            put_records(scene, processes, connections=count, frame_bytes=size, name=f"{count} of {size:,} bytes")
+            for processes in _PROCESSES
+            for count, size in ways
+        ]
+        runs = compete(everybody, rounds=rounds, warm_up=options.warm_up, tell=tell)
+    stage.drop(tables.data, tables.reports)
+    lines = []
+    for contender, (count, size), measured in zip(everybody, ways * len(_PROCESSES), runs, strict=True):
+        summary = summarize(measured)
+        chosen = "chosen" if (count, size) == (CONNECTIONS, FRAME_BYTES) else ""
+        lines.append(
+            [
+                str(contender.processes), str(count), f"{size:,}", number(summary.rate.median), spread(summary.rate),
+                number(summary.cpu["clients"]), chosen,
+            ]
+        )  # fmt: skip
+    table = markdown_table(
+        ["processes", "connections each", "bytes a call", "rows/s", "least to most", "CPU s: clients", ""],
+        lines, texts=0,
+    )  # fmt: skip
+    return (
+        f"{what.car_data:,} simulated car_data records through `HBaseSink.store`; medians of {rounds} rounds. An answer "
+        f"of a quarter of an hour is a call of some 900,000 bytes, if it is not cut.\n\n{table}"
+    )
