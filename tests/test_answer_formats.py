@@ -82,6 +82,11 @@ def test_a_large_answer_is_read_piece_by_piece_and_whole() -> None:
     assert same(list(samples), records)
 
 
+@pytest.mark.parametrize("key", ["meeting_key", "session_key", "driver_number", "date"])
+def test_without_a_key_csv_gives_no_samples(key: str) -> None:
+    assert CsvAnswer(to_csv([sample("car_data"), sample("car_data", **{key: None})]), CAR).samples() is None
+
+
 def test_a_field_that_only_some_records_have_is_null_in_the_others() -> None:
     full = sample("car_data")
     short = {name: value for name, value in full.items() if name not in {"brake", "rpm"}}

@@ -121,3 +121,19 @@ def test_a_block_is_put_as_its_rows_are(protocol: str, block: Block, largest: in
         assert isinstance(part, Block)
         assert len(part.keys) == 1 or len(frame.data) <= largest + _AROUND
         assert frame.data == _by_thriftpy2(protocol, "t", [RowMutation(*row) for row in part.rows()])
+
+
+@pytest.mark.parametrize("protocol", _PROTOCOLS)
+@pytest.mark.parametrize("count", [14, 15, 16, 127, 128])
+def test_counts_and_lengths_about_which_protocols_change_their_spelling(protocol: str, count: int) -> None:
+    cells = {b"f:%d" % number: b"v" * number for number in range(count)}
+    rows = [RowMutation(b"%d" % number, cells if number == 0 else {b"f:q": b"1"}) for number in range(count)]
+    (frame,) = FrameWriter(protocol).frames("t", rows)
+    assert frame.data == _by_thriftpy2(protocol, "t", rows)
+
+
+def test_the_lengths_of_many_short_values_count() -> None:
+    columns = tuple(b"f:%d" % number for number in range(8))
+    block = Block([b"%03d" % number for number in range(200)], columns, [[b""] * 200] * 8)
+    for frame in FrameWriter("binary").frames("t", block, largest=2000):
+        assert len(frame.data) <= 2000 + _AROUND

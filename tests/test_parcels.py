@@ -20,7 +20,7 @@ from f1hbase.catalog import ENDPOINTS, Slicing
 from f1hbase.coverage import subtract
 from f1hbase.openf1.errors import WrongAnswerError
 from f1hbase.openf1.parcels import Capacity, Packer, Parcel, first_capacity, parcel_of, sort_records, split
-from f1hbase.samples import AS_OPENF1, samples_of_json
+from f1hbase.samples import Samples, samples_of_json
 from f1hbase.units import ALL_TIME, Unit, Window, parse_time, slice_time
 
 SECOND = timedelta(seconds=1)
@@ -316,13 +316,18 @@ def shared_parcels(draw: st.DrawFn) -> Parcel:
 
 
 @st.composite
-def dates_near(draw: st.DrawFn, parcel: Parcel) -> str:
-    """Draw a date about the edges of a request's windows, in any spelling."""
+def moments_near(draw: st.DrawFn, parcel: Parcel) -> datetime:
+    """Draw a moment about the edges of a request's windows."""
     edges = [edge for unit in parcel.units for edge in (unit.window.start, unit.window.end) if edge is not None]
     moment = draw(st.sampled_from(edges or [START]))
     steps = st.sampled_from([0, 0, 1, -1, 400_000, -400_000]) | st.integers(-(10**8), 10**8)
-    moment += timedelta(microseconds=draw(steps))
-    return draw(st.sampled_from(spellings(moment)))
+    return moment + timedelta(microseconds=draw(steps))
+
+
+@st.composite
+def dates_near(draw: st.DrawFn, parcel: Parcel) -> str:
+    """Draw a date about the edges of a request's windows, in any spelling."""
+    return draw(st.sampled_from(spellings(draw(moments_near(parcel)))))
 
 
 def all_of(by_unit: Mapping[Unit, Sequence[Any]]) -> list[Any]:
@@ -372,14 +377,36 @@ def test_samples_go_where_the_same_records_go(parcel: Parcel, data: st.DataObjec
     if data.draw(st.booleans()):  # a part of one unit
         parcel = replace(parcel, drivers=(parcel.units[0].driver or 0,), units=parcel.units[:1])
     numbers = dict.fromkeys(ENDPOINTS["car_data"].fields[4:], 1)
-    dates = dates_near(parcel).filter(lambda date: AS_OPENF1.fullmatch(date) is not None)
-    inside = dates.filter(lambda date: parse_time(date) in parcel.window)
+    dates = moments_near(parcel).map(datetime.isoformat)
+    inside = moments_near(parcel).filter(parcel.window.__contains__).map(datetime.isoformat)
     one = st.builds(record_of, st.sampled_from(parcel.drivers), inside)
     odd = st.builds(record_of, st.sampled_from(DRIVERS), dates, session_key=st.sampled_from([9558, 9558, 9559]))
     found = data.draw(st.lists(one, max_size=8)) + data.draw(st.lists(odd, max_size=1))
     samples = samples_of_json(ENDPOINTS["car_data"], json.dumps([record | numbers for record in found]).encode())
     assert samples is not None
     assert _sorted(parcel, samples) == _sorted(parcel, list(samples))
+
+
+def _samples(*dates: str) -> Samples:
+    return Samples(ENDPOINTS["car_data"], [(1240, 9558, 44, date, *[1] * 6) for date in dates])
+
+
+@pytest.mark.parametrize("wrong", ["2024-07-07T13:59:59.9+00:00", "2024-07-07T14:30:00+00:00"])
+def test_one_sample_outside_on_either_side_spoils_the_answer(wrong: str) -> None:
+    parcel = parcel_of(Unit("car_data", SCOPE, 44, Window(START, START + 30 * MINUTE)))
+    inside = "2024-07-07T14:00:00+00:00", "2024-07-07T14:29:59.999999+00:00"
+    assert len(sort_records(parcel, _samples(*inside))[parcel.units[0]]) == 2
+    with pytest.raises(WrongAnswerError, match="outside of"):
+        sort_records(parcel, _samples(inside[0], wrong, inside[1]))
+
+
+def test_samples_of_one_second_are_parted_by_an_edge_within_it() -> None:
+    edges = [START, START + timedelta(seconds=9.5), START + 30 * MINUTE]
+    units = tuple(Unit("car_data", SCOPE, 44, Window(*pair)) for pair in pairwise(edges))
+    parcel = Parcel("car_data", SCOPE, (44,), Window(edges[0], edges[2]), units)
+    dates = "2024-07-07T14:00:09.4+00:00", "2024-07-07T14:00:09.5+00:00"
+    by_unit = sort_records(parcel, _samples(*dates))
+    assert [[record["date"] for record in by_unit[unit]] for unit in units] == [[dates[0]], [dates[1]]]
 
 
 @pytest.mark.parametrize("date", ["2024-07-07T14:15+00:00", "2024-W27-7T14:15:00+00:00"])
