@@ -336,13 +336,13 @@ def rollback_command(
     set_up_logging(sys.stderr, None)
     if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
         raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
-    if not (yes or only_show or (sys.stdin and sys.stdin.isatty())):
-        raise click.UsageError("nothing was deleted: there is no terminal to ask on; add --yes, or --dry-run to look.")
     rollback = open_rollback(defaults(**options), Target(run, sessions, meetings))
     for line in rollback.describe():
         click.echo(line)
     if only_show:
         return
+    if not (yes or (sys.stdin and sys.stdin.isatty())):
+        raise click.UsageError("nothing was deleted: there is no terminal to ask on; add --yes to delete it.")
     rollback.refuse_if_being_loaded()
     if not yes and not click.confirm("Delete it?"):
         raise click.ClickException("nothing was deleted")

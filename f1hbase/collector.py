@@ -6,17 +6,18 @@ import logging
 import multiprocessing
 import re
 import signal
+import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from time import monotonic
-from types import FrameType
+from types import FrameType, ModuleType
 
 from f1hbase import worker
 from f1hbase.credentials import Credentials
@@ -137,6 +138,8 @@ class ParallelF1DataCollector:
         self._credentials = credentials
         self._gateways = gateways
         self._started = 0
+        self._connections = 1
+        self._which_try = ""
         self._tables = tables
         self._reports = reports
         self._leases = leases
@@ -165,6 +168,8 @@ class ParallelF1DataCollector:
         heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
         before = {number: signal.signal(number, self._on_signal) for number in heard}
         try:
+            at_once = max(1, min(self._settings.processes, len(meetings)))
+            self._connections = worker.connections_for(at_once, len(set(self._gateways)))
             self._load(meetings)
             again, self._failed = self._failed, []
             if again and not self._stop_sent:
@@ -172,6 +177,7 @@ class ParallelF1DataCollector:
                 scopes = {scope for meeting in again for scope in meeting.scopes}
                 failed = sum(1 for unit in self._result.overall.failures if unit.scope in scopes)
                 self._result.overall.planned -= failed  # they are planned anew
+                self._which_try = "second try: "
                 self._load(again)
         except _StopAtOnce:
             self._result.stopped_at_once = True
@@ -245,6 +251,7 @@ class ParallelF1DataCollector:
             self._credentials,
             self._gateways,
             self._started,
+            self._connections,
             self._tables,
             self._run_id,
         )
@@ -256,7 +263,8 @@ class ParallelF1DataCollector:
         resource_tracker.ensure_running()  # or else it is begun in start(), and lifts the mask
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            with _without_main_module():
+                process.start()
         except OSError as error:
             ours.close()
             self._give_back(meeting)
@@ -327,8 +335,9 @@ class ParallelF1DataCollector:
                 self._failed.append(running.meeting)
             _log.log(
                 SUCCESS if not tally.failed and not tally.quarantined else logging.WARNING,
-                "%s: %s, %s%s%s",
+                "%s: %s%s, %s%s%s",
                 meeting,
+                self._which_try,
                 count(tally.stored, "unit"),
                 count(tally.all_rows, "row"),
                 f", {count(tally.failed, 'unit')} failed" if tally.failed else "",
@@ -428,6 +437,21 @@ class ParallelF1DataCollector:
 
 class _StopAtOnce(BaseException):
     """The second interrupt, wherever it finds the parent, be it in a call to an HBase that does not answer."""
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keep a process that is started from importing what the user has started.
+
+    A worker needs nothing of it; and a script that loads without `if __name__ == "__main__":` would begin a load in
+    each worker, which waits for the lease that its parent has.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _name(meeting: MeetingPlan) -> str:

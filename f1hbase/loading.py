@@ -15,7 +15,7 @@ from f1hbase.catalog import ENDPOINTS
 from f1hbase.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollector, Result
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError, UnreachableError
-from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateways
+from f1hbase.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateways
 from f1hbase.hbase.leases import LeaseKeeper, Leases
 from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
 from f1hbase.hbase.schema import Layout, Tables, ensure_tables, split_points
@@ -40,11 +40,6 @@ _PATIENCE_AT_ONCE_SECONDS = 1.0
 
 # The parent's calls are small; one that hangs would keep it from its workers and from the user.
 _CALL_SECONDS = 15.0
-
-_USUAL_THREADS = 16
-"""How many connections a Thrift gateway serves at a time, unless told otherwise; the others wait."""
-_OTHER_CONNECTIONS = 4
-"""Those of the parent, and of a status now and then."""
 
 _NO_SCOPE = "-#-#-"
 """The place in quarantine of what does not say which session it is."""
@@ -74,10 +69,10 @@ def load(settings: Settings, credentials: Credentials | None = None) -> Result:
     for record in unusable:
         sink.quarantine("sessions", _NO_SCOPE, record, "a key field of the session is missing")
     stop = threading.Event()
-    if settings.processes + _OTHER_CONNECTIONS > _USUAL_THREADS * len(gateways):
+    if settings.processes + OTHER_CONNECTIONS > USUAL_THREADS * len(gateways):
         _log.warning(
             "%d processes may be more than the Thrift gateway serves at a time: raise hbase.thrift.minWorkerThreads "
-            "(%d by default), name more gateways, or lower --processes", settings.processes, _USUAL_THREADS,
+            "(%d by default), name more gateways, or lower --processes", settings.processes, USUAL_THREADS,
         )  # fmt: skip
     patience = settings.patience.total_seconds()
     patient = HBaseConnector(gateways, patience, stop, call_timeout=_CALL_SECONDS)

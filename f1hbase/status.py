@@ -574,11 +574,15 @@ def watch(read: Callable[[], Overview], terminal: TextIO, *, sleep: Callable[[fl
             shown = [f"{datetime.now(UTC):%H:%M:%S} UTC, Ctrl-C ends", *_fitted(lines, height - 2)]
             # Each line's rest is cleared as it is written, and then all below: clearing first would flicker. A line
             # that fills the terminal has no rest: what many terminals would clear is its last character.
-            text = "".join(f"{line[:columns]}\n" if len(line) >= columns else f"{line}\x1b[K\n" for line in shown)
+            text = "".join(f"{_cut(line, columns)}\n" if len(line) >= columns else f"{line}\x1b[K\n" for line in shown)
             terminal.write(f"\x1b[H{text}\x1b[J")
             terminal.flush()
             # Reading must not be most of what HBase has to do.
             sleep(max(_WATCH_SECONDS, 4 * took))
+
+
+def _cut(line: str, columns: int) -> str:
+    return line if len(line) <= columns else f"{line[: columns - 1]}…"
 
 
 def _fitted(lines: Sequence[str], height: int) -> Sequence[str]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
-from f1hbase.hbase.connector import Gateway, HBaseConnector
+from f1hbase.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector
 from f1hbase.hbase.reports import HBaseReports
 from f1hbase.hbase.schema import Tables
 from f1hbase.hbase.sink import HBaseSink, Quarantine
@@ -43,6 +43,18 @@ CONNECTIONS = 2
 """How many answers are stored at once, each over a connection of its own: while HBase is at one, the next is encoded
 and sent, so that one meeting by itself keeps the gateway busy. More are no faster (docs/performance.md)."""
 
+
+def connections_for(processes: int, gateways: int) -> int:
+    """Return how many connections each of some workers may have, so that the gateways serve all of them.
+
+    Three are of use, two for the rows and one for the reports; with one, they take turns.
+
+    >>> connections_for(4, 1), connections_for(10, 1), connections_for(10, 2)
+    (3, 1, 2)
+    """
+    return max(1, min(CONNECTIONS + 1, (USUAL_THREADS * gateways - OTHER_CONNECTIONS) // processes))
+
+
 GRACE_SECONDS = 10.0
 """How long a worker that was told to stop may take to store what it has in hand."""
 
@@ -56,6 +68,7 @@ class Task:
     credentials: Credentials | None
     gateways: Sequence[Gateway]
     preferred_gateway: int
+    connections: int
     tables: Tables
     run_id: str
 
@@ -141,7 +154,6 @@ class MeetingLoader:
         # The parts of a unit are stored one after another: its last one says that all are.
         self._storing: defaultdict[Unit, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._writers = ThreadPoolExecutor(len(sinks), "hbase-writer")
-        # One thread, as the connection to HBase is not for several.
         self._reporter = ThreadPoolExecutor(1, "hbase-reporter")
 
     async def run(self) -> bool:
@@ -369,12 +381,11 @@ async def _load_meeting(task: Task, link: Link) -> bool:
             put_timeout=settings.put_timeout.total_seconds(),
             preferred=task.preferred_gateway,
         )
-        for _ in range(CONNECTIONS + 1)
+        for _ in range(task.connections)
     ]
     quarantine = Quarantine()
-    for_reports, *for_rows = connectors
-    sinks = [HBaseSink(connector, task.tables, task.run_id, quarantine) for connector in for_rows]
-    reports = HBaseReports(for_reports, task.tables.reports)
+    sinks = [HBaseSink(connector, task.tables, task.run_id, quarantine) for connector in connectors[:CONNECTIONS]]
+    reports = HBaseReports(connectors[-1], task.tables.reports)
     async with open_source(settings, task.credentials, settings.patience.total_seconds()) as source:
         stopping = asyncio.Event()
 

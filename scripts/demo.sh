@@ -7,6 +7,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+case "${1:-}" in
+  -h | --help) sed -n '2,6s/^# //p' "scripts/$(basename "$0")"; exit 0 ;;
+esac
+
 say() { printf '\n==> %s\n' "$*"; }
 
 server=''
@@ -32,6 +36,7 @@ export F1HBASE_HBASE_HOST=127.0.0.1 F1HBASE_HBASE_PORT="${LOCAL_HBASE_THRIFT_POR
 
 python=.venv/bin/python
 status=0
+loader='python hbase_populate_openF1.py'
 if [ $# -gt 0 ]; then
   say "Loading from OpenF1: load $*"
   table="${F1HBASE_TABLE_PREFIX:+${F1HBASE_TABLE_PREFIX}_}f1_data"
@@ -49,14 +54,16 @@ else
     sleep 0.1
   done
   export F1HBASE_API_URL="http://127.0.0.1:$(cat "$work/port")/v1"
-  say "Loading it: python hbase_populate_openF1.py"
+  options="--table-prefix $F1HBASE_TABLE_PREFIX"
+  [ "$F1HBASE_HBASE_PORT" = 9090 ] || options="$options --hbase-port $F1HBASE_HBASE_PORT"
+  say "Loading it: $loader $options --api-url $F1HBASE_API_URL"
   $python hbase_populate_openF1.py || status=$?
 fi
 
-say "What the loader's reports say: python hbase_populate_openF1.py status"
+say "What the loader's reports say: $loader status${options:+ $options}"
 $python hbase_populate_openF1.py status || true
 
-say "Is everything there, cell by cell? python hbase_populate_openF1.py verify --deep"
+say "Is everything there, cell by cell? $loader verify --deep${options:+ $options}"
 $python hbase_populate_openF1.py verify --deep || true
 
 say "What HBase says: the genuine hbase shell"
@@ -73,7 +80,8 @@ The loader counts the rows of each column family; records of one instant or lap 
   scripts/local_hbase.sh shell                        the hbase shell; try:
       scan '$table', {COLUMNS => ['laps:lap_duration'], LIMIT => 5}
       scan '$table', {ROWPREFIXFILTER => '2025#', COLUMNS => ['racecontrol:message'], LIMIT => 5}
-  python hbase_populate_openF1.py --help              every command of the loader (with .venv/bin/python)
+  $loader --help              every command of the loader (with .venv/bin/python)
+  $loader status${options:+ $options}
   scripts/demo.sh --mode latest --num-sessions 1      the latest real session, from OpenF1 itself
   scripts/local_hbase.sh stop                         end HBase; the data stay (wipe deletes them)
 TEXT

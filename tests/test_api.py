@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -52,3 +53,24 @@ def test_a_load_in_any_thread_tells_how_it_went(
     assert first.overall.all_rows == sum(source_identities(tmp_path / "api").values())
     assert rows_by_family(scan(hbase.port, f"{table_prefix}_f1_data")) == source_identities(tmp_path / "api")
     assert (again.exit_code, again.overall.all_rows, again.complete) == (0, 0, 1)
+
+
+@pytest.mark.hbase
+def test_a_script_needs_no_main_guard(hbase: LocalHBase, table_prefix: str, tmp_path: Path) -> None:
+    simulate = ["simulate", str(tmp_path / "api"), "--sessions", "race", "--minutes", "1", "--drivers", "2"]
+    subprocess.run([sys.executable, "-m", "f1hbase.replay", *simulate], check=True, stdout=subprocess.DEVNULL)
+    script = tmp_path / "nightly.py"
+    script.write_text("import os, f1hbase\nprint('begun')\nprint(f1hbase.load(endpoint=['laps', 'pit']).exit_code)\n")
+    with ReplayServer(tmp_path / "api") as api:
+        settings = {"HBASE_HOST": hbase.host, "HBASE_PORT": str(hbase.port), "API_URL": api.url}
+        environment = {f"F1HBASE_{name}": value for name, value in settings.items()}
+        environment |= {"F1HBASE_TABLE_PREFIX": table_prefix, "XDG_STATE_HOME": str(tmp_path / "state")}
+        done = subprocess.run(
+            [sys.executable, script],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout == "begun\n0\n", done.stderr

@@ -223,7 +223,7 @@ async def test_a_query_that_fails_for_good_says_so_to_who_asked(
         (422, '{"detail": "Request too large"}', TooMuchError, "HTTP 422: Request too large"),
         (422, '{"detail": [{"msg": "whatever the words"}]}', TooMuchError, "whatever the words"),
         (429, "slow", SlowDownError, "HTTP 429: slow"),
-        (500, PAGE, SlowQueryError, "HTTP 500: 500 Internal Server Error"),
+        (500, PAGE, SlowQueryError, "HTTP 500: Internal Server Error"),
         (502, "Bad Gateway", TransientError, "HTTP 502: Bad Gateway"),
         (503, "", TransientError, r"HTTP 503: \(nothing\)"),
         (504, "upstream request timeout", TransientError, "HTTP 504: upstream request timeout"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import happybase
@@ -16,12 +17,13 @@ from f1hbase.catalog import DATA_FAMILIES, REPORT_FAMILIES
 from f1hbase.coverage import Status
 from f1hbase.errors import SchemaError, StoreError, UnreachableError
 from f1hbase.hbase import frames
-from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
+from f1hbase.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateway
 from f1hbase.hbase.frames import RowMutation
 from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
 from f1hbase.hbase.schema import Tables, ensure_tables
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.units import Answer, Outcome, Scope, Unit, Window
+from f1hbase.worker import connections_for
 
 pytestmark = pytest.mark.hbase
 
@@ -83,6 +85,30 @@ def test_puts_larger_than_a_call_takes_arrive_whole(
     connector.put(tables.data, collect(_rows(321)))
     expected = {mutation.key: dict(mutation.cells) for mutation in _rows(321)}
     assert values(scan(hbase.port, tables.data)) == expected
+
+
+def test_threads_take_turns_with_a_connection(connector: HBaseConnector, tables: Tables) -> None:
+    def put_and_read(thread: int) -> list[bytes]:
+        rows = [RowMutation(b"%d#%04d" % (thread, number), {b"car:speed": b"%d" % number}) for number in range(300)]
+        for row in rows:
+            connector.put(tables.data, [row])
+        return [key for key, _ in connector.stream(tables.data, b"%d#" % thread, chunk=7)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for thread, keys in enumerate(pool.map(put_and_read, range(4))):
+            assert keys == [b"%d#%04d" % (thread, number) for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("processes", "gateways", "connections"), [(1, 1, 3), (4, 1, 3), (5, 1, 2), (6, 1, 2), (7, 1, 1), (10, 1, 1),
+                                               (10, 2, 2), (10, 3, 3), (50, 1, 1)],
+)  # fmt: skip
+def test_all_workers_together_open_no_more_connections_than_gateways_usually_serve(
+    processes: int, gateways: int, connections: int
+) -> None:
+    assert connections_for(processes, gateways) == connections
+    room = USUAL_THREADS * gateways - OTHER_CONNECTIONS
+    assert processes * connections <= room or connections == 1
 
 
 def test_a_put_survives_a_gateway_that_was_killed_and_started_again(

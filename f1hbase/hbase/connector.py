@@ -26,6 +26,13 @@ from f1hbase.hbase.frames import Changes, Frame, frame_writer
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
+USUAL_THREADS = 16
+"""How many connections a gateway serves, unless told otherwise (`hbase.thrift.minWorkerThreads`); the next one waits
+for an end of another, as more threads are made only when a thousand wait."""
+
+OTHER_CONNECTIONS = 4
+"""How many connections the parent of a load needs, and a status now and then."""
+
 _DETECT_SECONDS = 5.0
 """How long one dialect may take to answer; a gateway in good health takes milliseconds."""
 
@@ -187,7 +194,7 @@ class _Rotation:
 class HBaseConnector:
     """A connection that survives: each call is tried again, on a new connection, until HBase answers or patience ends.
 
-    Not for use by several threads at once.
+    Several threads may use it; their calls take turns.
 
     Args:
         gateways: From `find_gateways`; without a failure only the preferred one is used.
@@ -210,6 +217,7 @@ class HBaseConnector:
         preferred: int = 0,
         call_timeout: float = CALL_SECONDS,
     ) -> None:
+        self._turn = threading.RLock()
         self._rotation = _Rotation(gateways, preferred)
         self._gateways = len(set(gateways))
         self._gateway = self._rotation.choose()
@@ -283,11 +291,12 @@ class HBaseConnector:
                 _check(connection, table)
                 raise
 
-        try:
-            self._call(attempt, table, timeout=self._put_timeout)
-        except BaseException:
-            self.close()  # an answer may be on its way, which the next call would take for its own
-            raise
+        with self._turn:
+            try:
+                self._call(attempt, table, timeout=self._put_timeout)
+            except BaseException:
+                self.close()  # an answer may be on its way, which the next call would take for its own
+                raise
         return following
 
     def put_if(self, table: str, row: bytes, column: bytes, expected: bytes | None, value: bytes) -> bool:
@@ -434,7 +443,8 @@ class HBaseConnector:
             reraise=True,
         )
         try:
-            return retrying(attempt)
+            with self._turn:
+                return retrying(attempt)
         except _TRANSIENT as error:
             if isinstance(error, HBaseIOError) and not _is_transient(error):
                 raise StoreError(f"HBase refuses: {_java_message(error)}") from error

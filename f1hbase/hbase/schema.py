@@ -290,7 +290,8 @@ def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
         if not check.encoding_known:
             yield f"  {_ENCODING} is not checked: only 'hbase shell' tells, and there is none for this HBase"
         if check.regions == 1 and check.splittable:
-            yield f"  all processes write to one region; split {_quote(check.table)}, '2024#1240' parts it at a meeting"
+            table = _quote(check.table)
+            yield f"  all processes write to one region; split {table}, 'YEAR#MEETING' parts it at a meeting"
         if check.missing:
             yield f"  missing: {', '.join(check.missing)}"
         for (option, found, wanted), families in check.different.items():

@@ -163,7 +163,7 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 
 
 def _failure(status: int, detail: str, retry_after: str | None) -> RequestError:
-    message = f"HTTP {status}: {detail}"
+    message = f"HTTP {status}: {detail.removeprefix(str(status)).strip()}"  # pages say it themselves
     if status == 429:
         return SlowDownError(message, _seconds(retry_after, datetime.now(UTC)))
     if status == 401 and "live f1 session" in detail.lower():

@@ -184,7 +184,7 @@ def main() -> None:
     type=FailType(),
     multiple=True,
     metavar="ENDPOINT[=STATUS]",
-    help="Every answer of the endpoint is this error (500); repeatable.",
+    help="Every answer of the endpoint is this error (500); repeatable. 404 is no error: it means no records.",
 )
 @click.option(
     "--lock-out",
