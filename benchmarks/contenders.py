@@ -33,7 +33,7 @@ from f1hbase.hbase.frames import FRAME_BYTES, RowMutation
 from f1hbase.hbase.schema import Tables
 from f1hbase.hbase.sink import HBaseSink
 from f1hbase.samples import Samples
-from f1hbase.worker import CONNECTIONS
+from f1hbase.worker import connections_for
 
 LIMIT, TOOL, ROWS, RECORDS, LOAD, NAIVE = "limit", "tool", "rows", "records", "load", "naive"
 """Kinds of contenders."""
@@ -272,11 +272,12 @@ class RowsJob:
     gateway: Gateway
     table: str
     meetings: Sequence[Meeting]
+    connections: int
 
     def prepare(self) -> Work:
         """Encode the rows, answer by answer, and connect."""
         blocks = list(_blocks(self.meetings))
-        puts = [partial(connector.put, self.table) for connector in _connectors(self.gateway)]
+        puts = [partial(connector.put, self.table) for connector in _connectors(self.gateway, self.connections)]
 
         def work() -> int:
             _share(puts, blocks)
@@ -292,8 +293,8 @@ class RecordsJob:
     gateway: Gateway
     tables: Tables
     meetings: Sequence[Meeting]
-    connections: int = CONNECTIONS
-    frame_bytes: int = FRAME_BYTES
+    connections: int
+    frame_bytes: int
 
     def prepare(self) -> Work:
         """Decode the answers, and connect."""
@@ -305,8 +306,12 @@ class RecordsJob:
         return lambda: sum(outcome.rows for outcome in _share(stores, answers))
 
 
-def _connectors(gateway: Gateway, count: int = CONNECTIONS) -> list[HBaseConnector]:
-    """Return connections, by default as many as a worker of the project has for its rows."""
+def row_connections(processes: int) -> int:
+    """Return how many connections a worker of the project has for its rows, if there are so many workers."""
+    return max(1, connections_for(processes, 1) - 1)
+
+
+def _connectors(gateway: Gateway, count: int) -> list[HBaseConnector]:
     connectors = [HBaseConnector([gateway]) for _ in range(count)]
     for connector in connectors:
         connector.tables()
@@ -347,16 +352,19 @@ def _blocks(meetings: Sequence[Meeting]) -> Iterator[Block]:
 
 def put_rows(scene: Scene, processes: int) -> ClientContender:
     """The connector alone."""
-    jobs = [RowsJob(scene.stage.gateway, scene.tables.data, share) for share in scene.records.shares(processes)]
+    jobs = [
+        RowsJob(scene.stage.gateway, scene.tables.data, share, row_connections(processes))
+        for share in scene.records.shares(processes)
+    ]
     return ClientContender(scene, ROWS, "f1hbase, put path: rows", jobs, scene.records.car_data)
 
 
 def put_records(
-    scene: Scene, processes: int, *, connections: int = CONNECTIONS, frame_bytes: int = FRAME_BYTES, name: str = ""
+    scene: Scene, processes: int, *, connections: int | None = None, frame_bytes: int = FRAME_BYTES, name: str = ""
 ) -> ClientContender:
     """The sink with its connectors."""
     jobs = [
-        RecordsJob(scene.stage.gateway, scene.tables, share, connections, frame_bytes)
+        RecordsJob(scene.stage.gateway, scene.tables, share, connections or row_connections(processes), frame_bytes)
         for share in scene.records.shares(processes)
     ]
     return ClientContender(scene, RECORDS, name or "f1hbase, put path: records", jobs, scene.records.car_data)

@@ -34,7 +34,7 @@ class Options:
     """
 
     rounds: int | None = None
-    rows: int = 450_000
+    rows: int = 300_000
     only: tuple[str, ...] = ()
     data: Path | None = None
     warm_up: bool = True

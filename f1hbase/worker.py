@@ -39,20 +39,21 @@ _REPORT_SECONDS = 1.0
 _ANSWERS_WAITING = 1
 """Decoded answers that wait while others are being stored; more would only take memory (see RequestQueue)."""
 
-CONNECTIONS = 2
-"""How many answers are stored at once, each over a connection of its own: while HBase is at one, the next is encoded
-and sent, so that one meeting by itself keeps the gateway busy. More are no faster (docs/performance.md)."""
+ROW_CONNECTIONS = 4
+"""Over how many connections all workers together put rows, at least one each: while HBase is at one answer, the next is
+encoded and sent, so that one meeting by itself keeps the gateway busy, too (measured: docs/performance.md)."""
 
 
 def connections_for(processes: int, gateways: int) -> int:
-    """Return how many connections each of some workers may have, so that the gateways serve all of them.
+    """Return how many connections each of some workers opens: one for the reports, and the others for rows.
 
-    Three are of use, two for the rows and one for the reports; with one, they take turns.
+    Together they are no more than gateways usually serve; if that leaves one, rows and reports take turns.
 
-    >>> connections_for(4, 1), connections_for(10, 1), connections_for(10, 2)
-    (3, 1, 2)
+    >>> connections_for(1, 1), connections_for(4, 1), connections_for(10, 1), connections_for(10, 2)
+    (5, 2, 1, 2)
     """
-    return max(1, min(CONNECTIONS + 1, (USUAL_THREADS * gateways - OTHER_CONNECTIONS) // processes))
+    room = (USUAL_THREADS * gateways - OTHER_CONNECTIONS) // processes
+    return max(1, min(max(1, ROW_CONNECTIONS // processes) + 1, room))
 
 
 GRACE_SECONDS = 10.0
@@ -384,7 +385,7 @@ async def _load_meeting(task: Task, link: Link) -> bool:
         for _ in range(task.connections)
     ]
     quarantine = Quarantine()
-    sinks = [HBaseSink(connector, task.tables, task.run_id, quarantine) for connector in connectors[:CONNECTIONS]]
+    sinks = [HBaseSink(connector, task.tables, task.run_id, quarantine) for connector in connectors[:-1] or connectors]
     reports = HBaseReports(connectors[-1], task.tables.reports)
     async with open_source(settings, task.credentials, settings.patience.total_seconds()) as source:
         stopping = asyncio.Event()

@@ -100,8 +100,8 @@ def test_threads_take_turns_with_a_connection(connector: HBaseConnector, tables:
 
 
 @pytest.mark.parametrize(
-    ("processes", "gateways", "connections"), [(1, 1, 3), (4, 1, 3), (5, 1, 2), (6, 1, 2), (7, 1, 1), (10, 1, 1),
-                                               (10, 2, 2), (10, 3, 3), (50, 1, 1)],
+    ("processes", "gateways", "connections"), [(1, 1, 5), (2, 1, 3), (3, 1, 2), (4, 1, 2), (6, 1, 2), (7, 1, 1),
+                                               (10, 1, 1), (10, 2, 2), (10, 9, 2), (50, 1, 1)],
 )  # fmt: skip
 def test_all_workers_together_open_no_more_connections_than_gateways_usually_serve(
     processes: int, gateways: int, connections: int
