@@ -15,6 +15,7 @@ from benchmarks.results import markdown_table, megabytes, number
 from benchmarks.servers import ROOT
 from benchmarks.stage import Stage
 from f1hbase.catalog import DATA_FAMILIES
+from f1hbase.hbase.frames import FRAME_BYTES
 
 REAL = ROOT.parent / "shared" / "openf1-real" / "meeting-1304-testing-day1"
 """Real records, where they are beside the project."""
@@ -43,8 +44,8 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
     tell("filling both tables")
     rows = 0
     for job in (
-        RecordsJob(stage.gateway, tables, meetings),
-        RowsJob(stage.gateway, _DEFAULT_TABLE, meetings),
+        RecordsJob(stage.gateway, tables, meetings, connections=1, frame_bytes=FRAME_BYTES),
+        RowsJob(stage.gateway, _DEFAULT_TABLE, meetings, connections=1),
     ):
         with Clients([job]) as clients:
             rows = sum(done.rows for done in clients.go())
