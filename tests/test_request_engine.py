@@ -17,12 +17,12 @@ import pytest
 from replay_server import ReplayServer
 from samples import START, a_scope, exact, sample
 
-from f1hbase.catalog import ENDPOINTS, Slicing
+from f1hbase.catalog import ENDPOINTS, Endpoint, Slicing
 from f1hbase.credentials import Credentials
 from f1hbase.openf1 import queue as queue_module
 from f1hbase.openf1.client import OpenF1Client
 from f1hbase.openf1.errors import GiveUpError, TransientError, UnfaithfulError
-from f1hbase.openf1.formats import decode_json
+from f1hbase.openf1.formats import records_of_json
 from f1hbase.openf1.gate import Gate
 from f1hbase.openf1.limiter import SharedRateLimiter, machine_clock
 from f1hbase.openf1.queue import RequestQueue
@@ -565,12 +565,12 @@ async def test_while_the_receiver_is_busy_one_answer_is_decoded_and_the_others_w
 ) -> None:
     decoded = 0
 
-    def counting(body: bytes) -> list[Any]:
+    def counting(body: bytes, endpoint: Endpoint) -> Sequence[Any]:
         nonlocal decoded
         decoded += 1
-        return decode_json(body)
+        return records_of_json(body, endpoint)
 
-    monkeypatch.setattr(queue_module, "decode_json", counting)
+    monkeypatch.setattr(queue_module, "records_of_json", counting)
     come: asyncio.Queue[Query] = asyncio.Queue()
     go_on, fetched = asyncio.Event(), Fetched()
 
