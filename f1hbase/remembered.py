@@ -9,8 +9,8 @@ from typing import TypeVar
 _Key = TypeVar("_Key")
 _Made = TypeVar("_Made")
 
-_MOST = 50_000
-"""How many values are remembered: those of car_data and location are some thousands. About 8 MB when full."""
+_MOST = 12_000
+"""How many values are remembered: most of those of car_data and the nearer ones of location. About 2 MB when full."""
 
 _LARGEST_BYTES = 56
 """The size in memory of the largest value that is remembered: any usual number, some 20 bytes, a text of 7 letters.
