@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from f1hbase.cli import main
+    from f1hbase.cli.commands import main
 except KeyboardInterrupt:  # the imports take half a second
     sys.exit(130)
 

@@ -9,7 +9,7 @@ from benchmarks.options import MEETINGS, Options, Tell
 from benchmarks.results import markdown_table, number, spread, summarize
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.hbase.frames import FRAME_BYTES
+from f1hbase.stores.hbase.frames import FRAME_BYTES
 
 _ROUNDS = 3
 _PROCESSES = (1, 4)

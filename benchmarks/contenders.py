@@ -25,15 +25,15 @@ from benchmarks.naive import NaiveJob
 from benchmarks.records import CELLS, Meeting, Records, bodies
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.codec import Block, encode, encode_samples
-from f1hbase.hbase import frames
-from f1hbase.hbase.connector import Gateway, HBaseConnector
-from f1hbase.hbase.frames import FRAME_BYTES, RowMutation
-from f1hbase.hbase.schema import Tables
-from f1hbase.hbase.sink import HBaseSink
-from f1hbase.samples import Samples
-from f1hbase.worker import connections_for
+from f1hbase.destinations.hbase import HBaseSink
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.samples import Samples
+from f1hbase.pipeline.worker import connections_for
+from f1hbase.stores.hbase import frames
+from f1hbase.stores.hbase.codec import Block, encode, encode_samples
+from f1hbase.stores.hbase.connector import Gateway, HBaseConnector
+from f1hbase.stores.hbase.frames import FRAME_BYTES, RowMutation
+from f1hbase.stores.hbase.schema import Tables
 
 LIMIT, TOOL, ROWS, RECORDS, LOAD, NAIVE = "limit", "tool", "rows", "records", "load", "naive"
 """Kinds of contenders."""

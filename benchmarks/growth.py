@@ -8,7 +8,7 @@ from benchmarks.options import Options, Tell
 from benchmarks.results import Spread, markdown_table, number, spread
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.catalog import ENDPOINTS
+from f1hbase.model.catalog import ENDPOINTS
 
 _ROUNDS = 3
 _MEETING_ROWS = 125_000

@@ -15,7 +15,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.measuring import Course, MemoryWatch, children_cpu
 from benchmarks.servers import HOST, ROOT, ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.hbase.schema import Tables
+from f1hbase.stores.hbase.schema import Tables
 
 _PLANNING = frozenset({"/v1/sessions", "/v1/meetings"})
 """What the parent asks for; the workers ask for all else."""

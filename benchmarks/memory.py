@@ -11,8 +11,8 @@ from benchmarks.records import YEAR
 from benchmarks.results import markdown_table, megabytes, number
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.hbase.schema import Layout, Tables, creation_script
-from f1hbase.replay.simulator import Plan, simulate
+from f1hbase.stores.hbase.schema import Layout, Tables, creation_script
+from simulator import Plan, simulate
 
 _LOOK_EVERY = 0.5
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.openf1.formats import records_of_json
-from f1hbase.replay.simulator import Plan, simulate
-from f1hbase.replay.simulator.files import Folder
-from f1hbase.units import Answer, Scope, Unit, parse_time
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.units import Answer, Scope, Unit, parse_time
+from f1hbase.sources.openf1.formats import records_of_json
+from simulator import Plan, simulate
+from simulator.files import Folder
 
 YEAR = 2025
 CELLS = 6

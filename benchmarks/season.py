@@ -14,13 +14,13 @@ from benchmarks.records import YEAR
 from benchmarks.results import Spread, markdown_table, megabytes, number, spread
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.hbase.reports import HBaseReports, new_run_id
-from f1hbase.hbase.schema import Layout, Tables, creation_script
-from f1hbase.hbase.sink import HBaseSink
-from f1hbase.plan import Remaining
-from f1hbase.replay.simulator.files import Folder
-from f1hbase.settings import defaults
-from f1hbase.units import Answer, MeetingPlan, Outcome, Scope, SessionPlan, Unit, parse_time
+from f1hbase.cli.options import defaults
+from f1hbase.destinations.hbase import HBaseSink
+from f1hbase.model.units import Answer, MeetingPlan, Outcome, Scope, SessionPlan, Unit, parse_time
+from f1hbase.pipeline.plan import Remaining
+from f1hbase.state.hbase.reports import HBaseReports, new_run_id
+from f1hbase.stores.hbase.schema import Layout, Tables, creation_script
+from simulator.files import Folder
 
 _ROUNDS = 5
 _DRIVERS = tuple(range(1, 21))

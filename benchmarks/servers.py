@@ -16,7 +16,7 @@ from typing import Any, Self
 from urllib.request import urlopen
 
 from benchmarks.errors import BenchmarkError
-from f1hbase.hbase.connector import Gateway, find_gateways
+from f1hbase.stores.hbase.connector import Gateway, find_gateways
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -149,7 +149,7 @@ class HBaseShell:
 
 
 class ReplayServer:
-    """`python -m f1hbase.replay serve` over a folder of records, during a `with` block."""
+    """`python -m simulator serve` over a folder of records, during a `with` block."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -157,7 +157,7 @@ class ReplayServer:
         self.url = ""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "f1hbase.replay", "serve", str(self._folder), "--port", "0"]
+        command = [sys.executable, "-m", "simulator", "serve", str(self._folder), "--port", "0"]
         self._process = _start(command, dict(os.environ))
         assert self._process.stdout is not None
         try:

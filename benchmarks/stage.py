@@ -12,8 +12,8 @@ import happybase
 from benchmarks.errors import BenchmarkError
 from benchmarks.records import Meeting
 from benchmarks.servers import HOST, HBaseShell, LocalHBase
-from f1hbase.hbase.connector import KEYS_ONLY, Gateway, HBaseConnector
-from f1hbase.hbase.schema import Layout, Tables, creation_script, split_points
+from f1hbase.stores.hbase.connector import KEYS_ONLY, Gateway, HBaseConnector
+from f1hbase.stores.hbase.schema import Layout, Tables, creation_script, split_points
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from benchmarks.records import YEAR
 from benchmarks.results import Spread, markdown_table, number, spread
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.hbase.connector import HBaseConnector, find_gateways
-from f1hbase.hbase.schema import Layout, Tables, creation_script
-from f1hbase.replay.simulator import Plan, simulate
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateways
+from f1hbase.stores.hbase.schema import Layout, Tables, creation_script
+from simulator import Plan, simulate
 
 _ROUNDS = 5
 
@@ -53,7 +53,7 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
 
 def _seconds_to_import() -> float:
     begun = monotonic()
-    subprocess.run([sys.executable, "-c", "import f1hbase.cli, f1hbase.loading"], check=True)
+    subprocess.run([sys.executable, "-c", "import f1hbase.cli.commands, f1hbase.pipeline.load"], check=True)
     return monotonic() - begun
 
 

@@ -14,8 +14,8 @@ from benchmarks.options import Options, Tell
 from benchmarks.results import markdown_table, megabytes, number
 from benchmarks.servers import ROOT
 from benchmarks.stage import Stage
-from f1hbase.catalog import DATA_FAMILIES
-from f1hbase.hbase.frames import FRAME_BYTES
+from f1hbase.model.catalog import DATA_FAMILIES
+from f1hbase.stores.hbase.frames import FRAME_BYTES
 
 REAL = ROOT.parent / "shared" / "openf1-real" / "meeting-1304-testing-day1"
 """Real records, where they are beside the project."""

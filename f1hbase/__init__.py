@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from f1hbase.collector import Result
+    from f1hbase.pipeline.collector import Result
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from f1hbase.cli import load_command
-from f1hbase.collector import Result
-from f1hbase.loading import load as run
-from f1hbase.settings import Settings, credentials_of
+from f1hbase.cli.commands import load_command
+from f1hbase.cli.options import Settings, credentials_of
+from f1hbase.pipeline.collector import Result
+from f1hbase.pipeline.load import load as run
 
 
 def load(**options: Any) -> Result:

@@ -46,8 +46,8 @@ else
   export F1HBASE_TABLE_PREFIX="${F1HBASE_TABLE_PREFIX:-demo}"
   table="${F1HBASE_TABLE_PREFIX}_f1_data"
   say "Simulating a race weekend (5 sessions of 3 minutes, 20 drivers) and serving it as OpenF1 does"
-  $python -m f1hbase.replay simulate "$work/weekend" --minutes 3
-  $python -m f1hbase.replay serve "$work/weekend" --port 0 --port-file "$work/port" > "$work/server.log" 2>&1 &
+  $python -m simulator make "$work/weekend" --minutes 3
+  $python -m simulator serve "$work/weekend" --port 0 --port-file "$work/port" > "$work/server.log" 2>&1 &
   server=$!
   until [ -s "$work/port" ]; do
     kill -0 "$server" 2>/dev/null || { cat "$work/server.log" >&2; exit 1; }

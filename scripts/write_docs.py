@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from f1hbase.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord, Slicing
-from f1hbase.cli import cli
-from f1hbase.replay.cli import main as replay
+from f1hbase.cli.commands import cli
+from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord, Slicing
+from simulator.cli import main as replay
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -39,7 +39,7 @@ prefix of a scan with `#`, as driver 1 is not driver 10.
 A cell is `family:field`, for each field that is not in the key and not null. A record that would have no cell has one
 with the empty qualifier, `family:`. **Text** fields hold the string as it is; a value there that is no text has an
 empty cell `<field>%json` beside it. **Every other** field describes itself: JSON (`328`, `75.0`, `true`, `[2049,null]`),
-or a text that would not parse as JSON as it stands (`+1 LAP`). `f1hbase.codec.decode` turns a row back into its record.
+or a text that would not parse as JSON as it stands (`+1 LAP`). `f1hbase.stores.hbase.codec.decode` turns a row back into its record.
 
 Records of one instant (car data, location, intervals, position) or of one lap (laps, pit) share a row, each in its own
 family.
@@ -62,7 +62,7 @@ fetched while the session was going on; or `failed`.
 
 def cli_reference() -> str:
     """Return docs/cli.md."""
-    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(replay, "python -m f1hbase.replay")]
+    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(replay, "python -m simulator")]
     return "\n".join(parts)
 
 

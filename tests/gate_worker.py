@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from f1hbase.openf1.errors import TransientError
-from f1hbase.openf1.gate import Gate
-from f1hbase.openf1.limiter import machine_clock
+from f1hbase.sources.http.breaker import CircuitBreaker
+from f1hbase.sources.http.errors import TransientError
+from f1hbase.sources.http.limiter import machine_clock
 
 SPEED = 100.0
 
@@ -32,7 +32,7 @@ async def wait(path: Path, is_back: Callable[[], bool]) -> None:
         if not is_back():
             raise TransientError("HTTP 503: away")
 
-    gate = Gate(path, probe, patience=1e9, clock=clock, sleep=sleep)
+    gate = CircuitBreaker(path, probe, patience=1e9, clock=clock, sleep=sleep)
     assert await gate.away(TransientError("HTTP 503: away"), gate.now())
     say("open")
 

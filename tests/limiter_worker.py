@@ -10,8 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from f1hbase.openf1.limiter import SharedRateLimiter, _StateFile, machine_clock
-from f1hbase.rates import Rate
+from f1hbase.model.rates import Rate
+from f1hbase.sources.http.limiter import SharedRateLimiter, _StateFile, machine_clock
 
 RATES = (Rate(200, 1.0), Rate(20, 0.05))
 

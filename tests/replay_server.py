@@ -28,7 +28,7 @@ class ReplayServer:
         self._command = [
             sys.executable,
             "-m",
-            "f1hbase.replay",
+            "simulator",
             "serve",
             *map(str, paths),
             "--port",
@@ -71,7 +71,7 @@ class ReplayServer:
         """Return the requests so far, in order of arrival, without those to /_log and /_faults.
 
         at (when it arrived), seconds (both monotonic), method, path, query, status (0: none sent), bytes, and
-        fault: null, one of `f1hbase.replay.faults.KINDS`, or fail, lock-out, down.
+        fault: null, one of `simulator.faults.KINDS`, or fail, lock-out, down.
         """
         with urlopen(self.url.removesuffix("/v1") + "/_log") as answer:
             log: list[dict[str, Any]] = json.load(answer)
@@ -80,7 +80,7 @@ class ReplayServer:
     def faults(self, **changes: Any) -> dict[str, Any]:
         """Change what the server does wrong from now on, and return its fault settings.
 
-        The names are the fields of `f1hbase.replay.faults.FaultSettings`, and JSON their values:
+        The names are the fields of `simulator.faults.FaultSettings`, and JSON their values:
         ``share=0.3, seed=2, kinds=["504"], fail={"laps": 500}, down=True``; ``lock_out`` is true, false or a text
         such as ``20-60``. Besides the settings: ``dealt``, faults by kind, and ``requests``, those under /v1.
         """

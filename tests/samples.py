@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from f1hbase.catalog import ENDPOINTS, Endpoint
-from f1hbase.codec import checksum, decode, encode
-from f1hbase.units import MeetingPlan, Scope, SessionPlan
+from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.units import MeetingPlan, Scope, SessionPlan
+from f1hbase.stores.hbase.codec import checksum, decode, encode
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "openf1-real"
 """Real OpenF1 records, beside the project and no part of it."""

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import AWKWARD_TEXTS, exact, needs_real_records, real_records, sample
 
-from f1hbase.catalog import ENDPOINTS, Endpoint
-from f1hbase.openf1.errors import TransientError, UnfaithfulError
-from f1hbase.openf1.formats import CsvAnswer, decode_json, excerpt
-from f1hbase.replay.csvform import to_csv
-from f1hbase.samples import Record, samples_of_json
+from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.samples import Record, samples_of_json
+from f1hbase.serve.csvform import to_csv
+from f1hbase.sources.http.errors import TransientError, UnfaithfulError
+from f1hbase.sources.openf1.formats import CsvAnswer, decode_json, excerpt
 
 CAR, LOCATION = ENDPOINTS["car_data"], ENDPOINTS["location"]
 endpoints = st.sampled_from([CAR, LOCATION])

@@ -40,7 +40,7 @@ def test_a_load_in_any_thread_tells_how_it_went(
 ) -> None:
     arguments = ["--sessions", "race", "--minutes", "1", "--drivers", "2", "--year", "2025"]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(tmp_path / "api"), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(tmp_path / "api"), *arguments],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -57,8 +57,8 @@ def test_a_load_in_any_thread_tells_how_it_went(
 
 @pytest.mark.hbase
 def test_a_script_needs_no_main_guard(hbase: LocalHBase, table_prefix: str, tmp_path: Path) -> None:
-    simulate = ["simulate", str(tmp_path / "api"), "--sessions", "race", "--minutes", "1", "--drivers", "2"]
-    subprocess.run([sys.executable, "-m", "f1hbase.replay", *simulate], check=True, stdout=subprocess.DEVNULL)
+    simulate = ["make", str(tmp_path / "api"), "--sessions", "race", "--minutes", "1", "--drivers", "2"]
+    subprocess.run([sys.executable, "-m", "simulator", *simulate], check=True, stdout=subprocess.DEVNULL)
     script = tmp_path / "nightly.py"
     script.write_text("import os, f1hbase\nprint('begun')\nprint(f1hbase.load(endpoint=['laps', 'pit']).exit_code)\n")
     with ReplayServer(tmp_path / "api") as api:

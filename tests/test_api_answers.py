@@ -18,8 +18,10 @@ import pytest
 from aioresponses import aioresponses
 from samples import START, a_scope
 
-from f1hbase.openf1.client import OpenF1Client, address
-from f1hbase.openf1.errors import (
+from f1hbase.model.rates import parse_rates
+from f1hbase.model.units import Answer, Query, Unit, Window
+from f1hbase.sources.http.breaker import CircuitBreaker
+from f1hbase.sources.http.errors import (
     GiveUpError,
     NoAnswerError,
     RequestError,
@@ -29,13 +31,11 @@ from f1hbase.openf1.errors import (
     TooMuchError,
     TransientError,
 )
-from f1hbase.openf1.formats import decode_json
-from f1hbase.openf1.gate import Gate
-from f1hbase.openf1.limiter import SharedRateLimiter
-from f1hbase.openf1.parcels import parcel_of
-from f1hbase.openf1.queue import RequestQueue
-from f1hbase.rates import parse_rates
-from f1hbase.units import Answer, Query, Unit, Window
+from f1hbase.sources.http.limiter import SharedRateLimiter
+from f1hbase.sources.openf1.batches import batch_of
+from f1hbase.sources.openf1.client import OpenF1Client, address
+from f1hbase.sources.openf1.formats import decode_json
+from f1hbase.sources.openf1.queue import RequestQueue
 
 BASE = "https://api.test/v1"
 LAPS = Query("laps", ("session_key=9558",))
@@ -65,7 +65,7 @@ class Limiter(SharedRateLimiter):
         return 0.0
 
 
-class OpenGate(Gate):
+class OpenGate(CircuitBreaker):
     """A gate at an API that is there, whatever happens to one request; it remembers each live session."""
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ async def client(api: aioresponses) -> AsyncIterator[OpenF1Client]:
 def queue_of(
     client: OpenF1Client,
     limiter: SharedRateLimiter,
-    gate: Gate | None = None,
+    gate: CircuitBreaker | None = None,
     *,
     retries: int = 3,
     at_once: int = 4,
@@ -377,7 +377,7 @@ async def test_a_live_session_is_said_and_looked_at_again_until_it_is_over_whate
         if looks:
             raise looks.pop()
 
-    gate = Gate(tmp_path / "gate", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
+    gate = CircuitBreaker(tmp_path / "gate", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
     await gate.closed(SessionLiveError("HTTP 401: Live F1 session in progress"))
 
     assert not looks
@@ -652,11 +652,11 @@ def test_a_value_cannot_change_the_query_it_is_part_of() -> None:
     ],
 )  # fmt: skip
 def test_a_unit_is_asked_for_with_these_filters(unit: Unit, filters: tuple[str, ...]) -> None:
-    assert parcel_of(unit).query() == Query(unit.endpoint, filters)
+    assert batch_of(unit).query() == Query(unit.endpoint, filters)
 
 
 def test_times_are_asked_for_in_utc_without_a_zone_whose_plus_would_arrive_as_a_space() -> None:
     local = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
     unit = Unit("car_data", a_scope(), 1, Window(local, local + timedelta(microseconds=1)))
-    assert parcel_of(unit).query().filters[2:] == ("date>=2024-07-07T14:00:00", "date<2024-07-07T14:00:00.000001")
-    assert "+" not in str(address(BASE, parcel_of(unit).query()))
+    assert batch_of(unit).query().filters[2:] == ("date>=2024-07-07T14:00:00", "date<2024-07-07T14:00:00.000001")
+    assert "+" not in str(address(BASE, batch_of(unit).query()))

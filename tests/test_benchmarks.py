@@ -20,8 +20,8 @@ from benchmarks.memory import quarters
 from benchmarks.results import Spread, machine, markdown_table, number, ratio, replace_part, summarize
 from benchmarks.season import units_of, write_season
 from benchmarks.studies import STUDIES
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.codec import encode
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.stores.hbase.codec import encode
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,8 +20,8 @@ from hbase_server import LocalHBase, free_ports
 from replay_server import ReplayServer
 from tables import rows_by_family, scan, source_identities, source_records, values
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.codec import decode, encode
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.stores.hbase.codec import decode, encode
 
 pytestmark = pytest.mark.hbase
 
@@ -34,7 +34,7 @@ def weekend(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weekend")
     arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", "1", "--drivers", "3"]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), "--year", str(_YEAR), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder), "--year", str(_YEAR), *arguments],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return folder

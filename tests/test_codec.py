@@ -33,8 +33,8 @@ from samples import (
     unfaithful,
 )
 
-from f1hbase.catalog import ENDPOINTS, Endpoint
-from f1hbase.codec import (
+from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.stores.hbase.codec import (
     MAX_ROW_KEY_BYTES,
     EncodeError,
     Row,

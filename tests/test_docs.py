@@ -10,8 +10,8 @@ from types import ModuleType
 import click
 import pytest
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.cli import cli
+from f1hbase.cli.commands import cli
+from f1hbase.model.catalog import ENDPOINTS
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PAGES = sorted([_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")])

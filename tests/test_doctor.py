@@ -14,8 +14,10 @@ from cli import Loader
 from hbase_server import LocalHBase, free_ports
 from replay_server import ReplayServer
 
+from f1hbase.cli.options import defaults
 from f1hbase.credentials import Credentials
-from f1hbase.doctor import (
+from f1hbase.model.rates import parse_rates
+from f1hbase.operations.doctor import (
     Check,
     Grade,
     SettingsFile,
@@ -36,12 +38,10 @@ from f1hbase.doctor import (
     judge_sessions,
     judgement,
 )
-from f1hbase.hbase.connector import HBaseConnector, find_gateways
-from f1hbase.hbase.schema import Tables, ensure_tables
-from f1hbase.openf1.errors import NoAnswerError, RequestError, SessionLiveError, SlowDownError
-from f1hbase.openf1.source import Trial
-from f1hbase.rates import parse_rates
-from f1hbase.settings import defaults
+from f1hbase.sources.http.errors import NoAnswerError, RequestError, SessionLiveError, SlowDownError
+from f1hbase.sources.openf1.source import Probe
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateways
+from f1hbase.stores.hbase.schema import Tables, ensure_tables
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 URL = "https://api.openf1.org/v1"
@@ -53,9 +53,9 @@ def race(begins: timedelta, hours: int = 2, **changes: Any) -> dict[str, Any]:
     return {"session_key": 1, "location": "Las Vegas", "session_name": "Race", **edges, **changes}
 
 
-def trial(*records: Any, error: RequestError | None = None, skew: float = 0.0, seconds: float = 0.2) -> Trial:
+def probe(*records: Any, error: RequestError | None = None, skew: float = 0.0, seconds: float = 0.2) -> Probe:
     there = (NOW - timedelta(seconds=skew)).replace(microsecond=0)
-    return Trial([*records], error, seconds, there, NOW, [])
+    return Probe([*records], error, seconds, there, NOW, [])
 
 
 # --- this machine ---
@@ -151,22 +151,22 @@ def test_without_the_hbase_command_there_is_a_warning_that_says_what_is_lost() -
 
 
 def test_an_answer_like_openf1s_is_told_with_its_time() -> None:
-    check = judge_answer(URL, trial(race(timedelta(days=9)), seconds=0.42))
+    check = judge_answer(URL, probe(race(timedelta(days=9)), seconds=0.42))
     assert (check.grade, check.found) == (Grade.OK, f"{URL} lists 1 session in 0.4 s")
 
 
 @pytest.mark.parametrize(
     ("answer", "grade", "said"),
     [
-        (trial(error=NoAnswerError("no connection (connection refused)")), Grade.FAIL, "connection refused"),
-        (trial({"hello": "world"}), Grade.FAIL, "not with sessions as OpenF1 has them"),
-        (trial(), Grade.WARN, "no session since 2023"),
-        (trial(error=SlowDownError("HTTP 429: slow down", None)), Grade.WARN, "too many requests"),
-        (trial(race(timedelta(days=9)), seconds=20), Grade.WARN, "is slow: 20.0 s"),
-        (trial(error=SessionLiveError("HTTP 401: Live F1 session")), Grade.OK, "closed now"),
+        (probe(error=NoAnswerError("no connection (connection refused)")), Grade.FAIL, "connection refused"),
+        (probe({"hello": "world"}), Grade.FAIL, "not with sessions as OpenF1 has them"),
+        (probe(), Grade.WARN, "no session since 2023"),
+        (probe(error=SlowDownError("HTTP 429: slow down", None)), Grade.WARN, "too many requests"),
+        (probe(race(timedelta(days=9)), seconds=20), Grade.WARN, "is slow: 20.0 s"),
+        (probe(error=SessionLiveError("HTTP 401: Live F1 session")), Grade.OK, "closed now"),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_said(answer: Trial, grade: Grade, said: str) -> None:
+def test_what_is_wrong_with_an_answer_is_said(answer: Probe, grade: Grade, said: str) -> None:
     check = judge_answer(URL, answer)
     assert check.grade is grade
     assert said in check.found
@@ -184,11 +184,11 @@ def test_what_is_wrong_with_an_answer_is_said(answer: Trial, grade: Grade, said:
     ],
 )
 def test_a_session_of_now_or_the_next_hours_closes_the_free_api(begins: timedelta, grade: Grade) -> None:
-    assert judge_sessions(trial(race(begins)), NOW, free=True).grade is grade
+    assert judge_sessions(probe(race(begins)), NOW, free=True).grade is grade
 
 
 def test_when_the_api_closes_is_said_in_utc_and_that_a_subscription_keeps_it_open() -> None:
-    answer = trial(race(timedelta(hours=9)), race(timedelta(hours=4), session_name="Qualifying"))
+    answer = probe(race(timedelta(hours=9)), race(timedelta(hours=4), session_name="Qualifying"))
     check = judge_sessions(answer, NOW, free=True)
     when = "from 2026-11-22 12:30 to 2026-11-22 15:30 UTC"
     assert check.found == f"Las Vegas, Qualifying closes the free API {when}, and 1 session after it"
@@ -197,11 +197,11 @@ def test_when_the_api_closes_is_said_in_utc_and_that_a_subscription_keeps_it_ope
 
 def test_cancelled_sessions_and_records_without_times_close_nothing() -> None:
     records = [race(timedelta(hours=1), is_cancelled=True), race(timedelta(hours=1), date_end=None), "?"]
-    assert judge_sessions(trial(*records), NOW, free=True).grade is Grade.OK
+    assert judge_sessions(probe(*records), NOW, free=True).grade is Grade.OK
 
 
 def test_a_live_session_that_has_closed_the_api_is_a_warning() -> None:
-    check = judge_sessions(trial(error=SessionLiveError("HTTP 401")), NOW, free=True)
+    check = judge_sessions(probe(error=SessionLiveError("HTTP 401")), NOW, free=True)
     assert (check.grade, "closed until half an hour after it" in check.found) == (Grade.WARN, True)
 
 
@@ -210,14 +210,14 @@ def test_a_live_session_that_has_closed_the_api_is_a_warning() -> None:
     [(0, Grade.OK), (3, Grade.OK), (-8, Grade.WARN), (30, Grade.WARN), (-90, Grade.FAIL), (3600, Grade.FAIL)],
 )
 def test_the_clock_is_held_against_the_apis(skew: float, grade: Grade) -> None:
-    check = judge_clock(trial(skew=skew))
+    check = judge_clock(probe(skew=skew))
     assert check.grade is grade
     if grade is not Grade.OK:
         assert ("behind" if skew < 0 else "ahead") in check.found
 
 
 def test_an_answer_that_took_long_does_not_make_the_clock_wrong() -> None:
-    assert judge_clock(trial(skew=9, seconds=20)).grade is Grade.OK
+    assert judge_clock(probe(skew=9, seconds=20)).grade is Grade.OK
 
 
 def test_the_limits_are_told_with_what_is_left_of_them() -> None:

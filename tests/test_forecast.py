@@ -10,26 +10,26 @@ import pytest
 from hbase_server import free_ports
 from samples import END, START, a_meeting, a_scope
 
-from f1hbase.coverage import Status, UnitState
-from f1hbase.forecast import (
-    Experience,
-    Forecast,
-    Outlook,
+from f1hbase.cli.options import defaults
+from f1hbase.model.coverage import Status, UnitState
+from f1hbase.model.rates import parse_rates
+from f1hbase.model.text import size
+from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
+from f1hbase.operations.estimate import (
+    CostModel,
+    Estimate,
+    SessionEstimate,
     forecast,
     forecast_json,
     forecast_lines,
     learn,
     seconds_at,
-    size,
     supposed_drivers,
     usual_requests,
     window_seconds,
 )
-from f1hbase.plan import Remaining
-from f1hbase.rates import parse_rates
-from f1hbase.settings import defaults
-from f1hbase.status import Overview, ScopeStatus, status_lines
-from f1hbase.units import ALL_TIME, Scope, Unit, Window, slice_time
+from f1hbase.operations.status import Overview, ScopeStatus, status_lines
+from f1hbase.pipeline.plan import Remaining
 
 RACE = a_scope(name="British Grand Prix, Race")
 QUARTER = timedelta(minutes=15)
@@ -40,7 +40,7 @@ def state(endpoint: str, window: Window = ALL_TIME, driver: int | None = None, *
     return UnitState(RACE.prefix, endpoint, driver, window, Status.DONE, stats=stats, run=run)
 
 
-def learnt(*states: UnitState, auto: bool = False) -> Experience:
+def learnt(*states: UnitState, auto: bool = False) -> CostModel:
     return learn(states, {RACE.prefix: RACE}, {"auto"}, auto=auto)
 
 
@@ -67,29 +67,29 @@ def test_a_session_shorter_than_a_window_takes_a_request_all_the_same() -> None:
 
 def test_without_experience_a_driver_on_track_makes_3350_records_of_189_bytes_in_15_minutes() -> None:
     unit = Unit("car_data", RACE, 44, slice_time(START, END, QUARTER)[3])
-    assert Experience().rows(unit) == 3_350
-    assert Experience().bytes(unit, as_csv=False) == pytest.approx(633_000)
-    assert Experience().bytes(unit, as_csv=True) == pytest.approx(633_000 / 2.6)
-    assert "3,350 records or 633 KB" in "".join(Experience().lines())
+    assert CostModel().rows(unit) == 3_350
+    assert CostModel().bytes(unit, as_csv=False) == pytest.approx(633_000)
+    assert CostModel().bytes(unit, as_csv=True) == pytest.approx(633_000 / 2.6)
+    assert "3,350 records or 633 KB" in "".join(CostModel().lines())
 
 
 def test_without_experience_a_race_weekend_has_the_millions_of_rows_that_it_is_known_to_have() -> None:
     hours = [1, 1, 1, 1, 2]
     scopes = [replace(RACE, date_end=START + timedelta(hours=length)) for length in hours]
     units = [Unit(name, scope) for name in ("car_data", "location") for scope in scopes]
-    assert sum(map(Experience().rows, units)) == pytest.approx(3_200_000, rel=0.01)
+    assert sum(map(CostModel().rows, units)) == pytest.approx(3_200_000, rel=0.01)
 
 
 def test_rows_and_bytes_are_learnt_by_driver_and_hour_with_the_open_windows_at_their_length() -> None:
     first, second, *_ = slice_time(START, END, QUARTER)
-    experience = learnt(
+    costs = learnt(
         state("car_data", first, 44, rows=1_000, bytes=100_000),
         state("car_data", second, 44, rows=3_000, bytes=500_000),
     )
-    assert experience.rows(Unit("car_data", RACE, 1)) == 4_000 / 0.5 * 2
-    assert experience.bytes(Unit("car_data", RACE, 1), as_csv=False) == 16_000 * 150
-    assert experience.rows(Unit("location", RACE, 1, first)) == 3_350, "of which nothing is known"
-    assert any("car_data: 8,000 rows of a driver in an hour, 150 bytes each" in line for line in experience.lines())
+    assert costs.rows(Unit("car_data", RACE, 1)) == 4_000 / 0.5 * 2
+    assert costs.bytes(Unit("car_data", RACE, 1), as_csv=False) == 16_000 * 150
+    assert costs.rows(Unit("location", RACE, 1, first)) == 3_350, "of which nothing is known"
+    assert any("car_data: 8,000 rows of a driver in an hour, 150 bytes each" in line for line in costs.lines())
 
 
 def test_a_kind_of_session_goes_by_its_own_kind_and_others_by_all_of_them() -> None:
@@ -101,12 +101,12 @@ def test_a_kind_of_session_goes_by_its_own_kind_and_others_by_all_of_them() -> N
         state("car_data", driver=44, rows=20_000),
         replace(state("car_data", driver=44, rows=4_000), scope_prefix=practice.prefix),
     ]
-    experience = learn(units, known, (), auto=False)
+    costs = learn(units, known, (), auto=False)
     other = replace(practice, name="Monaco Grand Prix, Practice 3")
-    assert experience.rows(Unit("intervals", RACE)) == 30_000
-    assert experience.rows(Unit("intervals", other)) == 0
-    assert experience.rows(Unit("car_data", other, 1)) == 4_000
-    assert experience.rows(Unit("car_data", replace(RACE, name="Monaco Grand Prix, Qualifying"), 1)) == 12_000
+    assert costs.rows(Unit("intervals", RACE)) == 30_000
+    assert costs.rows(Unit("intervals", other)) == 0
+    assert costs.rows(Unit("car_data", other, 1)) == 4_000
+    assert costs.rows(Unit("car_data", replace(RACE, name="Monaco Grand Prix, Qualifying"), 1)) == 12_000
 
 
 def test_what_a_load_with_large_requests_took_is_learnt_for_its_like_only() -> None:
@@ -131,16 +131,16 @@ def test_how_many_drive_is_learnt_from_who_drove() -> None:
 
 def test_a_cancelled_session_is_expected_to_have_no_rows_and_teaches_nothing() -> None:
     cancelled = replace(RACE, cancelled=True)
-    experience = learnt(state("laps", rows=900), state("drivers", rows=20))
-    assert experience.rows(Unit("laps", RACE)) == 900
-    assert experience.rows(Unit("laps", cancelled)) == 0
-    assert Experience().rows(Unit("intervals", cancelled)) == 0
-    assert Experience().rows(Unit("car_data", cancelled, 44)) == 0
-    assert learn([state("laps", rows=0)], {RACE.prefix: cancelled}, (), auto=False) == Experience()
+    costs = learnt(state("laps", rows=900), state("drivers", rows=20))
+    assert costs.rows(Unit("laps", RACE)) == 900
+    assert costs.rows(Unit("laps", cancelled)) == 0
+    assert CostModel().rows(Unit("intervals", cancelled)) == 0
+    assert CostModel().rows(Unit("car_data", cancelled, 44)) == 0
+    assert learn([state("laps", rows=0)], {RACE.prefix: cancelled}, (), auto=False) == CostModel()
 
 
 def test_units_of_sessions_that_nobody_knows_teach_nothing() -> None:
-    assert learn([state("car_data", driver=44, rows=1_000)], {}, (), auto=False) == Experience()
+    assert learn([state("car_data", driver=44, rows=1_000)], {}, (), auto=False) == CostModel()
 
 
 # --- who drove ---
@@ -151,7 +151,7 @@ def test_drivers_of_whom_some_endpoint_has_records_are_not_taken_for_all() -> No
         meeting = a_meeting(cancelled=cancelled)
         scope = meeting.sessions[0].scope
         return supposed_drivers(
-            scope, Remaining(meeting, states, defaults(), meeting.asked_at), Experience(drivers=usual)
+            scope, Remaining(meeting, states, defaults(), meeting.asked_at), CostModel(drivers=usual)
         )
 
     one = replace(state("laps", driver=3), drivers=frozenset([3]))
@@ -178,54 +178,54 @@ def test_the_time_is_what_the_limiter_takes(rates: str, requests: int, seconds: 
 
 
 @pytest.fixture
-def outlook() -> Outlook:
+def estimate() -> Estimate:
     """Of one session of two hours of which nothing is loaded, with no HBase there."""
     (port,) = free_ports(1)
     return forecast([a_meeting()], defaults(hbase_host="127.0.0.1", hbase_port=port), parse_rates("3/s,30/m"))
 
 
-def test_without_hbase_the_forecast_is_made_as_if_nothing_were_loaded(outlook: Outlook) -> None:
-    (session,) = outlook.sessions
+def test_without_hbase_the_forecast_is_made_as_if_nothing_were_loaded(estimate: Estimate) -> None:
+    (session,) = estimate.sessions
     endpoints_by_session, drivers, windows = 14, 20, 8
     # The records of meetings and sessions come with the plan.
-    assert outlook.total.units == 2 + endpoints_by_session + 2 * drivers * windows
-    assert session.requests == outlook.total.requests == endpoints_by_session + 2 * drivers * windows
+    assert estimate.total.units == 2 + endpoints_by_session + 2 * drivers * windows
+    assert session.requests == estimate.total.requests == endpoints_by_session + 2 * drivers * windows
     assert session.rows == 2 * drivers * windows * 3_350 + 36_000
     assert session.estimated
 
 
-def test_what_is_an_estimate_has_its_sign_and_what_is_exact_has_none(outlook: Outlook) -> None:
-    lines = list(forecast_lines(outlook))
+def test_what_is_an_estimate_has_its_sign_and_what_is_exact_has_none(estimate: Estimate) -> None:
+    lines = list(forecast_lines(estimate))
     assert lines[2].split()[-5:] == ["~335", "~334", "~1,108,000", "~209", "MB"]
     assert "1 session, about 336 units in about 334 requests" in lines
     assert any("20 drivers where it is not known who drove" in line for line in lines)
-    exact = replace(outlook, forecasts=[replace(item, estimated=False) for item in outlook.forecasts])
+    exact = replace(estimate, forecasts=[replace(item, estimated=False) for item in estimate.forecasts])
     assert list(forecast_lines(exact))[2].split()[-5:] == ["335", "334", "~1,108,000", "~209", "MB"]
     assert "1 session, 336 units in 334 requests" in forecast_lines(exact)
 
 
-def test_the_lines_fit_into_80_columns_and_say_how_long_it_takes(outlook: Outlook) -> None:
-    lines = list(forecast_lines(outlook))
+def test_the_lines_fit_into_80_columns_and_say_how_long_it_takes(estimate: Estimate) -> None:
+    lines = list(forecast_lines(estimate))
     assert max(map(len, lines)) <= 80
     assert "at least 11 min at the API's limits (3/s,30/m)" in lines
 
 
-def test_where_nothing_tells_how_many_rows_there_will_be_none_are_foretold(outlook: Outlook) -> None:
-    meeting, session = (replace(item, rows=0, bytes=0) for item in outlook.forecasts)
+def test_where_nothing_tells_how_many_rows_there_will_be_none_are_foretold(estimate: Estimate) -> None:
+    meeting, session = (replace(item, rows=0, bytes=0) for item in estimate.forecasts)
 
-    def numbers(session: Forecast, experience: Experience) -> list[str]:
-        lines = list(forecast_lines(replace(outlook, forecasts=[meeting, session], experience=experience)))
+    def numbers(session: SessionEstimate, costs: CostModel) -> list[str]:
+        lines = list(forecast_lines(replace(estimate, forecasts=[meeting, session], costs=costs)))
         return lines[2].split()[-2:]
 
-    assert numbers(session, Experience()) == ["?", "?"]
-    assert numbers(session, Experience(units=1)) == ["0", "0"]
+    assert numbers(session, CostModel()) == ["?", "?"]
+    assert numbers(session, CostModel(units=1)) == ["0", "0"]
     cancelled = replace(session, scope=replace(session.scope, cancelled=True))
-    assert numbers(cancelled, Experience()) == ["0", "0"]
+    assert numbers(cancelled, CostModel()) == ["0", "0"]
 
 
-def test_where_the_limits_make_nobody_wait_they_are_not_spoken_of(outlook: Outlook) -> None:
-    few = [replace(item, requests=1) for item in outlook.sessions]
-    assert not [line for line in forecast_lines(replace(outlook, forecasts=few)) if "limits" in line]
+def test_where_the_limits_make_nobody_wait_they_are_not_spoken_of(estimate: Estimate) -> None:
+    few = [replace(item, requests=1) for item in estimate.sessions]
+    assert not [line for line in forecast_lines(replace(estimate, forecasts=few)) if "limits" in line]
 
 
 def test_status_speaks_of_the_limits_only_where_they_make_somebody_wait() -> None:
@@ -239,14 +239,14 @@ def test_status_speaks_of_the_limits_only_where_they_make_somebody_wait() -> Non
 
 def test_a_meeting_of_which_nothing_is_left_takes_one_line() -> None:
     meeting = Scope(2024, 1240, None, name="2024 British Grand Prix")
-    nothing = [Forecast(scope, 0, 0, 0, 0, estimated=False) for scope in (meeting, RACE)]
-    lines = list(forecast_lines(Outlook(nothing, Experience(), ())))
+    nothing = [SessionEstimate(scope, 0, 0, 0, 0, estimated=False) for scope in (meeting, RACE)]
+    lines = list(forecast_lines(Estimate(nothing, CostModel(), ())))
     assert lines[1] == "1240 2024 British Grand Prix: 1 session, nothing left to load"
     assert "1 session, 0 units in 0 requests" in lines
 
 
-def test_the_same_is_there_as_json(outlook: Outlook) -> None:
-    content = json.loads(json.dumps(forecast_json(outlook)))
+def test_the_same_is_there_as_json(estimate: Estimate) -> None:
+    content = json.loads(json.dumps(forecast_json(estimate)))
     assert content["total"] == {
         "sessions": 1, "units": 336, "requests": 334, "units_and_requests_are_estimates": True,
         "expected_rows": 1_108_001, "expected_bytes": content["sessions"][0]["expected_bytes"],

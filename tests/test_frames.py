@@ -15,8 +15,8 @@ from thriftpy2.thrift import TClient
 from thriftpy2.transport import TMemoryBuffer
 from thriftpy2.transport.memory import cymemory
 
-from f1hbase.codec import Block
-from f1hbase.hbase.frames import FrameWriter, RowMutation
+from f1hbase.stores.hbase.codec import Block
+from f1hbase.stores.hbase.frames import FrameWriter, RowMutation
 
 _PROTOCOLS = ["binary", "compact"]
 _BUFFERS: dict[str, Any] = {"binary": cymemory.TCyMemoryBuffer, "compact": TMemoryBuffer}

@@ -19,7 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_limiter import now, simulate
 
-from f1hbase.openf1.errors import (
+from f1hbase.sources.http.breaker import CircuitBreaker
+from f1hbase.sources.http.errors import (
     AwayError,
     GiveUpError,
     NoAnswerError,
@@ -30,7 +31,6 @@ from f1hbase.openf1.errors import (
     TooMuchError,
     TransientError,
 )
-from f1hbase.openf1.gate import Gate
 
 AWAY = TransientError("HTTP 503: upstream connect error")
 LIVE = SessionLiveError("HTTP 401: Live F1 session in progress")
@@ -59,7 +59,7 @@ class Api:
 
     def gate(
         self, path: Path, name: str = "one", *, patience: float = HALF_AN_HOUR, clock: Callable[[], float] | None = None
-    ) -> Gate:
+    ) -> CircuitBreaker:
         """Return the gate of a process."""
 
         async def look() -> None:
@@ -68,14 +68,14 @@ class Api:
             if since(self) < self._back_after:
                 raise self.failure
 
-        return Gate(path, look, patience, clock=clock or now)
+        return CircuitBreaker(path, look, patience, clock=clock or now)
 
 
 def since(api: Api) -> float:
     return now() - api._started
 
 
-async def fail(gate: Gate, error: RequestError = AWAY) -> bool:
+async def fail(gate: CircuitBreaker, error: RequestError = AWAY) -> bool:
     """Let a request that was sent a moment ago fail, and return whether it was the API that was away."""
     asked = gate.now()
     await asyncio.sleep(0.01)
@@ -236,7 +236,7 @@ def test_while_the_api_is_away_nobody_passes_and_all_do_when_it_is_back(path: Pa
         await asyncio.sleep(1.0)
         passed: list[float] = []
 
-        async def pass_through(gate: Gate) -> None:
+        async def pass_through(gate: CircuitBreaker) -> None:
             await gate.wait()
             passed.append(since(api))
 

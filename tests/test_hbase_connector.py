@@ -13,17 +13,17 @@ import pytest
 from hbase_server import LocalHBase, free_ports
 from tables import scan, values
 
-from f1hbase.catalog import DATA_FAMILIES, REPORT_FAMILIES
-from f1hbase.coverage import Status
+from f1hbase.destinations.hbase import HBaseSink
 from f1hbase.errors import SchemaError, StoreError, UnreachableError
-from f1hbase.hbase import frames
-from f1hbase.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateway
-from f1hbase.hbase.frames import RowMutation
-from f1hbase.hbase.reports import HBaseReports, RunState, new_run_id
-from f1hbase.hbase.schema import Tables, ensure_tables
-from f1hbase.hbase.sink import HBaseSink
-from f1hbase.units import Answer, Outcome, Scope, Unit, Window
-from f1hbase.worker import connections_for
+from f1hbase.model.catalog import DATA_FAMILIES, REPORT_FAMILIES
+from f1hbase.model.coverage import Status
+from f1hbase.model.units import Answer, Outcome, Scope, Unit, Window
+from f1hbase.pipeline.worker import connections_for
+from f1hbase.state.hbase.reports import HBaseReports, RunState, new_run_id
+from f1hbase.stores.hbase import frames
+from f1hbase.stores.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateway
+from f1hbase.stores.hbase.frames import RowMutation
+from f1hbase.stores.hbase.schema import Tables, ensure_tables
 
 pytestmark = pytest.mark.hbase
 

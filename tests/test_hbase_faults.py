@@ -24,9 +24,13 @@ from Hbase_thrift import IllegalArgument
 from replay_server import ReplayServer
 from tables import rows_by_family, scan, source_identities, values
 
+from f1hbase.cli.parameters import Hosts, split_hosts
+from f1hbase.destinations.hbase import HBaseSink
 from f1hbase.errors import StoreError, UnreachableError
-from f1hbase.hbase import connector as connector_module
-from f1hbase.hbase.connector import (
+from f1hbase.model.units import Answer, Outcome, Scope, Unit, Window
+from f1hbase.state.hbase.reports import HBaseReports
+from f1hbase.stores.hbase import connector as connector_module
+from f1hbase.stores.hbase.connector import (
     KEYS_ONLY,
     ONE_CELL_KEYS_ONLY,
     Gateway,
@@ -34,12 +38,8 @@ from f1hbase.hbase.connector import (
     find_gateway,
     find_gateways,
 )
-from f1hbase.hbase.frames import RowMutation
-from f1hbase.hbase.reports import HBaseReports
-from f1hbase.hbase.schema import Tables, ensure_tables
-from f1hbase.hbase.sink import HBaseSink
-from f1hbase.parameters import Hosts, split_hosts
-from f1hbase.units import Answer, Outcome, Scope, Unit, Window
+from f1hbase.stores.hbase.frames import RowMutation
+from f1hbase.stores.hbase.schema import Tables, ensure_tables
 
 pytestmark = pytest.mark.hbase
 
@@ -546,7 +546,7 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("practice")
     arguments = ["--sessions", "practice", "--minutes", "1", "--drivers", "2"]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder), *arguments],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return folder

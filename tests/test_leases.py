@@ -26,11 +26,11 @@ from replay_server import ReplayServer
 from tables import rows_by_family, scan, source_identities, values
 
 from f1hbase.errors import UnreachableError
-from f1hbase.hbase import leases as leases_module
-from f1hbase.hbase.connector import Gateway, HBaseConnector, find_gateway
-from f1hbase.hbase.frames import RowMutation
-from f1hbase.hbase.leases import LEASE_SECONDS, LeaseKeeper, Leases, lease_of
-from f1hbase.units import Scope
+from f1hbase.model.units import Scope
+from f1hbase.state.hbase import leases as leases_module
+from f1hbase.state.hbase.leases import LEASE_SECONDS, LeaseKeeper, Leases, lease_of
+from f1hbase.stores.hbase.connector import Gateway, HBaseConnector, find_gateway
+from f1hbase.stores.hbase.frames import RowMutation
 
 pytestmark = pytest.mark.hbase
 
@@ -236,9 +236,9 @@ def test_a_process_that_got_the_number_of_the_holder_later_is_not_taken_for_it(
 # Takes the lease of a meeting, names a process that it starts as its worker, says the number of that, and waits.
 _HOLD = """
 import subprocess, sys, time
-from f1hbase.hbase.connector import HBaseConnector, find_gateway
-from f1hbase.hbase.leases import Leases
-from f1hbase.units import Scope
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
+from f1hbase.state.hbase.leases import Leases
+from f1hbase.model.units import Scope
 
 host, port, table, meeting = sys.argv[1:]
 connector = HBaseConnector([find_gateway(host, int(port))])
@@ -448,7 +448,7 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("practice")
     arguments = ["--sessions", "practice", "--minutes", "1", "--drivers", "2"]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder), *arguments],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     return folder

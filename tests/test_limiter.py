@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import f1hbase.rates
-from f1hbase.openf1 import limiter as limiter_module
-from f1hbase.openf1.limiter import SharedRateLimiter, _StateFile, machine_clock, state_path
-from f1hbase.rates import Rate, next_grant, parse_rates, upcoming, with_margin
+import f1hbase.model.rates
+from f1hbase.model.rates import Rate, next_grant, parse_rates, upcoming, with_margin
+from f1hbase.sources.http import limiter as limiter_module
+from f1hbase.sources.http.limiter import SharedRateLimiter, _StateFile, machine_clock, state_path
 
 T = TypeVar("T")
 FREE = parse_rates("3/s,30/m")
@@ -100,7 +100,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
-    assert doctest.testmod(f1hbase.rates).failed == 0
+    assert doctest.testmod(f1hbase.model.rates).failed == 0
     assert doctest.testmod(limiter_module, extraglobs={"Path": Path, "parse_rates": parse_rates}).failed == 0
 
 

@@ -15,14 +15,14 @@ from aioresponses import CallbackResult, aioresponses
 from click.testing import CliRunner
 from replay_server import ReplayServer
 
-from f1hbase.cli import cli
+from f1hbase.cli.commands import cli
+from f1hbase.cli.options import defaults
 from f1hbase.credentials import Credentials
-from f1hbase.openf1.client import OpenF1Client
-from f1hbase.openf1.errors import GiveUpError, RequestError, SessionLiveError
-from f1hbase.openf1.source import open_source
-from f1hbase.openf1.token import CredentialsError, TokenProvider
-from f1hbase.settings import defaults
-from f1hbase.units import Query
+from f1hbase.model.units import Query
+from f1hbase.sources.http.errors import GiveUpError, RequestError, SessionLiveError
+from f1hbase.sources.openf1.client import OpenF1Client
+from f1hbase.sources.openf1.source import open_source
+from f1hbase.sources.openf1.token import CredentialsError, TokenProvider
 
 USER = Credentials("ayrton@example.org", "interlagos")
 API = "https://api.test/v1"

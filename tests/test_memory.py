@@ -19,9 +19,9 @@ from hbase_server import free_ports
 from replay_server import ReplayServer
 from samples import END, START, WEEK, a_meeting, sample
 
-from f1hbase.progress import Tally
-from f1hbase.units import Outcome, Unit, slice_time
-from f1hbase.worker import Reported
+from f1hbase.model.units import Outcome, Unit, slice_time
+from f1hbase.pipeline.tally import Tally
+from f1hbase.pipeline.worker import Reported
 
 _SESSIONS_A_MEETING = 5
 _LONG = timedelta(hours=5, minutes=15)

@@ -21,7 +21,7 @@ from replay_server import ReplayServer
 from tables import FAMILY, source_records
 
 import f1hbase
-from f1hbase.replay.simulator import Plan, simulate
+from simulator import Plan, simulate
 
 pytestmark = pytest.mark.hbase
 

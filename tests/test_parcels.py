@@ -16,12 +16,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from samples import END, HOUR, START, a_scope
 
-from f1hbase.catalog import ENDPOINTS, Slicing
-from f1hbase.coverage import subtract
-from f1hbase.openf1.errors import WrongAnswerError
-from f1hbase.openf1.parcels import Capacity, Packer, Parcel, first_capacity, parcel_of, sort_records, split
-from f1hbase.samples import Samples, samples_of_json
-from f1hbase.units import ALL_TIME, Unit, Window, parse_time, slice_time
+from f1hbase.model.catalog import ENDPOINTS, Slicing
+from f1hbase.model.coverage import subtract
+from f1hbase.model.samples import Samples, samples_of_json
+from f1hbase.model.units import ALL_TIME, Unit, Window, parse_time, slice_time
+from f1hbase.sources.http.errors import WrongAnswerError
+from f1hbase.sources.openf1.batches import Capacity, Packer, RequestBatch, batch_of, first_capacity, sort_records, split
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -74,28 +74,28 @@ capacities = st.lists(st.none() | st.floats(0.0, 100_000.0), min_size=1, max_siz
 """How many driver seconds each next request may ask for: it changes with every answer."""
 
 
-def pack(units: Iterable[Unit], capacities: Sequence[float | None]) -> list[tuple[Parcel, float | None]]:
+def pack(units: Iterable[Unit], capacities: Sequence[float | None]) -> list[tuple[RequestBatch, float | None]]:
     """Return the requests that units are cut into, each with the capacity there was for it."""
     turn = itertools.cycle(capacities)
     capacity: float | None = None
     packer = Packer(units, lambda _: capacity)
-    parcels = []
+    batches = []
     while packer:
         capacity = next(turn)
-        parcels.append((packer.take(), capacity))
-    return parcels
+        batches.append((packer.take(), capacity))
+    return batches
 
 
 def seconds_of(units: Iterable[Unit]) -> float:
-    return sum(parcel_of(unit).driver_seconds for unit in units)
+    return sum(batch_of(unit).driver_seconds for unit in units)
 
 
 def in_order(spans: Iterable[Window]) -> list[Window]:
     return sorted(spans, key=lambda window: window.start or datetime.min.replace(tzinfo=UTC))
 
 
-def holding(parcels: Iterable[Parcel], moment: datetime) -> int:
-    return sum(moment in parcel.window for parcel in parcels)
+def holding(batches: Iterable[RequestBatch], moment: datetime) -> int:
+    return sum(moment in batch.window for batch in batches)
 
 
 # --- cutting units into requests ---
@@ -104,7 +104,7 @@ def holding(parcels: Iterable[Parcel], moment: datetime) -> int:
 @some_examples
 @given(units_to_fetch(), capacities)
 def test_every_unit_is_in_exactly_one_request(units: list[Unit], capacities: list[float | None]) -> None:
-    asked = [unit for parcel, _ in pack(units, capacities) for unit in parcel.units]
+    asked = [unit for batch, _ in pack(units, capacities) for unit in batch.units]
     assert Counter(asked) == Counter(units)
 
 
@@ -113,15 +113,15 @@ def test_every_unit_is_in_exactly_one_request(units: list[Unit], capacities: lis
 def test_a_request_asks_for_its_units_and_for_nothing_between_or_beside_them(
     units: list[Unit], capacities: list[float | None]
 ) -> None:
-    for parcel, _ in pack(units, capacities):
-        drivers = {unit.driver for unit in parcel.units}
-        spans = in_order({unit.window for unit in parcel.units})
-        assert {(unit.endpoint, unit.scope) for unit in parcel.units} == {(parcel.endpoint, parcel.scope)}
-        pairs = Counter((unit.driver, unit.window) for unit in parcel.units)
+    for batch, _ in pack(units, capacities):
+        drivers = {unit.driver for unit in batch.units}
+        spans = in_order({unit.window for unit in batch.units})
+        assert {(unit.endpoint, unit.scope) for unit in batch.units} == {(batch.endpoint, batch.scope)}
+        pairs = Counter((unit.driver, unit.window) for unit in batch.units)
         assert pairs == Counter(itertools.product(drivers, spans))
-        assert Counter(parcel.drivers) == Counter(drivers - {None})
+        assert Counter(batch.drivers) == Counter(drivers - {None})
         assert all(before.end is not None and before.end == after.start for before, after in pairwise(spans))
-        assert parcel.window == Window(spans[0].start, spans[-1].end)
+        assert batch.window == Window(spans[0].start, spans[-1].end)
 
 
 @some_examples
@@ -129,10 +129,10 @@ def test_a_request_asks_for_its_units_and_for_nothing_between_or_beside_them(
 def test_units_share_a_request_only_as_far_as_it_may_carry_them(
     units: list[Unit], capacities: list[float | None]
 ) -> None:
-    for parcel, capacity in pack(units, capacities):
-        if len(parcel.units) > 1:
+    for batch, capacity in pack(units, capacities):
+        if len(batch.units) > 1:
             assert capacity is not None
-            assert seconds_of(parcel.units) <= capacity
+            assert seconds_of(batch.units) <= capacity
 
 
 def test_a_request_carries_all_drivers_and_then_as_many_windows_as_fit() -> None:
@@ -154,8 +154,8 @@ def test_a_hole_of_one_driver_is_not_asked_for_again() -> None:
     quarters = slice_time(START, END, 15 * MINUTE)
     units = [Unit("car_data", SCOPE, driver, window) for window in quarters for driver in (1, 4)]
     units.remove(Unit("car_data", SCOPE, 4, quarters[3]))
-    parcels = [parcel for parcel, _ in pack(units, [1e9])]
-    assert [(parcel.drivers, parcel.window) for parcel in parcels] == [
+    batches = [batch for batch, _ in pack(units, [1e9])]
+    assert [(batch.drivers, batch.window) for batch in batches] == [
         ((1, 4), Window(None, quarters[2].end)),
         ((1,), Window(quarters[3].start, None)),
         ((4,), Window(quarters[4].start, None)),
@@ -165,7 +165,7 @@ def test_a_hole_of_one_driver_is_not_asked_for_again() -> None:
 @some_examples
 @given(units_to_fetch())
 def test_without_a_capacity_each_unit_has_a_request_of_its_own_in_the_order_given(units: list[Unit]) -> None:
-    assert [parcel for parcel, _ in pack(units, [None])] == [parcel_of(unit) for unit in units]
+    assert [batch for batch, _ in pack(units, [None])] == [batch_of(unit) for unit in units]
 
 
 @some_examples
@@ -173,8 +173,8 @@ def test_without_a_capacity_each_unit_has_a_request_of_its_own_in_the_order_give
 def test_units_put_back_are_cut_anew_before_all_others(units: list[Unit], capacity: float, data: st.DataObject) -> None:
     allowed: float | None = capacity
     packer = Packer(units, lambda _: allowed)
-    parcel = packer.take()
-    back = data.draw(st.permutations(parcel.units))[: data.draw(st.integers(1, len(parcel.units)))]
+    batch = packer.take()
+    back = data.draw(st.permutations(batch.units))[: data.draw(st.integers(1, len(batch.units)))]
     packer.put_back(back)
 
     allowed = None
@@ -182,7 +182,7 @@ def test_units_put_back_are_cut_anew_before_all_others(units: list[Unit], capaci
     while packer:
         rest.append(packer.take().units[0])
     assert rest[: len(back)] == back
-    assert Counter(rest) == Counter(units) - Counter(parcel.units) + Counter(back)
+    assert Counter(rest) == Counter(units) - Counter(batch.units) + Counter(back)
 
 
 @some_examples
@@ -208,18 +208,18 @@ def test_units_whose_request_was_too_much_are_never_asked_for_together_again(uni
     capacity.learn(seconds, 1)
     packer = Packer(units, lambda _: capacity.driver_seconds)
     while packer:
-        parcel = packer.take()
-        if len(parcel.units) > 1:
-            capacity.shrink(parcel.driver_seconds)
-            packer.put_back(parcel.units)
-            assert len(packer.take().units) < len(parcel.units)
+        batch = packer.take()
+        if len(batch.units) > 1:
+            capacity.shrink(batch.driver_seconds)
+            packer.put_back(batch.units)
+            assert len(packer.take().units) < len(batch.units)
 
 
 def test_what_an_open_window_is_taken_to_hold_ends_some_minutes_after_the_session() -> None:
     whole = Unit("car_data", SCOPE, 1, Window(None, START + HOUR))
-    assert parcel_of(whole).driver_seconds == 3600
+    assert batch_of(whole).driver_seconds == 3600
     last = Unit("car_data", SCOPE, 1, Window(END - HOUR, None))
-    assert parcel_of(last).driver_seconds == 3600 + 15 * 60
+    assert batch_of(last).driver_seconds == 3600 + 15 * 60
 
 
 # --- halving what is too much ---
@@ -229,7 +229,7 @@ def test_what_an_open_window_is_taken_to_hold_ends_some_minutes_after_the_sessio
 @example(ALL_TIME, START - HOUR)
 @example(ALL_TIME, END + HOUR)
 def test_each_moment_of_a_window_is_in_exactly_one_part_and_no_other_is(window: Window, moment: datetime) -> None:
-    parts = split(parcel_of(Unit("car_data", SCOPE, 44, window)))
+    parts = split(batch_of(Unit("car_data", SCOPE, 44, window)))
     edges = [edge for part in parts for edge in (part.window.start, part.window.end) if edge is not None]
     for each in (moment, *edges, *(edge - timedelta(microseconds=1) for edge in edges)):
         assert holding(parts, each) == (each in window if parts else 0)
@@ -238,7 +238,7 @@ def test_each_moment_of_a_window_is_in_exactly_one_part_and_no_other_is(window: 
 @given(windows(instants))
 def test_every_part_is_smaller_than_the_whole_and_is_of_the_same_unit(window: Window) -> None:
     unit = Unit("car_data", SCOPE, 44, window)
-    for part in split(parcel_of(unit)):
+    for part in split(batch_of(unit)):
         assert part.window != window
         assert (part.endpoint, part.scope, part.drivers, part.units) == ("car_data", SCOPE, (44,), (unit,))
         assert part.window.start is None or part.window.end is None or part.window.start < part.window.end
@@ -247,14 +247,14 @@ def test_every_part_is_smaller_than_the_whole_and_is_of_the_same_unit(window: Wi
 @given(minutes, st.integers(1, 300), st.sampled_from([0, 1, 999_999]))
 def test_a_window_can_be_halved_down_to_one_second_and_no_further(start: datetime, seconds: int, more: int) -> None:
     window = Window(start, start + timedelta(seconds=seconds, microseconds=more))
-    whole = [parcel_of(Unit("intervals", SCOPE, None, window))]
-    smallest: list[Parcel] = []
+    whole = [batch_of(Unit("intervals", SCOPE, None, window))]
+    smallest: list[RequestBatch] = []
     while whole:
-        parcel = whole.pop()
-        parts = split(parcel)
+        batch = whole.pop()
+        parts = split(batch)
         whole += parts
-        smallest += [] if parts else [parcel]
-    spans = sorted((parcel.window.start, parcel.window.end) for parcel in smallest if parcel.window.start)
+        smallest += [] if parts else [batch]
+    spans = sorted((batch.window.start, batch.window.end) for batch in smallest if batch.window.start)
     assert [end for _, end in spans[:-1]] == [begin for begin, _ in spans[1:]]
     assert (spans[0][0], spans[-1][1]) == (window.start, window.end)
     assert all(end is not None and SECOND <= end - begin < 2 * SECOND for begin, end in spans)
@@ -262,7 +262,7 @@ def test_a_window_can_be_halved_down_to_one_second_and_no_further(start: datetim
 
 def test_an_open_window_is_first_closed_one_hour_out_and_the_rest_stays_open() -> None:
     def parts_of(window: Window, **scope: Any) -> list[Window]:
-        return [part.window for part in split(parcel_of(Unit("weather", a_scope(**scope), None, window)))]
+        return [part.window for part in split(batch_of(Unit("weather", a_scope(**scope), None, window)))]
 
     before, after = START - HOUR, END + HOUR
     assert parts_of(ALL_TIME) == [Window(None, before), Window(before, after), Window(after, None)]
@@ -274,15 +274,15 @@ def test_an_open_window_is_first_closed_one_hour_out_and_the_rest_stays_open() -
 @pytest.mark.parametrize("endpoint", [one.name for one in ENDPOINTS.values() if one.by_driver and not one.time_field])
 def test_what_has_no_dates_is_cut_by_driver_and_no_further(endpoint: str) -> None:
     unit = Unit(endpoint, SCOPE)
-    parts = split(parcel_of(unit), [1, 44])
-    assert parts == [Parcel(endpoint, SCOPE, (driver,), ALL_TIME, (unit,)) for driver in (1, 44)]
+    parts = split(batch_of(unit), [1, 44])
+    assert parts == [RequestBatch(endpoint, SCOPE, (driver,), ALL_TIME, (unit,)) for driver in (1, 44)]
     assert [split(part, [1, 44]) for part in parts] == [[], []]
     assert parts[1].query().filters == ("session_key=9558", "driver_number=44")
 
 
 @pytest.mark.parametrize("endpoint", ["meetings", "sessions", "championship_teams"])
 def test_what_has_neither_dates_nor_drivers_cannot_be_cut(endpoint: str) -> None:
-    assert split(parcel_of(Unit(endpoint, SCOPE)), [1, 44]) == []
+    assert split(batch_of(Unit(endpoint, SCOPE)), [1, 44]) == []
 
 
 # --- whose record is whose ---
@@ -300,7 +300,7 @@ def spellings(moment: datetime) -> list[str]:
 
 
 @st.composite
-def shared_parcels(draw: st.DrawFn) -> Parcel:
+def shared_parcels(draw: st.DrawFn) -> RequestBatch:
     """Draw a request for some units, or for one, whose edges need not be whole seconds."""
     edges = sorted(draw(st.sets(minutes | instants, min_size=2, max_size=5)))
     ends: list[datetime | None] = [*edges]
@@ -312,22 +312,22 @@ def shared_parcels(draw: st.DrawFn) -> Parcel:
     drivers = draw(st.lists(st.sampled_from(DRIVERS), min_size=1, max_size=3, unique=True))
     units = [Unit("car_data", SCOPE, driver, window) for driver in drivers for window in spans]
     units = draw(st.permutations(units))
-    return Parcel("car_data", SCOPE, tuple(drivers), Window(ends[0], ends[-1]), tuple(units))
+    return RequestBatch("car_data", SCOPE, tuple(drivers), Window(ends[0], ends[-1]), tuple(units))
 
 
 @st.composite
-def moments_near(draw: st.DrawFn, parcel: Parcel) -> datetime:
+def moments_near(draw: st.DrawFn, batch: RequestBatch) -> datetime:
     """Draw a moment about the edges of a request's windows."""
-    edges = [edge for unit in parcel.units for edge in (unit.window.start, unit.window.end) if edge is not None]
+    edges = [edge for unit in batch.units for edge in (unit.window.start, unit.window.end) if edge is not None]
     moment = draw(st.sampled_from(edges or [START]))
     steps = st.sampled_from([0, 0, 1, -1, 400_000, -400_000]) | st.integers(-(10**8), 10**8)
     return moment + timedelta(microseconds=draw(steps))
 
 
 @st.composite
-def dates_near(draw: st.DrawFn, parcel: Parcel) -> str:
+def dates_near(draw: st.DrawFn, batch: RequestBatch) -> str:
     """Draw a date about the edges of a request's windows, in any spelling."""
-    return draw(st.sampled_from(spellings(draw(moments_near(parcel)))))
+    return draw(st.sampled_from(spellings(draw(moments_near(batch)))))
 
 
 def all_of(by_unit: Mapping[Unit, Sequence[Any]]) -> list[Any]:
@@ -340,51 +340,51 @@ def record_of(driver: Any, date: Any, **changes: Any) -> dict[str, Any]:
 
 @some_examples
 @given(shared_parcels(), st.data())
-def test_each_record_is_of_the_unit_whose_driver_and_window_have_it(parcel: Parcel, data: st.DataObject) -> None:
-    found = data.draw(st.lists(st.tuples(st.sampled_from(parcel.drivers), dates_near(parcel)), max_size=8))
-    inside = [record_of(driver, date) for driver, date in found if parse_time(date) in parcel.window]
-    by_unit = sort_records(parcel, inside)
-    assert set(by_unit) == set(parcel.units)
-    for unit in parcel.units:
+def test_each_record_is_of_the_unit_whose_driver_and_window_have_it(batch: RequestBatch, data: st.DataObject) -> None:
+    found = data.draw(st.lists(st.tuples(st.sampled_from(batch.drivers), dates_near(batch)), max_size=8))
+    inside = [record_of(driver, date) for driver, date in found if parse_time(date) in batch.window]
+    by_unit = sort_records(batch, inside)
+    assert set(by_unit) == set(batch.units)
+    for unit in batch.units:
         own = [record for record in inside if record["driver_number"] == unit.driver]
         assert by_unit[unit] == [record for record in own if parse_time(record["date"]) in unit.window]
 
 
 @some_examples
 @given(shared_parcels(), st.data())
-def test_a_record_of_a_time_that_was_not_asked_for_is_never_data(parcel: Parcel, data: st.DataObject) -> None:
+def test_a_record_of_a_time_that_was_not_asked_for_is_never_data(batch: RequestBatch, data: st.DataObject) -> None:
     if data.draw(st.booleans()):  # a part of one unit
-        parcel = replace(parcel, drivers=(parcel.units[0].driver or 0,), units=parcel.units[:1])
-    date = data.draw(dates_near(parcel))
-    wrong = record_of(parcel.drivers[0], date)
-    if parse_time(date) in parcel.window:
-        assert all_of(sort_records(parcel, [wrong])) == [wrong]
+        batch = replace(batch, drivers=(batch.units[0].driver or 0,), units=batch.units[:1])
+    date = data.draw(dates_near(batch))
+    wrong = record_of(batch.drivers[0], date)
+    if parse_time(date) in batch.window:
+        assert all_of(sort_records(batch, [wrong])) == [wrong]
     else:
         with pytest.raises(WrongAnswerError, match=r"outside of"):
-            sort_records(parcel, [wrong])
+            sort_records(batch, [wrong])
 
 
-def _sorted(parcel: Parcel, records: Sequence[Any]) -> dict[Unit, list[Any]] | type[WrongAnswerError]:
+def _sorted(batch: RequestBatch, records: Sequence[Any]) -> dict[Unit, list[Any]] | type[WrongAnswerError]:
     try:
-        return {unit: list(some) for unit, some in sort_records(parcel, records).items()}
+        return {unit: list(some) for unit, some in sort_records(batch, records).items()}
     except WrongAnswerError:
         return WrongAnswerError
 
 
 @some_examples
 @given(shared_parcels(), st.data())
-def test_samples_go_where_the_same_records_go(parcel: Parcel, data: st.DataObject) -> None:
+def test_samples_go_where_the_same_records_go(batch: RequestBatch, data: st.DataObject) -> None:
     if data.draw(st.booleans()):  # a part of one unit
-        parcel = replace(parcel, drivers=(parcel.units[0].driver or 0,), units=parcel.units[:1])
+        batch = replace(batch, drivers=(batch.units[0].driver or 0,), units=batch.units[:1])
     numbers = dict.fromkeys(ENDPOINTS["car_data"].fields[4:], 1)
-    dates = moments_near(parcel).map(datetime.isoformat)
-    inside = moments_near(parcel).filter(parcel.window.__contains__).map(datetime.isoformat)
-    one = st.builds(record_of, st.sampled_from(parcel.drivers), inside)
+    dates = moments_near(batch).map(datetime.isoformat)
+    inside = moments_near(batch).filter(batch.window.__contains__).map(datetime.isoformat)
+    one = st.builds(record_of, st.sampled_from(batch.drivers), inside)
     odd = st.builds(record_of, st.sampled_from(DRIVERS), dates, session_key=st.sampled_from([9558, 9558, 9559]))
     found = data.draw(st.lists(one, max_size=8)) + data.draw(st.lists(odd, max_size=1))
     samples = samples_of_json(ENDPOINTS["car_data"], json.dumps([record | numbers for record in found]).encode())
     assert samples is not None
-    assert _sorted(parcel, samples) == _sorted(parcel, list(samples))
+    assert _sorted(batch, samples) == _sorted(batch, list(samples))
 
 
 def _samples(*dates: str) -> Samples:
@@ -393,19 +393,19 @@ def _samples(*dates: str) -> Samples:
 
 @pytest.mark.parametrize("wrong", ["2024-07-07T13:59:59.9+00:00", "2024-07-07T14:30:00+00:00"])
 def test_one_sample_outside_on_either_side_spoils_the_answer(wrong: str) -> None:
-    parcel = parcel_of(Unit("car_data", SCOPE, 44, Window(START, START + 30 * MINUTE)))
+    batch = batch_of(Unit("car_data", SCOPE, 44, Window(START, START + 30 * MINUTE)))
     inside = "2024-07-07T14:00:00+00:00", "2024-07-07T14:29:59.999999+00:00"
-    assert len(sort_records(parcel, _samples(*inside))[parcel.units[0]]) == 2
+    assert len(sort_records(batch, _samples(*inside))[batch.units[0]]) == 2
     with pytest.raises(WrongAnswerError, match="outside of"):
-        sort_records(parcel, _samples(inside[0], wrong, inside[1]))
+        sort_records(batch, _samples(inside[0], wrong, inside[1]))
 
 
 def test_samples_of_one_second_are_parted_by_an_edge_within_it() -> None:
     edges = [START, START + timedelta(seconds=9.5), START + 30 * MINUTE]
     units = tuple(Unit("car_data", SCOPE, 44, Window(*pair)) for pair in pairwise(edges))
-    parcel = Parcel("car_data", SCOPE, (44,), Window(edges[0], edges[2]), units)
+    batch = RequestBatch("car_data", SCOPE, (44,), Window(edges[0], edges[2]), units)
     dates = "2024-07-07T14:00:09.4+00:00", "2024-07-07T14:00:09.5+00:00"
-    by_unit = sort_records(parcel, _samples(*dates))
+    by_unit = sort_records(batch, _samples(*dates))
     assert [[record["date"] for record in by_unit[unit]] for unit in units] == [[dates[0]], [dates[1]]]
 
 
@@ -414,15 +414,15 @@ def test_a_date_in_a_shorter_or_odder_iso_spelling_is_the_moment_that_it_says(da
     edges = [START, START + 15 * MINUTE, START + 30 * MINUTE]
     units = tuple(Unit("car_data", SCOPE, 44, Window(*pair)) for pair in pairwise(edges))
     assert parse_time(date) == edges[1]
-    parcel = Parcel("car_data", SCOPE, (44,), Window(edges[0], edges[2]), units)
-    assert sort_records(parcel, [record_of(44, date)])[units[1]] == [record_of(44, date)]
+    batch = RequestBatch("car_data", SCOPE, (44,), Window(edges[0], edges[2]), units)
+    assert sort_records(batch, [record_of(44, date)])[units[1]] == [record_of(44, date)]
 
 
 ONE = Unit("car_data", SCOPE, 44, Window(START, END))
 TWO = Unit("car_data", SCOPE, 1, Window(START, END))
-ALONE = parcel_of(ONE)
-SHARED = Parcel("car_data", SCOPE, (44, 1), Window(START, END), (ONE, TWO))
-each_parcel = pytest.mark.parametrize("parcel", [ALONE, SHARED], ids=["one unit", "two units"])
+ALONE = batch_of(ONE)
+SHARED = RequestBatch("car_data", SCOPE, (44, 1), Window(START, END), (ONE, TWO))
+each_parcel = pytest.mark.parametrize("batch", [ALONE, SHARED], ids=["one unit", "two units"])
 IN_TIME = (START + MINUTE).isoformat()
 
 
@@ -433,17 +433,17 @@ IN_TIME = (START + MINUTE).isoformat()
      {"session_key": 9559}, {"date": (START - SECOND).isoformat()}, {"date": END.isoformat()}],
     ids=str,
 )  # fmt: skip
-def test_one_record_that_was_not_asked_for_spoils_the_answer(parcel: Parcel, wrong: dict[str, Any]) -> None:
+def test_one_record_that_was_not_asked_for_spoils_the_answer(batch: RequestBatch, wrong: dict[str, Any]) -> None:
     good = record_of(44, IN_TIME)
     with pytest.raises(WrongAnswerError):
-        sort_records(parcel, [good, {**good, **wrong}])
+        sort_records(batch, [good, {**good, **wrong}])
 
 
 @each_parcel
 @pytest.mark.parametrize("number", [[44], {"is": 44}], ids=str)
-def test_a_driver_number_that_is_no_number_is_no_reason_to_end_the_run(parcel: Parcel, number: Any) -> None:
+def test_a_driver_number_that_is_no_number_is_no_reason_to_end_the_run(batch: RequestBatch, number: Any) -> None:
     try:
-        found = sort_records(parcel, [record_of(number, IN_TIME)])
+        found = sort_records(batch, [record_of(number, IN_TIME)])
     except WrongAnswerError:
         return
     assert all_of(found) == [record_of(number, IN_TIME)]
@@ -457,8 +457,8 @@ def test_a_driver_number_that_is_no_number_is_no_reason_to_end_the_run(parcel: P
      record_of(44, "not a timeT+00:00")],
     ids=repr,
 )  # fmt: skip
-def test_a_record_that_says_too_little_is_somebodys_all_the_same(parcel: Parcel, record: Any) -> None:
-    assert all_of(sort_records(parcel, [record])) == [record]
+def test_a_record_that_says_too_little_is_somebodys_all_the_same(batch: RequestBatch, record: Any) -> None:
+    assert all_of(sort_records(batch, [record])) == [record]
 
 
 def test_a_session_without_records_has_an_entry_for_each_unit() -> None:
@@ -468,14 +468,14 @@ def test_a_session_without_records_has_an_entry_for_each_unit() -> None:
 def test_a_date_in_an_endpoint_that_is_not_asked_for_by_date_does_not_matter() -> None:
     pit = Unit("pit", SCOPE)
     record = record_of(44, "2020-01-01T00:00:00+00:00", lap_number=3)
-    assert sort_records(parcel_of(pit), [record]) == {pit: [record]}
+    assert sort_records(batch_of(pit), [record]) == {pit: [record]}
 
 
 def test_the_records_of_a_meeting_need_no_session() -> None:
     meeting = Unit("meetings", a_scope(None))
-    assert sort_records(parcel_of(meeting), [{"meeting_key": 1240}]) == {meeting: [{"meeting_key": 1240}]}
+    assert sort_records(batch_of(meeting), [{"meeting_key": 1240}]) == {meeting: [{"meeting_key": 1240}]}
     with pytest.raises(WrongAnswerError, match="meeting_key 7, not 1240"):
-        sort_records(parcel_of(meeting), [{"meeting_key": 7}])
+        sort_records(batch_of(meeting), [{"meeting_key": 7}])
 
 
 # --- how much one request may carry ---

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from samples import END, START, a_scope, sample
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.coverage import Status, UnitState, status_of
+from f1hbase.cli.options import Settings, defaults
 from f1hbase.errors import NothingToLoadError
-from f1hbase.plan import Remaining, first_units, make_plan, window_units
-from f1hbase.settings import Settings, defaults
-from f1hbase.units import ALL_TIME, MeetingPlan, Query, SessionPlan, Unit, slice_time
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.coverage import Status, UnitState, status_of
+from f1hbase.model.units import ALL_TIME, MeetingPlan, Query, SessionPlan, Unit, slice_time
+from f1hbase.pipeline.plan import Remaining, first_units, make_plan, window_units
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {

@@ -17,11 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import START, a_meeting, a_scope
 
-from f1hbase import progress
+from f1hbase.cli import progress
+from f1hbase.cli.logs import ConsoleHandler, LineFormatter, set_up_logging, wants_colour
+from f1hbase.cli.progress import Bars, Lines, Pace, log_summary, make_display
 from f1hbase.errors import SetupError
-from f1hbase.logs import PROGRESS, STATS, SUCCESS, ConsoleHandler, LineFormatter, set_up_logging, wants_colour
-from f1hbase.progress import Bars, Display, Lines, Pace, Tally, duration, log_summary, make_display
-from f1hbase.units import Outcome, Unit
+from f1hbase.levels import PROGRESS, STATS, SUCCESS
+from f1hbase.model.text import duration
+from f1hbase.model.units import Outcome, Unit
+from f1hbase.pipeline.display import Display
+from f1hbase.pipeline.tally import Tally
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -25,12 +25,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from replay_server import ReplayServer, most_requests
 
-from f1hbase.rates import parse_rates
-from f1hbase.replay.cli import main
-from f1hbase.replay.faults import DEFAULT_KINDS, KINDS, LOCKED, Dice, Faults, FaultSettings, LockOut, add_foreign, cut
-from f1hbase.replay.server import LOG, Credentials, create_app
-from f1hbase.replay.store import Store
-from f1hbase.replay.times import instant, isoformat
+from f1hbase.model.rates import parse_rates
+from f1hbase.serve.app import LOG, Credentials, create_app
+from f1hbase.serve.records import Store
+from f1hbase.serve.times import instant, isoformat
+from simulator.cli import main
+from simulator.faults import DEFAULT_KINDS, KINDS, LOCKED, Dice, Faults, FaultSettings, LockOut, add_foreign, cut
 
 BEGIN = instant("2023-09-15T13:00:00")
 CARS = [

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from replay_server import ReplayServer
 from yarl import URL
 
-from f1hbase.rates import parse_rates
-from f1hbase.replay.limits import SlidingWindows
-from f1hbase.replay.query import parse_query
-from f1hbase.replay.server import LOG, Credentials, create_app
-from f1hbase.replay.store import Store, StoreError
-from f1hbase.replay.times import filter_span, instant, isoformat
+from f1hbase.model.rates import parse_rates
+from f1hbase.serve.app import LOG, Credentials, create_app
+from f1hbase.serve.query import parse_query
+from f1hbase.serve.records import Store, StoreError
+from f1hbase.serve.times import filter_span, instant, isoformat
+from simulator.limits import SlidingWindows
 
 REAL = Path(__file__).parents[2] / "shared" / "openf1-real"
 
@@ -365,7 +365,7 @@ def test_files_that_are_no_records_are_named(tmp_path: Path, name: str, content:
 
 
 async def test_a_missing_folder_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "f1hbase.replay", "serve", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "simulator", "serve", str(tmp_path / "none")]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == f"Error: there is no folder {tmp_path / 'none'}"

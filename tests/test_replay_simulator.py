@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from f1hbase.replay.cli import main
-from f1hbase.replay.simulator import Plan, simulate
-from f1hbase.replay.simulator.track import make_track
-from f1hbase.replay.store import IDENTITY, KEY_FIELDS, Store
+from f1hbase.serve.records import IDENTITY, KEY_FIELDS, Store
+from simulator import Plan, simulate
+from simulator.cli import main
+from simulator.track import make_track
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "openf1-real" / "endpoint-samples.json"
 RACE = 70_005
@@ -246,7 +246,7 @@ def test_a_track_is_closed_and_takes_the_time_asked_for(seed: int, lap_time: flo
 def test_the_command_says_what_it_wrote_and_spares_what_is_there(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     arguments = [
-        "simulate",
+        "make",
         out,
         "--minutes",
         "1",
@@ -264,4 +264,4 @@ def test_the_command_says_what_it_wrote_and_spares_what_is_there(tmp_path: Path)
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1
     assert "is not empty" in again.output
-    assert CliRunner().invoke(main, ["simulate", out, "--sessions", "parade"]).exit_code == 2
+    assert CliRunner().invoke(main, ["make", out, "--sessions", "parade"]).exit_code == 2

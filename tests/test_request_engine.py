@@ -17,21 +17,21 @@ import pytest
 from replay_server import ReplayServer
 from samples import START, a_scope, exact, sample
 
-from f1hbase.catalog import ENDPOINTS, Endpoint, Slicing
 from f1hbase.credentials import Credentials
-from f1hbase.openf1 import queue as queue_module
-from f1hbase.openf1.client import OpenF1Client
-from f1hbase.openf1.errors import GiveUpError, TransientError, UnfaithfulError
-from f1hbase.openf1.formats import records_of_json
-from f1hbase.openf1.gate import Gate
-from f1hbase.openf1.limiter import SharedRateLimiter, machine_clock
-from f1hbase.openf1.queue import RequestQueue
-from f1hbase.openf1.token import TokenProvider
-from f1hbase.rates import parse_rates
-from f1hbase.replay.csvform import to_csv
-from f1hbase.replay.faults import KINDS
-from f1hbase.replay.simulator import Plan, simulate
-from f1hbase.units import Answer, Query, Scope, Unit, Window, parse_time, slice_time
+from f1hbase.model.catalog import ENDPOINTS, Endpoint, Slicing
+from f1hbase.model.rates import parse_rates
+from f1hbase.model.units import Answer, Query, Scope, Unit, Window, parse_time, slice_time
+from f1hbase.serve.csvform import to_csv
+from f1hbase.sources.http.breaker import CircuitBreaker
+from f1hbase.sources.http.errors import GiveUpError, TransientError, UnfaithfulError
+from f1hbase.sources.http.limiter import SharedRateLimiter, machine_clock
+from f1hbase.sources.openf1 import queue as queue_module
+from f1hbase.sources.openf1.client import OpenF1Client
+from f1hbase.sources.openf1.formats import records_of_json
+from f1hbase.sources.openf1.queue import RequestQueue
+from f1hbase.sources.openf1.token import TokenProvider
+from simulator import Plan, simulate
+from simulator.faults import KINDS
 
 USER = Credentials("ayrton", "interlagos")
 STEP = timedelta(seconds=10)
@@ -202,7 +202,7 @@ async def engine(
         queue = RequestQueue(
             client,
             limiter,
-            Gate(folder / "gate", look, patience=1e9, clock=time.clock, sleep=time.sleep),
+            CircuitBreaker(folder / "gate", look, patience=1e9, clock=time.clock, sleep=time.sleep),
             max_concurrent_requests=concurrency,
             max_retries=retries,
             retry_delay=0,
@@ -412,7 +412,7 @@ async def test_the_engine_ends_well_when_the_rest_of_an_endpoint_is_given_up_whi
         raise AssertionError
 
     limiter = SlowLimiter((), tmp_path / "rate")
-    gate = Gate(tmp_path / "gate", nobody, 60.0)
+    gate = CircuitBreaker(tmp_path / "gate", nobody, 60.0)
     client = Refusing("http://api.test/v1", 1.0)
     queue = RequestQueue(client, limiter, gate, max_concurrent_requests=3, max_retries=0, retry_delay=0)
     units = [Unit("car_data", a_scope(), driver) for driver in range(20)]
@@ -544,7 +544,7 @@ async def test_a_csv_that_cannot_say_one_value_is_replaced_by_json_and_no_unit_i
     queue = RequestQueue(
         Answering("http://api.test/v1", 1.0),
         SharedRateLimiter((), tmp_path / "rate"),
-        Gate(tmp_path / "gate", nobody, 60.0),
+        CircuitBreaker(tmp_path / "gate", nobody, 60.0),
         max_concurrent_requests=1,
         max_retries=0,
         retry_delay=0,
@@ -623,7 +623,7 @@ async def test_with_auto_the_answers_under_way_are_fewer_when_they_may_be_larger
         queue = RequestQueue(
             Watched("http://api.test/v1", 1.0),
             limiter,
-            Gate(tmp_path / "gate", nobody, 60.0),
+            CircuitBreaker(tmp_path / "gate", nobody, 60.0),
             max_concurrent_requests=10,
             max_retries=0,
             retry_delay=0,

@@ -20,14 +20,14 @@ from hbase_server import LocalHBase
 from replay_server import ReplayServer
 from tables import Cells, scan, values
 
-from f1hbase.catalog import DATA_FAMILIES, REPORT_FAMILIES
-from f1hbase.hbase import connector as connector_module
-from f1hbase.hbase import frames
-from f1hbase.hbase.connector import HBaseConnector, find_gateway
-from f1hbase.hbase.leases import Leases
-from f1hbase.rollback import NothingToRollBackError, Rollback, Target, open_rollback
-from f1hbase.settings import defaults
-from f1hbase.units import Scope
+from f1hbase.cli.options import defaults
+from f1hbase.model.catalog import DATA_FAMILIES, REPORT_FAMILIES
+from f1hbase.model.units import Scope
+from f1hbase.operations.rollback import NothingToRollBackError, Rollback, Target, open_rollback
+from f1hbase.state.hbase.leases import Leases
+from f1hbase.stores.hbase import connector as connector_module
+from f1hbase.stores.hbase import frames
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
 
 pytestmark = pytest.mark.hbase
 
@@ -119,7 +119,7 @@ def base(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("rollback")
     arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", "1", "--drivers", "2"]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder / "api"), "--year", str(_YEAR), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder / "api"), "--year", str(_YEAR), *arguments],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     with ReplayServer(folder / "api") as api:
@@ -303,8 +303,8 @@ def test_of_two_runs_with_other_windows_the_rows_are_those_of_the_later_one(
 
 _KILLED = """
 import os, signal, sys
-from f1hbase.cli import main
-from f1hbase.hbase import connector, frames
+from f1hbase.cli.commands import main
+from f1hbase.stores.hbase import connector, frames
 
 frames.FRAME_BYTES = {batch_bytes}
 puts, receive = 0, connector._receive

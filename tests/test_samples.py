@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import exact, needs_real_records, real_records, sample
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.codec import Block, block_checksum, checksum, encode, encode_samples, merge
-from f1hbase.openf1.formats import decode_json
-from f1hbase.samples import Record, Samples, samples_of_json
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.samples import Record, Samples, samples_of_json
+from f1hbase.sources.openf1.formats import decode_json
+from f1hbase.stores.hbase.codec import Block, block_checksum, checksum, encode, encode_samples, merge
 
 _some_examples = settings(max_examples=60)
 _ENDPOINTS = ["car_data", "location"]

@@ -22,10 +22,11 @@ from hbase_server import LocalHBase
 from replay_server import ReplayServer
 from samples import sample
 
-from f1hbase.catalog import DATA_FAMILIES
-from f1hbase.cli import cli
-from f1hbase.hbase.connector import find_gateway
-from f1hbase.hbase.schema import (
+from f1hbase.cli.commands import cli
+from f1hbase.model.catalog import DATA_FAMILIES
+from f1hbase.model.units import Scope
+from f1hbase.stores.hbase.connector import find_gateway
+from f1hbase.stores.hbase.schema import (
     MOST_REGIONS,
     Layout,
     SchemaReader,
@@ -34,8 +35,7 @@ from f1hbase.hbase.schema import (
     parse_descriptions,
     split_points,
 )
-from f1hbase.hbase.shell import ShellError, run_shell
-from f1hbase.units import Scope
+from f1hbase.stores.hbase.shell import ShellError, run_shell
 
 _COMMANDS = ENTRY_POINT.parent / "scripts" / "bin"
 _MEETINGS = range(98, 110)

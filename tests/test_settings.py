@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.rates import Rate, parse_rates
-from f1hbase.settings import OPENF1_URL, Settings, click_options, defaults
+from f1hbase.cli.options import OPENF1_URL, Settings, click_options, defaults
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.rates import Rate, parse_rates
 
 FREE = (Rate(3, 1.0), Rate(30, 60.0))
 

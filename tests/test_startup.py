@@ -8,8 +8,8 @@ import sys
 import click
 import pytest
 
-from f1hbase.cli import cli
-from f1hbase.hbase.schema import MOST_REGIONS
+from f1hbase.cli.commands import cli
+from f1hbase.stores.hbase.schema import MOST_REGIONS
 
 _SLOW = {"aiohttp", "asyncio", "happybase", "multiprocessing", "psutil"}
 
@@ -17,9 +17,9 @@ _SLOW = {"aiohttp", "asyncio", "happybase", "multiprocessing", "psutil"}
 @pytest.mark.parametrize(
     ("module", "needed"),
     [
-        ("f1hbase.cli", set[str]()),
-        ("f1hbase.codec", {"msgspec"}),
-        ("f1hbase.status", {"happybase", "psutil", "msgspec"}),
+        ("f1hbase.cli.commands", set[str]()),
+        ("f1hbase.stores.hbase.codec", {"msgspec"}),
+        ("f1hbase.operations.status", {"happybase", "psutil", "msgspec"}),
     ],
 )
 def test_importing_a_part_does_not_import_what_others_need(module: str, needed: set[str]) -> None:

@@ -14,19 +14,28 @@ import pytest
 from hbase_server import LocalHBase
 from samples import END, START, sample
 
-from f1hbase.catalog import ENDPOINTS, Slicing
-from f1hbase.codec import encode
-from f1hbase.coverage import Status, UnitState
+from f1hbase.cli.options import defaults
 from f1hbase.errors import F1HBaseError, UnreachableError
-from f1hbase.hbase.connector import HBaseConnector, find_gateways
-from f1hbase.hbase.frames import RowMutation
-from f1hbase.hbase.records import units_in_brief
-from f1hbase.hbase.reports import HBaseReports, RunState
-from f1hbase.hbase.schema import Tables, ensure_tables
-from f1hbase.rates import parse_rates
-from f1hbase.settings import defaults
-from f1hbase.status import Overview, Pace, ScopeStatus, StatusReader, read_status, status_json, status_lines, watch
-from f1hbase.units import ALL_TIME, Outcome, Scope, Unit, Window, slice_time
+from f1hbase.model.catalog import ENDPOINTS, Slicing
+from f1hbase.model.coverage import Status, UnitState
+from f1hbase.model.rates import parse_rates
+from f1hbase.model.units import ALL_TIME, Outcome, Scope, Unit, Window, slice_time
+from f1hbase.operations.status import (
+    Overview,
+    Pace,
+    ScopeStatus,
+    StatusReader,
+    read_status,
+    status_json,
+    status_lines,
+    watch,
+)
+from f1hbase.state.hbase.brief import units_in_brief
+from f1hbase.state.hbase.reports import HBaseReports, RunState
+from f1hbase.stores.hbase.codec import encode
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateways
+from f1hbase.stores.hbase.frames import RowMutation
+from f1hbase.stores.hbase.schema import Tables, ensure_tables
 
 RACE = "2024#1240#9558"
 

@@ -29,8 +29,8 @@ from aioresponses import CallbackResult, aioresponses
 from replay_server import ReplayServer
 
 from f1hbase.credentials import Credentials
-from f1hbase.openf1.errors import GiveUpError, NoAnswerError, RequestError, SlowDownError, TransientError
-from f1hbase.openf1.token import CredentialsError, TokenProvider, bearer, token_path, token_url
+from f1hbase.sources.http.errors import GiveUpError, NoAnswerError, RequestError, SlowDownError, TransientError
+from f1hbase.sources.openf1.token import CredentialsError, TokenProvider, bearer, token_path, token_url
 
 NAME, WORD = "ayrton+senna@example.org", "pâss &=+%wörd#1"
 CREDENTIALS = Credentials(NAME, WORD)

@@ -22,22 +22,22 @@ from replay_server import ReplayServer
 from samples import END, START
 from tables import source_identities
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.codec import Row, checksum
-from f1hbase.coverage import Status, UnitState
-from f1hbase.hbase.connector import HBaseConnector, find_gateways
-from f1hbase.hbase.reports import HBaseReports
-from f1hbase.hbase.schema import Tables, ensure_tables
-from f1hbase.hbase.sink import HBaseSink
-from f1hbase.settings import Settings, defaults
-from f1hbase.units import ALL_TIME, CHECKSUM_MODULUS, Answer, Scope, Unit, Window, slice_time
-from f1hbase.verification.claims import Difference, FamilyCount, Kind, Ledger
-from f1hbase.verification.display import make_scan_display
-from f1hbase.verification.report import Depth, ScopeResult, Verification, verdict, verify_json, verify_lines
-from f1hbase.verification.row_counter import rows_in
-from f1hbase.verification.sample import Sample
-from f1hbase.verification.wishes import Wish, wishes
-from f1hbase.verify import verify
+from f1hbase.cli.options import Settings, defaults
+from f1hbase.cli.scan_progress import make_scan_display
+from f1hbase.destinations.hbase import HBaseSink
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.coverage import Status, UnitState
+from f1hbase.model.units import ALL_TIME, CHECKSUM_MODULUS, Answer, Scope, Unit, Window, slice_time
+from f1hbase.operations.verify.reconcile import Difference, FamilyCount, Kind, Reconciliation
+from f1hbase.operations.verify.report import Depth, ScopeResult, Verification, verdict, verify_json, verify_lines
+from f1hbase.operations.verify.row_counter import rows_in
+from f1hbase.operations.verify.run import verify
+from f1hbase.operations.verify.sample import Sample
+from f1hbase.operations.verify.scope import RequestedScope, requested_scopes
+from f1hbase.state.hbase.reports import HBaseReports
+from f1hbase.stores.hbase.codec import Row, checksum
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateways
+from f1hbase.stores.hbase.schema import Tables, ensure_tables
 
 _COMMANDS = ENTRY_POINT.parent / "scripts" / "bin"
 _YEAR = 2025
@@ -89,7 +89,7 @@ def loaded(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("verify")
     arguments = ["--meetings", "1", "--sessions", "practice,race", "--minutes", "1", "--drivers", "3"]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder / "api"), "--year", str(_YEAR), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder / "api"), "--year", str(_YEAR), *arguments],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     with ReplayServer(folder / "api") as api:
@@ -372,11 +372,13 @@ def state(
     return UnitState(_RACE.prefix, endpoint, driver, window, status, drivers, stats, fetched=fetched, checksum=checksum)
 
 
-def ledger(*states: UnitState, asked: list[Wish] | None = None, endpoint: str = "car_data") -> Ledger:
-    return Ledger(ENDPOINTS[endpoint], _RACE, states, asked or [])
+def reconciliation(
+    *states: UnitState, asked: list[RequestedScope] | None = None, endpoint: str = "car_data"
+) -> Reconciliation:
+    return Reconciliation(ENDPOINTS[endpoint], _RACE, states, asked or [])
 
 
-def count(book: Ledger, *keys: str, cells: _Cells | None = None) -> Ledger:
+def count(book: Reconciliation, *keys: str, cells: _Cells | None = None) -> Reconciliation:
     """Count rows: what follows the session in their keys."""
     family = FamilyCount([book], len(_RACE.prefix))
     for key in keys:
@@ -389,13 +391,13 @@ def sample(driver: int, minutes: float) -> str:
     return f"{driver}#{(START + timedelta(minutes=minutes)).isoformat()}"
 
 
-def told(book: Ledger, *, deep: bool = False) -> list[tuple[Kind, int | None, int | None]]:
+def told(book: Reconciliation, *, deep: bool = False) -> list[tuple[Kind, int | None, int | None]]:
     return [(one.kind, one.expected, one.found) for one in book.differences(deep=deep)]
 
 
 def test_a_row_counts_for_the_unit_of_its_driver_and_time() -> None:
     middle = START + timedelta(minutes=30)
-    book = ledger(
+    book = reconciliation(
         state(rows=1, driver=1, window=Window(None, middle)),
         state(rows=1, driver=1, window=Window(middle, None)),
         state(rows=3, driver=44, window=Window(None, middle)),
@@ -408,7 +410,7 @@ def test_a_row_counts_for_the_unit_of_its_driver_and_time() -> None:
 
 
 def test_keys_that_differ_in_spelling_alone_are_none_of_ours() -> None:
-    book = ledger(state(driver=4))
+    book = reconciliation(state(driver=4))
     family = FamilyCount([book], len(_RACE.prefix))
     moment = "2024-07-07T14:00:00+00:00"
     strange = [f"4#{moment}#1", f"04#{moment}", "4", "4#a#b", f"four#{moment}", "", "#"]
@@ -429,7 +431,7 @@ def test_keys_that_differ_in_spelling_alone_are_none_of_ours() -> None:
 )  # fmt: skip
 def test_every_shape_of_key_is_known_to_its_endpoint_alone(endpoint: str, key: str) -> None:
     full = f"{_RACE.prefix}#{key}".rstrip("#").encode()
-    books = {name: ledger(state(name), endpoint=name) for name in ENDPOINTS if name != "meetings"}
+    books = {name: reconciliation(state(name), endpoint=name) for name in ENDPOINTS if name != "meetings"}
     family = [book for name, book in books.items() if ENDPOINTS[name].family == ENDPOINTS[endpoint].family]
     FamilyCount(family, len(_RACE.prefix)).add(full)
     assert [name for name, book in books.items() if book.rows] == [endpoint]
@@ -437,18 +439,18 @@ def test_every_shape_of_key_is_known_to_its_endpoint_alone(endpoint: str, key: s
 
 def test_rows_of_the_other_endpoint_of_a_family_are_passed_over_when_only_one_is_asked_about() -> None:
     family = FamilyCount(
-        [ledger(state("championship_drivers"), endpoint="championship_drivers")],
+        [reconciliation(state("championship_drivers"), endpoint="championship_drivers")],
         len(_RACE.prefix), [ENDPOINTS["championship_teams"]],
     )  # fmt: skip
     family.add(f"{_RACE.prefix}#championship_teams#Mercedes".encode())
     assert family.foreign is None
-    assert family.ledgers[0].rows == 0
+    assert family.reconciliations[0].rows == 0
 
 
 @pytest.mark.parametrize("seconds", [5.0, 5.001, 600.0])
 def test_a_gap_above_five_seconds_is_information_and_no_difference(seconds: float) -> None:
     book = count(
-        ledger(state(rows=3, driver=44), state(rows=1, driver=7)),
+        reconciliation(state(rows=3, driver=44), state(rows=1, driver=7)),
         sample(44, 0), sample(44, 1 / 60), sample(44, 1 / 60 + seconds / 60), sample(7, 90),
     )  # fmt: skip
     assert told(book) == []
@@ -459,7 +461,7 @@ def test_a_gap_above_five_seconds_is_information_and_no_difference(seconds: floa
 
 def test_the_longest_of_many_gaps_are_kept() -> None:
     moments = [sum(range(6, 6 + length)) / 60 for length in range(40)]
-    book = count(ledger(state(rows=40, driver=44)), *(sample(44, minutes) for minutes in moments))
+    book = count(reconciliation(state(rows=40, driver=44)), *(sample(44, minutes) for minutes in moments))
     assert book.gaps == 39
     assert sorted(gap.seconds for gap in book.longest_gaps) == [float(n) for n in range(35, 45)]
 
@@ -468,14 +470,14 @@ def test_rows_that_were_fetched_again_with_other_windows_are_compared_with_the_l
     quarters, hours = (slice_time(START, END, timedelta(minutes=minutes)) for minutes in (15, 60))
     first = [state(rows=7, driver=44, window=window, fetched=END) for window in quarters]
     again = [state(rows=rows, driver=44, window=window) for rows, window in zip((1, 2), hours, strict=True)]
-    book = count(ledger(*first, *again), sample(44, 1), sample(44, 61), sample(44, 62))
+    book = count(reconciliation(*first, *again), sample(44, 1), sample(44, 61), sample(44, 62))
     assert (told(book), book.reported, book.units) == ([], 3, {"done": 2})
 
 
 def test_a_unit_that_was_fetched_again_in_part_is_not_compared_but_named() -> None:
     whole = state(rows=9, driver=44, fetched=END)
     late = state(rows=1, driver=44, window=Window(END, None))
-    book = count(ledger(whole, late), sample(44, 1), sample(44, 500))
+    book = count(reconciliation(whole, late), sample(44, 1), sample(44, 500))
     assert told(book) == []
     assert book.units == {"done": 2, "unchecked": 1}
     assert not book.is_exact
@@ -484,10 +486,10 @@ def test_a_unit_that_was_fetched_again_in_part_is_not_compared_but_named() -> No
 
 def test_a_unit_of_all_drivers_is_unchecked_when_one_of_them_was_fetched_again() -> None:
     laps = state("laps", rows=5, fetched=END)
-    book = ledger(laps, state("laps", rows=2, driver=44), endpoint="laps")
+    book = reconciliation(laps, state("laps", rows=2, driver=44), endpoint="laps")
     assert told(count(book, "44#1", "44#2", "7#1")) == []
     assert book.units == {"done": 2, "unchecked": 1}
-    everyone = ledger(state("laps", rows=2, driver=44, fetched=END), state("laps", rows=3), endpoint="laps")
+    everyone = reconciliation(state("laps", rows=2, driver=44, fetched=END), state("laps", rows=3), endpoint="laps")
     assert told(count(everyone, "44#1", "44#2", "7#1")) == []
     assert everyone.units == {"done": 1}
 
@@ -495,33 +497,33 @@ def test_a_unit_of_all_drivers_is_unchecked_when_one_of_them_was_fetched_again()
 def test_windows_loaded_for_nobody_are_gone_once_each_known_driver_has_been_loaded() -> None:
     nobody = state(fetched=END)
     laps = state("laps", rows=1, drivers=frozenset({44}))
-    book = ledger(nobody, laps, state(rows=1, driver=44))
+    book = reconciliation(nobody, laps, state(rows=1, driver=44))
     assert told(count(book, sample(44, 1))) == []
     assert book.units == {"done": 1}
     assert told(count(book, sample(99, 1))) == [(Kind.STRAY, 0, 1)]
     interrupted = state(fetched=END, window=Window(None, START))
-    assert told(count(ledger(interrupted, laps, state(rows=1, driver=44)), sample(44, 1))) == []
+    assert told(count(reconciliation(interrupted, laps, state(rows=1, driver=44)), sample(44, 1))) == []
 
 
 def test_a_failure_is_told_unless_other_windows_made_it_good() -> None:
     failed = state(driver=44, status=Status.FAILED)
     halves = [state(driver=44, window=window) for window in (Window(None, START), Window(START, None))]
-    assert told(ledger(failed, *halves)) == []
-    assert told(count(ledger(failed, halves[0]), sample(44, 1))) == [(Kind.FAILED, None, 1)]
+    assert told(reconciliation(failed, *halves)) == []
+    assert told(count(reconciliation(failed, halves[0]), sample(44, 1))) == [(Kind.FAILED, None, 1)]
 
 
 def test_a_failure_to_find_out_who_drove_is_made_good_by_asking_again_without_storing() -> None:
     failed = state("drivers", status=Status.FAILED)
     windows = replace(state(driver=44), entrants=frozenset({44}))
-    asked = [Wish("r", ["car_data"])]
-    assert told(ledger(failed, windows, asked=asked, endpoint="drivers")) == []
-    assert told(ledger(failed, state(driver=44), asked=asked, endpoint="drivers")) == [(Kind.FAILED, None, 0)]
-    wanted = [Wish("r", ["drivers", "car_data"])]
-    assert told(ledger(failed, windows, asked=wanted, endpoint="drivers")) == [(Kind.FAILED, None, 0)]
+    asked = [RequestedScope("r", ["car_data"])]
+    assert told(reconciliation(failed, windows, asked=asked, endpoint="drivers")) == []
+    assert told(reconciliation(failed, state(driver=44), asked=asked, endpoint="drivers")) == [(Kind.FAILED, None, 0)]
+    wanted = [RequestedScope("r", ["drivers", "car_data"])]
+    assert told(reconciliation(failed, windows, asked=wanted, endpoint="drivers")) == [(Kind.FAILED, None, 0)]
 
 
 def test_a_provisional_unit_is_as_good_as_a_done_one_and_shown() -> None:
-    book = count(ledger(state(rows=1, driver=44, status=Status.PROVISIONAL)), sample(44, 1))
+    book = count(reconciliation(state(rows=1, driver=44, status=Status.PROVISIONAL)), sample(44, 1))
     assert (told(book), book.units) == ([], {"provisional": 1})
 
 
@@ -531,7 +533,9 @@ def test_a_provisional_unit_is_as_good_as_a_done_one_and_shown() -> None:
 def test_windows_never_done_are_named_for_all_drivers_that_lack_them_at_once() -> None:
     laps = state("laps", drivers=frozenset({4, 44}))
     head = Window(None, START)
-    book = ledger(laps, *(state(driver=driver, window=head) for driver in (4, 44)), asked=[Wish("r", ["car_data"])])
+    book = reconciliation(
+        laps, *(state(driver=driver, window=head) for driver in (4, 44)), asked=[RequestedScope("r", ["car_data"])]
+    )
     (difference,) = book.differences()
     assert str(difference) == f"car_data session 9558 drivers 4, 44 {Window(START, None)}: never loaded"
 
@@ -539,45 +543,47 @@ def test_windows_never_done_are_named_for_all_drivers_that_lack_them_at_once() -
 @pytest.mark.parametrize(
     ("wish", "drivers"),
     [
-        (Wish("r", ["car_data"]), [(4, 44)]),
-        (Wish("r", ["car_data"], (44,)), [(44,)]),
-        (Wish("r", ["car_data"], (99,)), [(99,)]),
-        (Wish("r", ["location"]), []),
+        (RequestedScope("r", ["car_data"]), [(4, 44)]),
+        (RequestedScope("r", ["car_data"], (44,)), [(44,)]),
+        (RequestedScope("r", ["car_data"], (99,)), [(99,)]),
+        (RequestedScope("r", ["location"]), []),
     ],
 )
 def test_what_a_run_asked_for_is_expected_for_the_drivers_it_asked_for(
-    wish: Wish, drivers: list[tuple[int, ...]]
+    wish: RequestedScope, drivers: list[tuple[int, ...]]
 ) -> None:
-    book = ledger(state("drivers", drivers=frozenset({4, 44})), asked=[wish])
+    book = reconciliation(state("drivers", drivers=frozenset({4, 44})), asked=[wish])
     assert [difference.drivers for difference in book.differences()] == drivers
 
 
 def test_what_was_asked_for_by_driver_is_expected_by_driver_where_there_are_any() -> None:
-    asked = [Wish("r", ["laps", "weather"], (4, 44))]
-    (laps,) = ledger(asked=asked, endpoint="laps").differences()
-    (weather,) = ledger(asked=asked, endpoint="weather").differences()
+    asked = [RequestedScope("r", ["laps", "weather"], (4, 44))]
+    (laps,) = reconciliation(asked=asked, endpoint="laps").differences()
+    (weather,) = reconciliation(asked=asked, endpoint="weather").differences()
     assert (laps.drivers, weather.drivers) == ((4, 44), ())
 
 
 def test_a_driver_of_whom_only_some_is_loaded_is_expected_whole() -> None:
-    assert told(ledger(state(driver=44, window=Window(START, END)))) == [(Kind.NEVER, None, 0)] * 2
+    assert told(reconciliation(state(driver=44, window=Window(START, END)))) == [(Kind.NEVER, None, 0)] * 2
 
 
 def test_nobody_is_expected_to_have_driven_in_a_session_that_was_cancelled() -> None:
-    asked = [Wish("r", ["car_data", "laps"])]
+    asked = [RequestedScope("r", ["car_data", "laps"])]
     cancelled = replace(_RACE, cancelled=True)
-    assert list(Ledger(ENDPOINTS["car_data"], cancelled, [], asked).differences()) == []
-    assert told(ledger(asked=asked)) == [(Kind.NEVER, None, 0)]
-    assert [d.kind for d in Ledger(ENDPOINTS["laps"], cancelled, [], asked).differences()] == [Kind.NEVER]
+    assert list(Reconciliation(ENDPOINTS["car_data"], cancelled, [], asked).differences()) == []
+    assert told(reconciliation(asked=asked)) == [(Kind.NEVER, None, 0)]
+    assert [d.kind for d in Reconciliation(ENDPOINTS["laps"], cancelled, [], asked).differences()] == [Kind.NEVER]
 
 
 def test_the_settings_of_a_run_say_what_it_asked_for_of_each_session_and_its_meeting() -> None:
     meta = {"endpoint": "laps,pit", "driver": "44,4", "sessions": "2024#1240#9558,2024#1240#9559"}
-    asked = wishes([("r1", meta), ("r2", {"endpoint": "", "driver": "", "sessions": "2024#1240#9558"}), ("r0", {})])
+    asked = requested_scopes(
+        [("r1", meta), ("r2", {"endpoint": "", "driver": "", "sessions": "2024#1240#9558"}), ("r0", {})]
+    )
     assert sorted(asked) == ["2024#1240#-", "2024#1240#9558", "2024#1240#9559"]
     first, second = asked["2024#1240#9558"]
-    assert first == Wish("r1", ("laps", "pit"), (4, 44))
-    assert second == Wish("r2", tuple(ENDPOINTS))
+    assert first == RequestedScope("r1", ("laps", "pit"), (4, 44))
+    assert second == RequestedScope("r2", tuple(ENDPOINTS))
 
 
 # --- cells ---
@@ -588,9 +594,9 @@ def test_the_checksum_of_a_unit_is_that_of_its_rows_in_any_order() -> None:
     cells = {b"car:rpm": b"11000"}
     rows = [Row(f"{_RACE.prefix}#{key}".encode(), cells) for key in keys]
     total = sum(map(checksum, rows)) % CHECKSUM_MODULUS
-    good = ledger(state(rows=2, driver=44, checksum=total))
+    good = reconciliation(state(rows=2, driver=44, checksum=total))
     assert told(count(good, *reversed(keys), cells=cells), deep=True) == []
-    bad = ledger(state(rows=2, driver=44, checksum=total))
+    bad = reconciliation(state(rows=2, driver=44, checksum=total))
     assert told(count(bad, *keys, cells={b"car:rpm": b"11001"}), deep=True) == [(Kind.CELLS, 2, 2)]
     assert told(bad) == []
 
@@ -601,7 +607,7 @@ def test_the_checksum_of_a_unit_is_that_of_its_rows_in_any_order() -> None:
 def test_the_same_seed_chooses_the_same_units_and_none_that_was_replaced() -> None:
     windows = slice_time(START, END, timedelta(minutes=5))
     old = [state(driver=44, window=window, fetched=END) for window in slice_time(START, END, timedelta(hours=1))]
-    book = ledger(*old, *(state(driver=44, window=window) for window in windows))
+    book = reconciliation(*old, *(state(driver=44, window=window) for window in windows))
 
     def choose(size: int, seed: int) -> list[Unit]:
         chosen = Sample(size, seed)
@@ -651,11 +657,11 @@ def test_a_long_scan_says_once_a_minute_how_far_it_is(monkeypatch: pytest.Monkey
     said: list[str] = []
     handler = logging.Handler()
     monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
-    logger = logging.getLogger("f1hbase.verification.display")
+    logger = logging.getLogger("f1hbase.cli.scan_progress")
     logger.addHandler(handler)
     monkeypatch.setattr(logger, "level", logging.INFO)
     seconds = iter([0.0, 1.0, 30.0, 61.0, 90.0])
-    monkeypatch.setattr("f1hbase.verification.display.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("f1hbase.cli.scan_progress.monotonic", lambda: next(seconds))
     try:
         display = make_scan_display(3)
         display.begin(_RACE, 10_000)

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import END, HOUR, START, WEEK, a_scope
 
-from f1hbase.catalog import ENDPOINTS
-from f1hbase.coverage import Coverage, Status, UnitState, status_of, subtract
-from f1hbase.units import ALL_TIME, SETTLED_AFTER, Unit, Window, parse_time, parse_unit_key, slice_time
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.coverage import Coverage, Status, UnitState, status_of, subtract
+from f1hbase.model.units import ALL_TIME, SETTLED_AFTER, Unit, Window, parse_time, parse_unit_key, slice_time
 
 MINUTE = timedelta(minutes=1)
 QUARTER = 15 * MINUTE

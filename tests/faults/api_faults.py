@@ -35,7 +35,7 @@ def simulate(folder: Path, meetings: int, minutes: int, drivers: int) -> None:
     """Write the meetings to load."""
     arguments = ["--meetings", str(meetings), "--sessions", "practice,race", "--minutes", str(minutes)]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), "--drivers", str(drivers), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder), "--drivers", str(drivers), *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -76,7 +76,7 @@ def simulate(folder: Path, *, minutes: int, drivers: int) -> None:
     """Write two meetings of a practice and a race each."""
     arguments = ["--meetings", "2", "--sessions", "practice,race", "--minutes", str(minutes)]
     subprocess.run(
-        [sys.executable, "-m", "f1hbase.replay", "simulate", str(folder), "--drivers", str(drivers), *arguments],
+        [sys.executable, "-m", "simulator", "make", str(folder), "--drivers", str(drivers), *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
     )

@@ -1,0 +1,1 @@
+"""The command line: commands, options, progress, log lines; the only place that prints."""

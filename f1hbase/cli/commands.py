@@ -1,0 +1,394 @@
+"""The command line.
+
+Each command imports what it alone needs: `status` need not wait for an HTTP client, nor a worker process, which imports
+this as well, for `verify`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from f1hbase import __version__
+from f1hbase.cli.logs import set_up_logging, wants_colour
+from f1hbase.cli.options import (
+    FILE_IN_CONTEXT,
+    Settings,
+    click_options,
+    credentials_of,
+    defaults,
+    warn_of_unknown_variables,
+)
+from f1hbase.credentials import Credentials, read_credentials
+from f1hbase.errors import F1HBaseError
+
+if TYPE_CHECKING:
+    from f1hbase.stores.hbase.schema import SchemaReader
+
+_log = logging.getLogger(__name__)
+
+_WHERE = ("hbase_host", "hbase_port", "hbase_transport", "hbase_protocol", "table_prefix")
+_SESSIONS = ("mode", "num_sessions", "year", "date", "meeting_key", "session_key")
+_WHAT = (*_SESSIONS, "endpoint", "driver")
+_SESSION_KEYS = ("year", "meeting_key", "session_key")
+_CHOICE = (*_SESSION_KEYS, "endpoint")
+_API = ("api_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
+
+
+class _LoadByDefault(click.Group):
+    """A group in which no command means `load`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"-h", "--help", "--version"}
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            if args and args[-1] in self.commands:
+                raise click.UsageError(f"The command comes first: {args[-1]} {' '.join(args[:-1])}", ctx)
+            args = ["load", *args]
+        return super().parse_args(ctx, args)
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": False}
+
+
+@click.group(cls=_LoadByDefault, context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="f1hbase")
+def cli() -> None:
+    """Load Formula 1 data from the OpenF1 API into HBase.
+
+    Without a command, `load` is meant. All of it can be interrupted and run again: what is stored stays stored, and
+    only what is missing is asked for.
+
+    \b
+    Examples:
+      python hbase_populate_openF1.py                        every session since 2023
+      python hbase_populate_openF1.py --mode latest --num-sessions 1
+      python hbase_populate_openF1.py --year 2024 --endpoint laps --endpoint pit
+      python hbase_populate_openF1.py --session-key 9159 --driver 55
+      python hbase_populate_openF1.py plan --year 2024       what that would take
+      python hbase_populate_openF1.py status                 what is loaded
+      python hbase_populate_openF1.py doctor                 is everything ready?
+      nohup python hbase_populate_openF1.py > populate.out 2>&1 &
+
+    \b
+    Exit codes:
+      0 all loaded    1 some failed, run again    2 wrong usage    3 HBase or the API away    130 interrupted
+
+    Every option is also F1HBASE_<OPTION> in the environment and a key of f1hbase.toml.
+    """
+
+
+@cli.command("load", short_help="Load what is missing (the default).")
+@click_options()
+@click.pass_context
+def load_command(ctx: click.Context, /, **options: Any) -> None:
+    """Load what is missing; run it again to update or to resume.
+
+    \b
+    Examples:
+      load --session-key 9159                    one session
+      load --mode latest --num-sessions 5        the five latest
+      load --year 2023 --year 2024               two seasons
+      load --date 2024-12-07 --date 2024-12-08   two days
+      load --meeting-key 1240 --dry-run          only say what would be loaded
+    """
+    from f1hbase.pipeline.load import load
+
+    settings = Settings(**options)
+    settings.check()
+    if settings.dry_run:
+        set_up_logging(sys.stdout, None, quiet=settings.quiet, verbose=settings.verbose)
+        _print_plan(settings, credentials_of(ctx))
+        return
+    set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
+    warn_of_unknown_variables()
+    sys.exit(load(settings, credentials_of(ctx)).exit_code)
+
+
+@cli.command("plan", short_help="Say what load would ask for; touch nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click_options((*_WHAT, *_API, *_WHERE, "window", "response_budget", "refresh"))
+@click.pass_context
+def plan_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
+    """Say what `load` with the same options would take: sessions, units, requests, rows, bytes and time.
+
+    Units and requests are exact where the drivers are known, but for what fails or is too much for one answer.
+    What has a ~ is an estimate, learnt from the sessions already loaded where there are any. Touches nothing.
+    """
+    settings = defaults(**options)
+    settings.check()
+    set_up_logging(sys.stderr if as_json else sys.stdout, None)
+    warn_of_unknown_variables()
+    _print_plan(settings, credentials_of(ctx), as_json=as_json)
+
+
+@cli.command("status", short_help="What is loaded, what failed and why, and how long the rest takes.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--watch", "watching", is_flag=True, help="Show it again every few seconds, in place; Ctrl-C ends it.")
+@click_options((*_SESSION_KEYS, "api_url", "rate", *_WHERE))
+@click.pass_context
+def status_command(ctx: click.Context, /, *, as_json: bool, watching: bool, **options: Any) -> None:
+    """Say from the reports what is loaded, what failed and why, and how long the rest takes.
+
+    Done is what is stored of all that runs have asked for; a session that none has asked for does not count.
+    """
+    from f1hbase.operations.status import StatusReader, status_json, status_lines, watch
+
+    if as_json and watching:
+        raise click.UsageError("--watch is for people and --json for machines: leave one of them out.")
+    set_up_logging(sys.stderr, None)
+    settings = defaults(**options)
+    reader = StatusReader(settings, settings.rates(authenticated=credentials_of(ctx) is not None))
+    if as_json:
+        click.echo(json.dumps(status_json(reader.read()), indent=2))
+    elif watching and sys.stdout.isatty():
+        watch(reader.read, sys.stdout)
+    else:
+        if watching:
+            _log.warning("--watch needs a terminal; this is how it stands now")
+        for line in status_lines(reader.read()):
+            click.echo(line)
+
+
+@cli.command("doctor", short_help="Check everything before a run, and say what to mend.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click_options(("processes", "max_concurrent_requests", "request_timeout", "api_url", "rate", *_WHERE, "log_file"))
+@click.pass_context
+def doctor_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
+    """Check what a load needs: this machine, HBase, the tables, the API. A line each, with the mend. Writes nothing.
+
+    Asks the API once, within its limits.
+
+    \b
+    Exit codes:
+      0 ready, perhaps with warnings    1 something failed    2 wrong usage
+    """
+    from f1hbase.operations.doctor import Grade, SettingsFile, doctor_json, doctor_lines, examine, judgement
+
+    set_up_logging(sys.stderr, None, quiet=True)
+    warn_of_unknown_variables()
+    path, content = ctx.meta.get(FILE_IN_CONTEXT, (None, {}))
+    credentials, complaint = None, ""
+    try:
+        credentials = read_credentials(os.environ, content)
+    except ValueError as error:
+        complaint = str(error)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    colours = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.SKIP: "cyan"}
+    checks = []
+    for check in examine(defaults(**options), credentials, SettingsFile(path, content, complaint)):
+        checks.append(check)
+        for number, line in enumerate([] if as_json else doctor_lines(check, width)):
+            plain = number > 0 or not wants_colour(sys.stdout)
+            click.echo(line if plain else click.style(line[:4], fg=colours[check.grade], bold=True) + line[4:])
+    click.echo(json.dumps(doctor_json(checks), indent=2) if as_json else judgement(checks))
+    sys.exit(1 if any(check.grade is Grade.FAIL for check in checks) else 0)
+
+
+@cli.command("schema", short_help="Create the tables, or say how; compare those that exist.")
+@click.option("--create", is_flag=True, help="Create the tables that are absent; with 'hbase shell' if it is there.")
+@click.option("--check", is_flag=True, help="Compare the tables that exist with what they should be.")
+@click.option(
+    "--regions", type=click.IntRange(min=1), metavar="N",
+    help="How many regions f1_data begins with at the most.  [default: one a meeting, at most 100]",
+)  # fmt: skip
+@click_options((*_SESSIONS, *_API, *_WHERE, "compression"))
+@click.pass_context
+def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions: int | None, **options: Any) -> None:
+    """Print a script for `hbase shell` that creates the tables, split at the meetings that the options name.
+
+    The script, --create and `load` create what is absent; nothing here drops or alters a table. --check names the
+    lines for `hbase shell` that mend one.
+
+    \b
+    Examples:
+      schema --year 2024                         the script, split for a season
+      schema --year 2024 | hbase shell -n        run it
+      schema --create                            the same, for every season since 2023
+      schema --check                             are the tables as they should be?
+      schema --regions 1                         without split points; asks the API nothing
+
+    \b
+    Exit codes:
+      0 done, or no difference    1 there are differences    2 wrong usage    3 HBase or the API away
+    """
+    from f1hbase.pipeline.load import plan_from_api
+    from f1hbase.stores.hbase import schema
+    from f1hbase.stores.hbase.shell import find_shell
+
+    settings = defaults(**options)
+    settings.check()
+    if create and check:
+        raise click.UsageError("--create and --check exclude each other.")
+    if check and regions is not None:
+        raise click.UsageError("--regions goes with --create or the script; --check says how many there are.")
+    set_up_logging(sys.stderr, None)
+    warn_of_unknown_variables()
+    tables = schema.Tables(settings.table_prefix)
+    if check:
+        layout = schema.Layout(settings.compression)
+        checks = schema.check_tables(_schema_reader(settings), tables, layout, find_shell())
+        for line in schema.check_lines(checks):
+            click.echo(line)
+        sys.exit(0 if all(found.well for found in checks) else 1)
+    plan = [] if regions == 1 else plan_from_api(settings, credentials_of(ctx))[0]
+    splits = schema.split_points((meeting.scope for meeting in plan), regions or schema.MOST_REGIONS)
+    layout = schema.Layout(settings.compression, splits)
+    if not create:
+        click.echo(schema.creation_script(tables, layout))
+        return
+    created = schema.ensure_tables(_schema_reader(settings), tables, layout, find_shell())
+    for name in tables.families:
+        click.echo(f"{name}: {'created' if name in created else 'was there already, and stays as it is'}")
+
+
+def _schema_reader(settings: Settings) -> SchemaReader:
+    from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS
+    from f1hbase.stores.hbase.connector import find_gateways
+    from f1hbase.stores.hbase.schema import SchemaReader
+
+    gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
+    return SchemaReader(gateways, STARTUP_PATIENCE_SECONDS)
+
+
+@cli.command("verify", short_help="Compare the table with what the reports say.")
+@click.option("--deep", is_flag=True, help="Read the cells, too, and compare the checksum of each unit.")
+@click.option(
+    "--against-api", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Fetch N random units afresh from the API and compare them cell by cell.",
+)  # fmt: skip
+@click.option("--seed", type=int, metavar="S", help="With --against-api: choose the same units again.")
+@click.option(
+    "--row-counter", is_flag=True,
+    help="Have HBase's own RowCounter job count the whole table instead of scanning it; needs the command hbase.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--verbose", "every_endpoint", is_flag=True, help="Show each endpoint of every session.")
+@click_options((*_CHOICE, *_API, *_WHERE, "patience"))
+@click.pass_context
+def verify_command(
+    ctx: click.Context, /, *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None,
+    row_counter: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Compare what the table holds with what the reports say, and that with what was asked for. Reads only.
+
+    \b
+    Examples:
+      verify                                     all that is known, by counting keys
+      verify --session-key 9159 --deep           one session, with its cells
+      verify --year 2024 --against-api 20        a season, and twenty units of it against the API
+
+    \b
+    Exit codes:
+      0 no difference    1 there are differences    2 wrong usage    3 HBase or the API away
+    """
+    from f1hbase.operations.verify.report import Depth, verdict, verify_json, verify_lines
+    from f1hbase.operations.verify.run import verify
+
+    settings = defaults(**options)
+    settings.check()
+    if row_counter and (deep or any(options[name] for name in _CHOICE)):
+        raise click.UsageError("--row-counter counts the whole table: leave out --deep, and what chooses a part of it.")
+    if seed is not None and not against_api:
+        raise click.UsageError("--seed goes with --against-api N.")
+    set_up_logging(sys.stderr, None)
+    warn_of_unknown_variables()
+    result = verify(settings, credentials_of(ctx), Depth(deep, against_api, seed, row_counter))
+    if as_json:
+        click.echo(json.dumps(verify_json(result), indent=2))
+    else:
+        for line in verify_lines(result, verbose=every_endpoint):
+            click.echo(line)
+        click.secho(verdict(result), fg="red" if result.differences else "green", bold=True)
+    sys.exit(1 if result.differences else 0)
+
+
+@cli.command("rollback", short_help="Delete what a run, a session or a meeting wrote.")
+@click.option("--run", default="", metavar="ID", help="What this run loaded; 'status' names the last run.")
+@click.option("--session-key", "sessions", type=int, multiple=True, metavar="K", help="All of a session; repeatable.")
+@click.option("--meeting-key", "meetings", type=int, multiple=True, metavar="K", help="All of a meeting; repeatable.")
+@click.option("--dry-run", "only_show", is_flag=True, help="Say what would be deleted; touch nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@click_options(_WHERE)
+def rollback_command(
+    *, run: str, sessions: tuple[int, ...], meetings: tuple[int, ...], only_show: bool, yes: bool, **options: Any
+) -> None:
+    """Delete the rows and the lines in the reports of a run, a session or a meeting, after a question.
+
+    It can be interrupted and run again: what is left meanwhile counts as not loaded.
+
+    \b
+    Examples:
+      rollback --session-key 9159 --dry-run      only say what would be deleted
+      rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
+      rollback --run 20261122T053000.000000Z-3f9a1c
+    """
+    from f1hbase.operations.rollback import Target, open_rollback
+
+    set_up_logging(sys.stderr, None)
+    if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
+        raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
+    rollback = open_rollback(defaults(**options), Target(run, sessions, meetings))
+    for line in rollback.describe():
+        click.echo(line)
+    if only_show:
+        return
+    if not (yes or (sys.stdin and sys.stdin.isatty())):
+        raise click.UsageError("nothing was deleted: there is no terminal to ask on; add --yes to delete it.")
+    rollback.refuse_if_being_loaded()
+    if not yes and not click.confirm("Delete it?"):
+        raise click.ClickException("nothing was deleted")
+    rollback.carry_out()
+
+
+def _print_plan(settings: Settings, credentials: Credentials | None, *, as_json: bool = False) -> None:
+    from f1hbase.operations.estimate import forecast, forecast_json, forecast_lines
+    from f1hbase.pipeline.load import plan_from_api
+
+    plan, _ = plan_from_api(settings, credentials)
+    estimate = forecast(plan, settings, settings.rates(authenticated=credentials is not None))
+    if as_json:
+        click.echo(json.dumps(forecast_json(estimate), indent=2))
+    else:
+        for line in forecast_lines(estimate):
+            click.echo(line)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can make is one line."""
+    # To be ended politely is to be interrupted, whoever asks for it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Without a standard output (`>&-`) there is nobody to tell, but still a load to do.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stderr = sys.stderr or sys.stdout
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except F1HBaseError as error:
+        if not logging.getLogger("f1hbase").handlers:
+            set_up_logging(sys.stdout, None)
+        _log.error("%s", error)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _log.warning("interrupted")
+        sys.exit(128 + signal.SIGINT)  # as a shell says it
+    except BrokenPipeError:
+        # `| head` has seen enough; what is still buffered must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("f1hbase: cannot write the output: no space left on device", file=sys.stderr)  # noqa: T201
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Where records go; a destination knows no source."""

@@ -1,1 +1,0 @@
-"""The sink: everything that knows Thrift and HBase."""

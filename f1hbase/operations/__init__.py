@@ -1,0 +1,1 @@
+"""What one does with what is loaded: status, estimates, checks, verification, rollback."""

@@ -1,0 +1,59 @@
+"""The counts of a run, and of one meeting in it; knows nothing of how they are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+
+from f1hbase.model.units import Outcome, Unit
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a run, or of one meeting in it."""
+
+    planned: int = 0
+    stored: int = 0
+    records: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    requests: int = 0
+    retries: int = 0
+    failures: dict[Unit, str] = field(default_factory=dict)
+    sessions: set[str] = field(default_factory=set)
+
+    @property
+    def failed(self) -> int:
+        """How many units have failed and were not made good by a second try."""
+        return len(self.failures)
+
+    @property
+    def ended(self) -> int:
+        """How many units are stored or have failed."""
+        return self.stored + self.failed
+
+    @property
+    def all_rows(self) -> int:
+        """The rows of all endpoints."""
+        return self.rows.total()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one unit."""
+        self.bytes += outcome.bytes
+        self.requests += outcome.requests
+        self.retries += outcome.retries
+        if outcome.error is not None:
+            # Thousands of units may fail for the same reason, which each has sent in words of its own.
+            self.failures[outcome.unit] = sys.intern(outcome.error)
+            return
+        self.quarantined += outcome.quarantined
+        self.failures.pop(outcome.unit, None)
+        self.stored += 1
+        self.records += outcome.records
+        self.duplicates += outcome.duplicates
+        self.rows[outcome.unit.endpoint] += outcome.rows
+        if outcome.unit.scope.session_key is not None:
+            self.sessions.add(outcome.unit.scope.prefix)

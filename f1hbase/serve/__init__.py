@@ -1,0 +1,1 @@
+"""The OpenF1-compatible API over stored records."""

@@ -1,0 +1,67 @@
+"""OpenF1's CSV form of an answer."""
+
+from __future__ import annotations  # array[int] can be subscripted only from Python 3.12 on
+
+import csv
+import io
+import json
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from f1hbase.serve.query import DATE_FIELDS
+
+
+def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
+    """Return the records as OpenF1's CSV: the fields present, sorted; dates with a space; nulls empty.
+
+    Lists and booleans are spelled as Python prints them, and lines end in CRLF, as the API's do.
+    """
+    fields = sorted(set().union(*records))
+    return b"".join((csv_line(fields), *(_line(fields, record) for record in records)))
+
+
+def csv_line(values: Iterable[Any]) -> bytes:
+    """Return one line of CSV, its end included."""
+    out = io.StringIO()
+    csv.writer(out).writerow(values)
+    return out.getvalue().encode()
+
+
+class CsvLines:
+    """The lines of records, made once, so that an answer is a stretch of them, as it is in JSON.
+
+    Args:
+        records: The records as JSON.
+
+    Attributes:
+        fields: What each of them has, sorted; None where they differ, so that no line stands for itself.
+    """
+
+    def __init__(self, records: Iterable[bytes]) -> None:
+        self.fields: tuple[str, ...] | None = ()
+        self._blob = bytearray()
+        self._starts = array("Q", [0])
+        for text in records:
+            record = json.loads(text)
+            fields = tuple(sorted(record))
+            if self._starts[-1] and fields != self.fields:
+                self.fields = None
+                return
+            self.fields = fields
+            self._blob += _line(fields, record)
+            self._starts.append(len(self._blob))
+
+    def lines(self, first: int, last: int) -> memoryview:
+        """Return some of the lines; there are none where `fields` is None."""
+        return memoryview(self._blob)[self._starts[first] : self._starts[last]]
+
+
+def _line(fields: Sequence[str], record: dict[str, Any]) -> bytes:
+    return csv_line([_cell(field, record.get(field)) for field in fields])
+
+
+def _cell(field: str, value: Any) -> Any:
+    if field in DATE_FIELDS and isinstance(value, str):
+        return value.replace("T", " ", 1)
+    return value

@@ -1,0 +1,1 @@
+"""Where records come from; a source knows no destination."""

@@ -1,0 +1,1 @@
+"""What every source asked over HTTP shares: rate limits, circuit breaker, kinds of failures."""

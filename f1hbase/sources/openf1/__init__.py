@@ -1,0 +1,1 @@
+"""The OpenF1 REST API: its filters, formats, limits, tokens."""

@@ -1,0 +1,1 @@
+"""What is done, by whom, and what is in quarantine."""

@@ -1,0 +1,1 @@
+"""State in the table `f1_reports`."""

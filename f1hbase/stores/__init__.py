@@ -1,0 +1,1 @@
+"""What sources, destinations, state and readers share of one storage system."""

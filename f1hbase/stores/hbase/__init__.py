@@ -1,0 +1,1 @@
+"""HBase through its Thrift gateways: connection, calls, codec, tables, shell."""

@@ -1,0 +1,398 @@
+"""The command line of ``python -m simulator``."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import click
+from aiohttp import web
+
+from f1hbase.cli.parameters import Rates
+from f1hbase.model.rates import Rate
+from f1hbase.serve.app import Credentials, create_app
+from f1hbase.serve.records import Store, StoreError
+from simulator import Plan
+from simulator import simulate as simulate_season
+from simulator.faults import DEFAULT_KINDS, Faults, FaultSettings, LockOut
+from simulator.faults import KINDS as FAULT_KINDS
+from simulator.people import MOST_DRIVERS
+from simulator.season import KINDS, WEEKEND
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class LockOutType(click.ParamType[LockOut]):
+    """A lock-out such as ``20-60`` (requests) or ``20s-60s`` (seconds)."""
+
+    name = "lock-out"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> LockOut:
+        """Return the lock-out that the text names."""
+        if isinstance(value, LockOut):
+            return value
+        try:
+            return LockOut.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class FailType(click.ParamType[tuple[str, int]]):
+    """An endpoint and its status, such as ``laps=503``."""
+
+    name = "fail"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return the endpoint and the status that the text names."""
+        endpoint, equals, status = str(value).partition("=")
+        if equals and not status.isdigit():
+            self.fail(f"{status!r} is no status", param, ctx)
+        return endpoint, int(status) if equals else 500
+
+
+class _FaultOption(click.Option):
+    """An option that the help lists apart."""
+
+
+class _ServeCommand(click.Command):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the usual options, those for faults, and the kinds of faults, each under a heading."""
+        options: list[tuple[str, str]] = []
+        faults: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                (faults if isinstance(param, _FaultOption) else options).append(record)
+        for heading, rows in (
+            ("Options", options),
+            ("Failures on purpose (POST /_faults changes them, GET /_faults counts them)", faults),
+            ("Kinds of faults", list(FAULT_KINDS.items())),
+        ):
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Simulate Formula 1 data, and serve data as the OpenF1 API would: no network needed.
+
+    \b
+    A race weekend in miniature, and the API over it:
+      python -m simulator make out/demo --seed 1 --minutes 3
+      python -m simulator serve out/demo --port 8000
+      curl 'http://127.0.0.1:8000/v1/drivers?session_key=latest'
+      python hbase_populate_openF1.py --api-url http://127.0.0.1:8000/v1
+    """
+
+
+@main.command(cls=_ServeCommand)
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=_FOLDER)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; the default is this machine only.",
+)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Writes the port there when ready.")
+@click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
+@click.option("--max-bytes", type=click.IntRange(1), metavar="N", help="Answers with a larger body are a 422.")
+@click.option(
+    "--rate",
+    "rates",
+    type=Rates(),
+    default="none",
+    show_default=True,
+    metavar="RATES",
+    help="More requests, of all clients together, are a 429. OpenF1's own: 3/s,30/m",
+)
+@click.option("--retry-after", is_flag=True, help="A 429 says when to come again.")
+@click.option("--username", help="With --password: POST /token gives a Bearer token for them.")
+@click.option("--password", envvar="F1HBASE_REPLAY_PASSWORD", show_envvar=True)
+@click.option(
+    "--token-rate",
+    "token_rates",
+    type=Rates(),
+    metavar="RATES",
+    help="Rates for requests with a token. OpenF1's own: 6/s,60/m",
+)
+@click.option(
+    "--shuffle-seed",
+    type=int,
+    metavar="N",
+    help="Shuffles each answer, the same way for the same N and question.",
+)
+@click.option(
+    "--faults",
+    "share",
+    cls=_FaultOption,
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="This share of the requests under /v1, such as 0.3, meets one of the kinds of faults below.",
+)
+@click.option(
+    "--fault-seed",
+    "seed",
+    cls=_FaultOption,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The same seed deals the same faults to the same queries, in whatever order they arrive.",
+)
+@click.option(
+    "--fault-kinds",
+    "kinds",
+    cls=_FaultOption,
+    default=",".join(DEFAULT_KINDS),
+    metavar="KINDS",
+    help="Such as 504,cut; named twice comes twice as often.  [default: all but foreign]",
+)
+@click.option(
+    "--faults-in-a-row",
+    "in_a_row",
+    cls=_FaultOption,
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    metavar="K",
+    help="One query has never more faults one after the other.",
+)
+@click.option(
+    "--fault-retry-after",
+    cls=_FaultOption,
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="SECONDS",
+    help="What the Retry-After of a fault asks for.",
+)
+@click.option(
+    "--fault-silence",
+    "silence",
+    cls=_FaultOption,
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Then a silent connection is closed.",
+)
+@click.option(
+    "--fail",
+    cls=_FaultOption,
+    type=FailType(),
+    multiple=True,
+    metavar="ENDPOINT[=STATUS]",
+    help="Every answer of the endpoint is this error (500); repeatable. 404 is no error: it means no records.",
+)
+@click.option(
+    "--lock-out",
+    cls=_FaultOption,
+    type=LockOutType(),
+    metavar="FROM-TO",
+    help="A live session: 401 without a token, from one request under /v1 to another by number (20-60), "
+    "or in seconds since the start (20s-60s).",
+)
+@click.option(
+    "--slow-rows",
+    cls=_FaultOption,
+    type=click.IntRange(1),
+    metavar="N",
+    help="A query for more records is a 500, as those that take OpenF1 more than 5 s.",
+)
+@click.option(
+    "--empty-csv-status",
+    cls=_FaultOption,
+    type=click.Choice(["404", "500"]),
+    default="404",
+    show_default=True,
+    help="What csv=true without a record is answered with.",
+)
+def serve(
+    folders: tuple[Path, ...],
+    host: str,
+    port: int,
+    port_file: Path | None,
+    max_rows: int | None,
+    max_bytes: int | None,
+    rates: tuple[Rate, ...],
+    retry_after: bool,
+    username: str | None,
+    password: str | None,
+    token_rates: tuple[Rate, ...] | None,
+    shuffle_seed: int | None,
+    share: float,
+    seed: int,
+    kinds: str,
+    in_a_row: int,
+    fault_retry_after: int,
+    silence: float,
+    fail: tuple[tuple[str, int], ...],
+    lock_out: LockOut | None,
+    slow_rows: int | None,
+    empty_csv_status: str,
+) -> None:
+    """Answer /v1/<endpoint> from the files <endpoint>.jsonl[.gz] in the folders and below.
+
+    Several folders are one API. Prints "serving http://HOST:PORT/v1" when ready, and serves until SIGTERM or
+    Ctrl-C. GET /_log lists the requests so far, and the fault that each one met.
+
+    \b
+    Everything below a folder, at a free port:
+      python -m simulator serve out/demo --port 0
+    As slow and as strict as OpenF1 itself:
+      python -m simulator serve out/demo --rate 3/s,30/m --retry-after --max-rows 50000
+    As unreliable as a bad day:
+      python -m simulator serve out/demo --faults 0.3 --fault-seed 1 --fault-silence 90
+    What it answers:
+      curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
+      curl 'http://127.0.0.1:8000/v1/weather?session_key=latest&csv=true'
+    """
+    if (username is None) != (password is None):
+        raise click.UsageError("--username and --password go together")
+    credentials = None if username is None or password is None else Credentials(username, password)
+    try:
+        settings = FaultSettings(
+            share=share,
+            seed=seed,
+            kinds=tuple(kind.strip() for kind in kinds.split(",")),
+            in_a_row=in_a_row,
+            retry_after=fault_retry_after,
+            silence=silence,
+            fail=dict(fail),
+            lock_out=lock_out,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        store = Store.load(folders)
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    app = create_app(
+        store,
+        max_rows=max_rows,
+        max_bytes=max_bytes,
+        slow_rows=slow_rows,
+        empty_csv_status=int(empty_csv_status),
+        rates=rates,
+        retry_after=retry_after,
+        credentials=credentials,
+        token_rates=token_rates,
+        shuffle_seed=shuffle_seed,
+        middlewares=[Faults(settings).middleware],
+    )
+    try:
+        asyncio.run(_serve(app, host, port, port_file))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
+
+
+class KindsType(click.ParamType[tuple[str, ...]]):
+    """Kinds of sessions such as ``practice,qualifying,race``."""
+
+    name = "kinds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the kinds that the text names."""
+        if isinstance(value, tuple):
+            return value
+        kinds = tuple(part.strip() for part in str(value).split(","))
+        for kind in kinds:
+            if kind not in KINDS:
+                self.fail(f"{kind!r} is not one of {', '.join(KINDS)}", param, ctx)
+        return kinds
+
+
+@main.command("make")
+@click.argument("out", metavar="OUTDIR", type=_FOLDER)
+@click.option("--seed", default=1, show_default=True, metavar="N", help="The same seed writes the same bytes.")
+@click.option("--year", default=2025, show_default=True, type=click.IntRange(2018, 2100))
+@click.option(
+    "--meetings",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 99),
+    metavar="N",
+    help="Of 6 and more, one is cancelled.",
+)
+@click.option(
+    "--sessions",
+    type=KindsType(),
+    default=",".join(WEEKEND),
+    show_default=True,
+    metavar="KINDS",
+    help=f"Of each meeting, in order: {', '.join(KINDS)}.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(1, 600),
+    metavar="M",
+    help="Length of each session; laps get shorter with it.  [default: as in reality]",
+)
+@click.option("--drivers", default=MOST_DRIVERS, show_default=True, type=click.IntRange(1, MOST_DRIVERS), metavar="N")
+@click.option(
+    "--start-date",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="First day of the first meeting; its year counts.  [default: a Friday in March]",
+)
+def simulate(
+    out: Path,
+    seed: int,
+    year: int,
+    meetings: int,
+    sessions: tuple[str, ...],
+    minutes: float | None,
+    drivers: int,
+    start_date: datetime | None,
+) -> None:
+    """Write the records of races that never happened, as OpenF1 would have them.
+
+    OUTDIR gets a folder a meeting, in it one a session, in it <endpoint>.jsonl.gz. People, teams and circuits are
+    invented; cars move on a closed track, and all else follows from their motion.
+
+    \b
+    A weekend in miniature, for a demo or a test (about 180,000 records, some seconds):
+      python -m simulator make out/demo --minutes 3
+    A race as long as a real one, of two cars:
+      python -m simulator make out/duel --sessions race --drivers 2
+    A season (about 85 million records in 0.9 GB, half an hour):
+      python -m simulator make out/season --year 2024 --meetings 24
+    """
+    plan = Plan(
+        seed=seed,
+        year=year if start_date is None else start_date.year,
+        meetings=meetings,
+        sessions=sessions,
+        minutes=minutes,
+        drivers=drivers,
+        first_day=None if start_date is None else start_date.date(),
+    )
+    total = 0
+    try:
+        for one in simulate_season(out, plan):
+            total += one.records
+            click.echo(f"{one.meeting_key} {one.session_key} {one.name}: {one.records:,} records")
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{total + meetings:,} records in {out}, the meetings' own among them")
+
+
+async def _serve(app: web.Application, host: str, port: int, port_file: Path | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows has no signal handlers in the loop
+            loop.add_signal_handler(name, stop.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        port = runner.addresses[0][1]
+        if port_file is not None:
+            await asyncio.to_thread(port_file.write_text, f"{port}\n")
+        click.echo(f"serving http://{host}:{port}/v1")
+        await stop.wait()
+    finally:
+        await runner.cleanup()
