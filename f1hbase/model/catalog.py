@@ -1,6 +1,7 @@
-"""The endpoints of the OpenF1 API as data: where each record goes, what its key carries, how it is asked for.
+"""What a record is, endpoint by endpoint: its family, its key, its fields, how long it may still change.
 
-This is the only place that knows endpoints. A new endpoint is one more entry of `ENDPOINTS`.
+This is the only place that knows endpoints; how a particular source is asked for one is that source's. A new endpoint
+is one more entry of `ENDPOINTS`.
 
 >>> ENDPOINTS["car_data"].family
 'car'
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 
@@ -22,19 +23,14 @@ DATA_FAMILIES = (
 )  # fmt: skip
 """The column families of `f1_data`."""
 
-REPORT_FAMILIES = ("meta", "stats", "errors")
-"""The column families of `f1_reports`."""
+SETTLES_AFTER = timedelta(hours=48)
+"""How long after a session's end late samples and corrections of what is dated still come (docs/architecture.md)."""
 
-FIRST_YEAR = 2023
-"""The first season that OpenF1 has."""
+RESULTS_SETTLE_AFTER = timedelta(days=14)
+"""How long results, grids and championships are corrected: OpenF1 has done so weeks after a race."""
 
-
-class Slicing(Enum):
-    """How the records of a session are cut into units of work."""
-
-    MEETING = "one unit a meeting"
-    SESSION = "one unit a session"
-    WINDOWS = "one unit a driver and time window"
+PRACTICE, QUALIFYING, RACE = "Practice", "Qualifying", "Race"
+"""The types of sessions (`session_type`): a sprint is a race, a sprint shootout a qualifying, a test day a practice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +66,21 @@ KeyPart = KeyInt | KeyText | KeyWord | KeyHash
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint of the API.
+    """One kind of record.
 
     Attributes:
-        name: As in the address, `/v1/<name>`.
+        name: As in OpenF1's address, `/v1/<name>`.
         family: The column family of `f1_data` that holds its cells.
         key: What follows `{year}#{meeting_key}#{session_key}` in the row key.
         fields: The fields known today, those in the key included. Others are kept all the same.
         text: The fields whose cells hold the string as it is; every other cell describes itself.
-        slicing: How it is cut into units.
-        time_field: The field that orders and filters its records in time, where there is one.
-        numeric: Whether every known field but the date is a number, so that an answer in CSV says as much as in JSON.
+        of_meeting: Whether a record belongs to a meeting as such and has no session key.
+        sampled: Whether its records are samples, about four a second and car, so that a session's are loaded by
+            windows of time; all others are one unit a session.
+        time_field: The field that orders its records in time, where each has one.
+        numeric: Whether every known field but the date is a number.
+        settles_after: How long after the session's end its records may still change.
+        usual_in: The types of sessions that have at least one record of it when they were held.
     """
 
     name: str
@@ -88,9 +88,12 @@ class Endpoint:
     key: tuple[KeyPart, ...]
     fields: tuple[str, ...]
     text: frozenset[str] = frozenset()
-    slicing: Slicing = Slicing.SESSION
+    of_meeting: bool = False
+    sampled: bool = False
     time_field: str | None = None
     numeric: bool = False
+    settles_after: timedelta = SETTLES_AFTER
+    usual_in: frozenset[str] = frozenset()
 
     @cached_property
     def key_fields(self) -> tuple[str, ...]:
@@ -110,6 +113,7 @@ class Endpoint:
         return "driver_number" in self.key_fields
 
 
+_ALWAYS = frozenset({PRACTICE, QUALIFYING, RACE})
 _S = ("meeting_key", "session_key")
 _DRIVER = KeyInt("driver_number")
 _DATE = KeyText("date")
@@ -130,7 +134,7 @@ _DRIVER_TEXT = (
 _ALL = (
     Endpoint(
         "meetings", "meeting", key=(), fields=("meeting_key", *_PLACE, *_MEETING_TEXT),
-        text=_PLACE_TEXT | set(_MEETING_TEXT), slicing=Slicing.MEETING,
+        text=_PLACE_TEXT | set(_MEETING_TEXT), of_meeting=True,
     ),
     Endpoint(
         "sessions", "session", key=(), fields=(*_S, *_PLACE, *_SESSION_TEXT),
@@ -138,32 +142,39 @@ _ALL = (
     ),
     Endpoint(
         "drivers", "driver", key=(_DRIVER,), fields=(*_S, "driver_number", *_DRIVER_TEXT),
-        text=frozenset(_DRIVER_TEXT),
+        text=frozenset(_DRIVER_TEXT), usual_in=_ALWAYS,
     ),
     Endpoint(
         "session_result", "result", key=(_DRIVER,),
         fields=(
             *_S, "driver_number", "dnf", "dns", "dsq", "duration", "gap_to_leader", "number_of_laps", "position",
         ),
+        settles_after=RESULTS_SETTLE_AFTER, usual_in=_ALWAYS,
     ),
-    Endpoint("starting_grid", "grid", key=(_DRIVER,), fields=(*_S, "driver_number", "lap_duration", "position")),
+    Endpoint(
+        "starting_grid", "grid", key=(_DRIVER,), fields=(*_S, "driver_number", "lap_duration", "position"),
+        settles_after=RESULTS_SETTLE_AFTER,
+    ),
     Endpoint(
         "championship_drivers", "championship", key=(_DRIVER,),
         fields=(
             *_S, "driver_number", "points_current", "points_start", "position_current", "position_start",
         ),
+        settles_after=RESULTS_SETTLE_AFTER, usual_in=frozenset({RACE}),
     ),
     Endpoint(
         "championship_teams", "championship", key=(KeyWord("championship_teams"), KeyText("team_name")),
         fields=(*_S, "team_name", "points_current", "points_start", "position_current", "position_start"),
+        settles_after=RESULTS_SETTLE_AFTER, usual_in=frozenset({RACE}),
     ),
     Endpoint(
         "intervals", "intervals", key=(_DRIVER, _DATE),
         fields=(*_S, "driver_number", "date", "gap_to_leader", "interval"), time_field="date",
+        usual_in=frozenset({RACE}),
     ),
     Endpoint(
         "position", "position", key=(_DRIVER, _DATE), fields=(*_S, "driver_number", "date", "position"),
-        time_field="date",
+        time_field="date", usual_in=_ALWAYS,
     ),
     Endpoint(
         "team_radio", "teamradio", key=(_DRIVER, _DATE), fields=(*_S, "driver_number", "date", "recording_url"),
@@ -177,17 +188,17 @@ _ALL = (
             "segments_sector_2", "segments_sector_3", "st_speed",
         ),
         # No time_field: a lap's date_start may be null, so a filter on it would lose laps.
-        text=frozenset({"date_start"}),
+        text=frozenset({"date_start"}), usual_in=_ALWAYS,
     ),
     Endpoint(
         "pit", "pit", key=(_DRIVER, KeyInt("lap_number")),
         fields=(*_S, "driver_number", "lap_number", "date", "lane_duration", "pit_duration", "stop_duration"),
-        text=frozenset({"date"}),
+        text=frozenset({"date"}), usual_in=frozenset({RACE}),
     ),
     Endpoint(
         "stints", "stints", key=(_DRIVER, KeyWord("stint"), KeyInt("stint_number")),
         fields=(*_S, "driver_number", "stint_number", "compound", "lap_end", "lap_start", "tyre_age_at_start"),
-        text=frozenset({"compound"}),
+        text=frozenset({"compound"}), usual_in=_ALWAYS,
     ),
     Endpoint(
         "weather", "weather", key=(KeyWord("weather"), _DATE),
@@ -195,7 +206,7 @@ _ALL = (
             *_S, "date", "air_temperature", "humidity", "pressure", "rainfall", "track_temperature",
             "wind_direction", "wind_speed",
         ),
-        time_field="date",
+        time_field="date", usual_in=_ALWAYS,
     ),
     Endpoint(
         "race_control", "racecontrol",
@@ -207,7 +218,7 @@ _ALL = (
             *_S, "date", "category", "driver_number", "flag", "lap_number", "message", "qualifying_phase", "scope",
             "sector",
         ),
-        text=frozenset({"category", "flag", "message", "qualifying_phase", "scope"}), time_field="date",
+        text=frozenset({"category", "flag", "message", "scope"}), time_field="date", usual_in=_ALWAYS,
     ),
     Endpoint(
         "overtakes", "overtakes",
@@ -220,11 +231,11 @@ _ALL = (
     Endpoint(
         "car_data", "car", key=(_DRIVER, _DATE),
         fields=(*_S, "driver_number", "date", "brake", "drs", "n_gear", "rpm", "speed", "throttle"),
-        slicing=Slicing.WINDOWS, time_field="date", numeric=True,
+        sampled=True, time_field="date", numeric=True, usual_in=_ALWAYS,
     ),
     Endpoint(
         "location", "location", key=(_DRIVER, _DATE), fields=(*_S, "driver_number", "date", "x", "y", "z"),
-        slicing=Slicing.WINDOWS, time_field="date", numeric=True,
+        sampled=True, time_field="date", numeric=True, usual_in=_ALWAYS,
     ),
 )  # fmt: skip
 

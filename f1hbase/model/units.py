@@ -1,40 +1,28 @@
-"""The words of the plan: meetings, sessions, windows of time, and the units of work made of them.
+"""Sessions, windows of time, and the units of work made of them; knows no source and no store.
 
-A unit is the smallest piece of work that can be fetched, stored, counted and repeated on its own. Times are aware
-datetimes in UTC throughout.
+A unit is the smallest piece of work that can be fetched, stored, counted and repeated on its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
-from f1hbase.model.samples import Record
-from f1hbase.stores.hbase.codec import SEPARATOR, scope_prefix
+from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.times import parse_time
 
-CHECKSUM_MODULUS = 2**64
-"""The checksum of a unit is the sum of its rows' checksums modulo this, so it does not depend on their order."""
-
-SETTLED_AFTER = timedelta(hours=48)
-"""How long after a session's end late samples and corrections still come (DESIGN.md, Units)."""
+SEPARATOR = "#"
+"""What joins the components of a row key."""
 
 LONGEST_SESSION = timedelta(hours=12)
 """How long a session without an end may last; the longest known, a test day, took 9 hours."""
 
-_CSV_FILTER = "csv=true"
 
-
-def parse_time(text: str) -> datetime:
-    """Read an ISO 8601 time; without a zone it is UTC.
-
-    Raises:
-        ValueError: If it is not one.
-    """
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def scope_prefix(year: int, meeting_key: int, session_key: int | None) -> str:
+    """Return `{year}#{meeting_key}#{session_key}`, or `{year}#{meeting_key}` for a meeting."""
+    prefix = f"{year}{SEPARATOR}{meeting_key}"
+    return prefix if session_key is None else f"{prefix}{SEPARATOR}{session_key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +39,12 @@ class Window:
     def is_closed(self) -> bool:
         """Whether it has a start and an end."""
         return self.start is not None and self.end is not None
+
+    def overlaps(self, other: Window) -> bool:
+        """Return whether some moment is in both."""
+        return (self.start is None or other.end is None or self.start < other.end) and (
+            other.start is None or self.end is None or other.start < self.end
+        )
 
     def __str__(self) -> str:
         if self == ALL_TIME:
@@ -90,10 +84,11 @@ class Scope:
 
     Attributes:
         year: The meeting's year.
-        date_start: When it begins, if the API says so.
-        date_end: When it ends, if the API says so.
+        date_start: When it begins, if the source says so.
+        date_end: When it ends, if the source says so.
         name: What people call it, such as `2024 British Grand Prix, Race`.
         cancelled: Whether it was called off.
+        kind: The type of session, one of the catalogue's; empty where it is not known.
     """
 
     year: int
@@ -103,11 +98,17 @@ class Scope:
     date_end: datetime | None = None
     name: str = ""
     cancelled: bool = False
+    kind: str = ""
 
     @property
     def prefix(self) -> str:
         """`{year}#{meeting_key}#{session_key}`, with `-` for the session key of a meeting."""
         return f"{scope_prefix(self.year, self.meeting_key, None)}{SEPARATOR}{_component(self.session_key)}"
+
+    @property
+    def meeting(self) -> Scope:
+        """The meeting as such, by its keys alone."""
+        return Scope(self.year, self.meeting_key, None)
 
     @property
     def over_at(self) -> datetime | None:
@@ -116,10 +117,27 @@ class Scope:
             return self.date_start + LONGEST_SESSION
         return self.date_end
 
-    @property
-    def settled_at(self) -> datetime | None:
-        """From when on no more late samples are expected."""
-        return None if self.over_at is None else self.over_at + SETTLED_AFTER
+    def goes_on(self, now: datetime) -> bool:
+        """Return whether it has begun and may not be over, so that its records still grow."""
+        begun = self.date_start is None or self.date_start <= now
+        return begun and self.over_at is not None and now < self.over_at and not self.cancelled
+
+
+def parse_scope(prefix: str) -> Scope | None:
+    """Return what a scope prefix stands for; None if it is not spelt as one."""
+    try:
+        year, meeting_key, session_key = (None if part == "-" else int(part) for part in prefix.split(SEPARATOR))
+    except ValueError:
+        return None
+    if year is None or meeting_key is None:
+        return None
+    scope = Scope(year, meeting_key, session_key)
+    return scope if scope.prefix == prefix else None
+
+
+def endpoints_of(scope: Scope) -> list[Endpoint]:
+    """Return the endpoints of which a session (or a meeting as such) has records."""
+    return [endpoint for endpoint in ENDPOINTS.values() if endpoint.of_meeting == (scope.session_key is None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +151,7 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """The row key of this unit in `f1_reports`."""
+        """What names this unit in the state of a destination."""
         parts = (self.driver, self.window.start, self.window.end)
         return SEPARATOR.join(["unit", self.scope.prefix, self.endpoint, *map(_component, parts)])
 
@@ -147,7 +165,7 @@ class Unit:
 
 
 def parse_unit_key(key: str) -> tuple[str, str, int | None, Window]:
-    """Take the row key of a unit apart: scope prefix, endpoint, driver, window.
+    """Take the key of a unit apart: scope prefix, endpoint, driver, window.
 
     Raises:
         ValueError: If it is not the key of a unit.
@@ -165,138 +183,3 @@ def _component(value: object) -> str:
     if value is None:
         return "-"
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a source is asked: an endpoint, and filters such as `session_key=9159` or `date>=2023-09-15T13:00:00`."""
-
-    endpoint: str
-    filters: tuple[str, ...] = ()
-
-    @property
-    def as_csv(self) -> bool:
-        """Whether the answer is to be CSV instead of JSON."""
-        return _CSV_FILTER in self.filters
-
-    def in_csv(self) -> Query:
-        """Return the same query for an answer in CSV."""
-        return Query(self.endpoint, (*self.filters, _CSV_FILTER))
-
-    def __str__(self) -> str:
-        return f"{self.endpoint}?{'&'.join(self.filters)}".rstrip("?")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPlan:
-    """A session to load, with the record that the plan was made from, so that it need not be asked for again."""
-
-    scope: Scope
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class MeetingPlan:
-    """A meeting to load, one process's work: the sessions asked for, and the meeting's own record.
-
-    Attributes:
-        record: None where the API has no such meeting although it has the sessions.
-        asked_at: When the records were asked for.
-    """
-
-    scope: Scope
-    record: Record | None
-    sessions: Sequence[SessionPlan]
-    asked_at: datetime
-
-    @property
-    def scopes(self) -> tuple[Scope, ...]:
-        """The meeting as such and its sessions."""
-        return (self.scope, *(session.scope for session in self.sessions))
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a source made of a unit: its records, or why there are none.
-
-    Attributes:
-        unit: What was asked for.
-        asked_at: When the first request for it was sent.
-        records: The records, or `Samples`; empty when the API has none.
-        bytes: The size of the answer's body.
-        requests: How many requests it took.
-        retries: How many of them failed and were sent again.
-        seconds: From the first request to the last byte.
-        error: Why the unit could not be fetched, for people; None when it was.
-        complete: Whether this is all of the unit; a large one may come in parts, of which the last says so.
-    """
-
-    unit: Unit
-    asked_at: datetime
-    records: Sequence[Any] = ()
-    bytes: int = 0
-    requests: int = 0
-    retries: int = 0
-    seconds: float = 0.0
-    error: str | None = None
-    complete: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a unit once its answer was stored (or was not): its line in the reports.
-
-    Attributes:
-        unit: What was asked for.
-        asked_at: When the first request for it was sent.
-        records: How many records the API gave.
-        rows: How many distinct rows its records made.
-        duplicates: How many records had the identity of another one of the unit.
-        quarantined: How many records could not be encoded and were put aside.
-        checksum: The sum of the rows' checksums, modulo 2**64.
-        drivers: The driver numbers seen.
-        unknown_fields: The fields seen that the catalogue does not know.
-        bytes, requests, retries: As in `Answer`.
-        seconds: What fetching and storing took.
-        error: Why it failed, for people; None when it is stored.
-        entrants: Everybody who drove in the session, where that was asked for without storing it.
-    """
-
-    unit: Unit
-    asked_at: datetime
-    records: int = 0
-    rows: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    bytes: int = 0
-    requests: int = 0
-    retries: int = 0
-    checksum: int = 0
-    seconds: float = 0.0
-    drivers: frozenset[int] = frozenset()
-    error: str | None = None
-    unknown_fields: frozenset[str] = frozenset()
-    entrants: frozenset[int] | None = None
-
-    def with_part(self, part: Outcome) -> Outcome:
-        """Return this outcome and that of another part of the same unit as one."""
-        return replace(
-            self,
-            records=self.records + part.records,
-            rows=self.rows + part.rows,
-            duplicates=self.duplicates + part.duplicates,
-            quarantined=self.quarantined + part.quarantined,
-            bytes=self.bytes + part.bytes,
-            requests=self.requests + part.requests,
-            retries=self.retries + part.retries,
-            checksum=(self.checksum + part.checksum) % CHECKSUM_MODULUS,
-            seconds=part.seconds,
-            drivers=self.drivers | part.drivers,
-            unknown_fields=self.unknown_fields | part.unknown_fields,
-            error=self.error or part.error,
-        )
-
-    @property
-    def attempts(self) -> int:
-        """How often the API was asked for it: `requests` by the name that the reports give it."""
-        return self.requests

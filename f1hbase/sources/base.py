@@ -1,52 +1,75 @@
-"""The three seams of the loader: where records come from, where rows go, and who remembers.
-
-Each has one implementation today (`f1hbase.openf1`, `f1hbase.destinations.hbase`, `f1hbase.state.hbase.reports`).
-"""
+"""The seam towards where records come from: a source is asked (pull); knows no destination."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from f1hbase.model.coverage import UnitState
-from f1hbase.model.units import Answer, Outcome, Query, Scope, Unit
+from f1hbase.model.answers import Answer, Listing
+from f1hbase.model.outcomes import UnitState
+from f1hbase.model.plans import Selection
+from f1hbase.model.samples import Record, Samples
+from f1hbase.model.units import Scope, Unit
+
+Deliver = Callable[[Answer], Awaitable[None]]
+"""Takes an answer, or a part of one. It reads the answer's records before it returns, and may take its time: the
+source waits meanwhile, which is the backpressure. What decoding the records raises, it raises again."""
 
 
 class Source(Protocol):
-    """Turns units into records."""
+    """Turns units into records.
 
-    async def ask(self, query: Query) -> list[Any]:
-        """Return the records of one query: what a plan is made from."""
-        ...
+    Attributes:
+        name: As in `--from`, and in the lines of the units it fetched.
+        first_year: The first season it has.
+        home: Where it is, for messages: an address or a folder.
+    """
 
-    async def fetch(self, units: Iterable[Unit], deliver: Callable[[Answer], Awaitable[None]]) -> None:
-        """Hand one answer for each unit to `deliver`, as they arrive; a failure is an answer with an error.
+    name: str
+    first_year: int
+    home: str
 
-        `deliver` may take its time: the source then waits instead of heaping up answers.
+    async def listing(self, selection: Selection) -> Listing:
+        """Return the sessions that a selection may mean (more is allowed), and their meetings.
+
+        Raises:
+            F1HBaseError: If it cannot be had; says why and what to do.
         """
-        ...
+
+    def knows(self, endpoint: str) -> frozenset[str]:
+        """Return the fields of an endpoint that this source would give where there is a value.
+
+        Only the cells of these are deleted when a record that is stored again lacks them: absent is not null. Empty
+        for an endpoint that the source has not at all.
+        """
+
+    def expected(self, units: Iterable[Unit]) -> int:
+        """Return in how many units the answers to some will come, about."""
+
+    async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
+        """Ask for units and hand what comes to `deliver`; a failure is an answer with an error.
+
+        A unit of a sampled endpoint may be answered by several, whose windows together make up its own. A unit that
+        is fetched in parts is answered as often, and only the last part is `complete`.
+
+        Raises:
+            UnreachableError: If the source is away for longer than patience lasts.
+        """
 
 
-class Sink(Protocol):
-    """Stores records so that storing them again changes nothing."""
+class Reader(Protocol):
+    """Gives back the records that are stored in one place; `load --from`, `verify`, `export` and `serve` read by it."""
 
-    def store(self, answer: Answer, *, again: bool = False) -> Outcome:
-        """Store the records of one answer, `again` if they may be stored already; on return they are acknowledged."""
-        ...
+    home: str
 
+    def sessions(self) -> Sequence[Record]:
+        """Return the records of all sessions."""
 
-class Reports(Protocol):
-    """Remembers what is done."""
+    def meetings(self) -> Sequence[Record]:
+        """Return the records of all meetings."""
 
-    def write_units(self, run_id: str, outcomes: Sequence[Outcome]) -> None:
-        """Remember how units ended; only ever called after their rows are acknowledged."""
-        ...
+    def units(self, scope: Scope) -> Sequence[UnitState]:
+        """Return the units that are stored of a session (or of a meeting as such)."""
 
-    def write_entrants(self, run_id: str, unit: Unit, asked_at: datetime, entrants: Collection[int]) -> None:
-        """Remember who drove in a session, of which nothing else is left to report."""
-        ...
-
-    def unit_states(self, scope: Scope) -> list[UnitState]:
-        """Return what is known of a session's (or meeting's) units."""
-        ...
+    def read(self, unit: Unit) -> Iterator[Samples | Sequence[Any]]:
+        """Yield the records of a unit's endpoint, session, driver and window, some at a time, as the source gave them."""
