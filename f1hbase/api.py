@@ -1,46 +1,94 @@
-"""What the command line does, from Python and in the same words."""
+"""What the command line does, as typed functions below it; the same words, the same defaults, environment and file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import Any
+from collections.abc import Sequence
+from datetime import date as day
+from datetime import timedelta
+from os import PathLike
+from typing import TYPE_CHECKING
 
-import click
+from f1hbase.config import resolve
+from f1hbase.errors import ConfigError
 
-from f1hbase.cli.commands import load_command
-from f1hbase.cli.options import Settings, credentials_of
-from f1hbase.pipeline.collector import Result
-from f1hbase.pipeline.load import load as run
+if TYPE_CHECKING:
+    from f1hbase.pipeline.collector import Result
+
+Several = int | Sequence[int]
+Texts = str | Sequence[str]
+Duration = str | int | float | timedelta
+"""`15m`, `30s`, `1h`; a number is seconds."""
 
 
-def load(**options: Any) -> Result:
-    """Load what is missing; see `f1hbase.load`."""
-    known = {item.name for item in fields(Settings)} | {"config"}
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        raise TypeError(f"load() has no option '{unknown[0]}'; 'f1hbase load --help' lists them")
+def load(
+    *,
+    source: str | PathLike[str] | None = None,
+    to: Texts | PathLike[str] | None = None,
+    layout: str | None = None,
+    mode: str | None = None,
+    num_sessions: int | None = None,
+    year: Several | None = None,
+    date: str | day | Sequence[str | day] | None = None,
+    meeting_key: Several | None = None,
+    session_key: Several | None = None,
+    endpoint: Texts | None = None,
+    driver: Several | None = None,
+    processes: int | None = None,
+    max_concurrent_requests: int | None = None,
+    window: Duration | None = None,
+    response_budget: int | None = None,
+    max_retries: int | None = None,
+    retry_delay: Duration | None = None,
+    request_timeout: Duration | None = None,
+    rate: str | None = None,
+    api_url: str | None = None,
+    hbase_host: str | None = None,
+    hbase_port: int | None = None,
+    hbase_transport: str | None = None,
+    hbase_protocol: str | None = None,
+    hbase_timeout: Duration | None = None,
+    table_prefix: str | None = None,
+    compression: str | None = None,
+    patience: Duration | None = None,
+    put_timeout: Duration | None = None,
+    refresh: bool | None = None,
+    config: str | PathLike[str] | None = None,
+) -> Result:
+    """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
+
+    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the default. May
+    be called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`), in any thread,
+    and in a script without a main guard. What the command line would print goes to Python's logger `f1hbase`.
+
+    Args:
+        source, to: `--from` and `--to`: `openf1`, `hbase`, or the path or URL of a landing zone.
+        layout: How a landing zone is laid out.
+        mode, num_sessions, year, date, meeting_key, session_key: Which sessions.
+        endpoint, driver: What of them.
+        processes, max_concurrent_requests, window, response_budget: How much at once.
+        max_retries, retry_delay, request_timeout, rate, api_url: How the API is asked.
+        hbase_host, hbase_port, hbase_transport, hbase_protocol, hbase_timeout: Where HBase is.
+        table_prefix, compression, put_timeout: How it is stored there.
+        patience: How long the API or a destination may be away.
+        refresh: Ask again for what is done.
+        config: The settings file; by default `./f1hbase.toml`, if it is there.
+
+    Returns:
+        How it went: `exit_code` (0, 1, 3 or 130), `overall` with the counts and the failures by unit, `crashed`.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If nothing could be begun; its message says why and what to do.
+    """
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    if isinstance(to, str | PathLike):
+        given["to"] = [to]
     try:
-        # By the command itself, so that environment, file, defaults and checks are the same.
-        context = load_command.make_context("load", list(_arguments(options)))
-        settings = Settings(**context.params)
-        settings.check()
-        credentials = credentials_of(context)
-    except click.ClickException as error:
-        raise ValueError(error.format_message()) from error
-    if settings.dry_run:
-        raise ValueError(
-            "dry_run loads nothing, and there is nobody to print to: 'f1hbase plan' says what there is to do"
-        )
-    return run(settings, credentials)
+        resolved = resolve(given, config=None if config is None else str(config))
+        resolved.settings.check()
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    from f1hbase.composition import load_recipe, load_request
+    from f1hbase.pipeline.load import load as run
 
-
-def _arguments(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield options as the command line takes them."""
-    for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        for one in value if isinstance(value, list | tuple | set | range) else [value]:
-            if one is True:
-                yield flag
-            elif one is not None and one is not False:
-                yield f"{flag}={one}"
+    return run(load_request(resolved), load_recipe(resolved))

@@ -27,6 +27,12 @@ class SchemaError(F1HBaseError):
     exit_code = 2
 
 
+class ConfigError(F1HBaseError):
+    """A setting makes no sense, alone or with others; the message says which and what to write."""
+
+    exit_code = 2
+
+
 class StoreError(F1HBaseError):
     """HBase answers, but refuses what it was given for a reason that waiting does not mend."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from f1hbase.cli.parameters import Rates
+from f1hbase.cli.parameters import rates as rates_type
 from f1hbase.model.rates import Rate
 from f1hbase.serve.app import Credentials, create_app
 from f1hbase.serve.records import Store, StoreError
@@ -101,7 +101,7 @@ def main() -> None:
 @click.option(
     "--rate",
     "rates",
-    type=Rates(),
+    type=rates_type(),
     default="none",
     show_default=True,
     metavar="RATES",
@@ -113,7 +113,7 @@ def main() -> None:
 @click.option(
     "--token-rate",
     "token_rates",
-    type=Rates(),
+    type=rates_type(),
     metavar="RATES",
     help="Rates for requests with a token. OpenF1's own: 6/s,60/m",
 )

@@ -20,15 +20,8 @@ import click
 
 from f1hbase import __version__
 from f1hbase.cli.logs import set_up_logging, wants_colour
-from f1hbase.cli.options import (
-    FILE_IN_CONTEXT,
-    Settings,
-    click_options,
-    credentials_of,
-    defaults,
-    warn_of_unknown_variables,
-)
-from f1hbase.credentials import Credentials, read_credentials
+from f1hbase.cli.options import click_options, config_of, tell
+from f1hbase.cli.progress import make_display, terminal
 from f1hbase.errors import F1HBaseError
 
 if TYPE_CHECKING:
@@ -88,8 +81,7 @@ def cli() -> None:
 
 @cli.command("load", short_help="Load what is missing (the default).")
 @click_options()
-@click.pass_context
-def load_command(ctx: click.Context, /, **options: Any) -> None:
+def load_command(**options: Any) -> None:
     """Load what is missing; run it again to update or to resume.
 
     \b
@@ -100,17 +92,24 @@ def load_command(ctx: click.Context, /, **options: Any) -> None:
       load --date 2024-12-07 --date 2024-12-08   two days
       load --meeting-key 1240 --dry-run          only say what would be loaded
     """
+    from f1hbase.composition import load_recipe, load_request
     from f1hbase.pipeline.load import load
 
-    settings = Settings(**options)
+    config = config_of(options)
+    settings = config.settings
     settings.check()
     if settings.dry_run:
         set_up_logging(sys.stdout, None, quiet=settings.quiet, verbose=settings.verbose)
-        _print_plan(settings, credentials_of(ctx))
+        _print_plan(config)
         return
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
-    warn_of_unknown_variables()
-    sys.exit(load(settings, credentials_of(ctx)).exit_code)
+    tell(config)
+    result = load(
+        load_request(config),
+        load_recipe(config),
+        lambda meetings: make_display(meetings, terminal(), quiet=settings.quiet),
+    )
+    sys.exit(result.exit_code)
 
 
 @cli.command("plan", short_help="Say what load would ask for; touch nothing.")

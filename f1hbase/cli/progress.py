@@ -1,4 +1,4 @@
-"""What one sees of a run: counts, bars on a terminal, a line a minute without one, and the summary at the end."""
+"""What one sees of a run on a terminal: bars. Elsewhere it is the lines of `f1hbase.pipeline.display`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import logging
 import os
 import sys
 from collections import deque
-from itertools import islice
 from time import monotonic
 from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
 from f1hbase.cli.logs import wants_colour
-from f1hbase.levels import PROGRESS, STATS
-from f1hbase.model.text import count, duration
-from f1hbase.model.units import MeetingPlan
-from f1hbase.pipeline.display import Display
+from f1hbase.model.plans import MeetingPlan
+from f1hbase.pipeline.display import Display, Lines, expected_units
 from f1hbase.pipeline.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-_LINE_SECONDS = 60.0
 _RATE_SECONDS = 30.0
 """The span over which the rate on the bars is taken, so that it shows what happens now."""
-
-_SHOWN_FAILURES = 20
 
 _WIDE_COLUMNS = 100
 _WIDE = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix} [{elapsed}<{remaining}]"
@@ -116,7 +110,12 @@ class Bars:
     def _show_overall(self, overall: Tally) -> None:
         done = f"{self._skipped + len(self._done)}/{self._meetings} meetings"
         self._overall.set_description_str(f"{done:<16}", refresh=False)
-        _move(self._overall, overall, self._pace, _expected(overall, len(self._begun), self._meetings - self._skipped))
+        _move(
+            self._overall,
+            overall,
+            self._pace,
+            expected_units(overall, len(self._begun), self._meetings - self._skipped),
+        )
 
     def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
         return tqdm(
@@ -132,90 +131,9 @@ class Bars:
             return True
 
 
-class Lines:
-    """A line a minute, for a log file or a pipe."""
-
-    def __init__(self, meetings: int) -> None:
-        self._meetings = meetings
-        self._skipped = 0
-        self._begun: set[int] = set()
-        self._done: set[int] = set()
-        self._started = monotonic()
-        self._last = self._started
-        self._last_rows = 0
-
-    def begin(self, meeting: MeetingPlan) -> None:
-        """Say which meeting begins."""
-        _log.info("loading %s (meeting %d)", meeting.scope.name, meeting.scope.meeting_key)
-        self._begun.add(meeting.scope.meeting_key)
-        self._done.discard(meeting.scope.meeting_key)  # of one that is gone on with
-
-    def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
-        """Nothing to draw."""
-
-    def skip(self, meeting: MeetingPlan) -> None:
-        """Count it."""
-        self._skipped += 1
-
-    def end(self, meeting: MeetingPlan) -> None:
-        """Count it."""
-        self._done.add(meeting.scope.meeting_key)
-
-    def tick(self, overall: Tally) -> None:
-        """Write a line when a minute has passed."""
-        now = monotonic()
-        if now - self._last < _LINE_SECONDS:
-            return
-        expected = _expected(overall, len(self._begun), self._meetings - self._skipped)
-        rate = (overall.all_rows - self._last_rows) / (now - self._last)
-        self._last, self._last_rows = now, overall.all_rows
-        left = ""
-        if overall.ended:
-            seconds = (now - self._started) / overall.ended * (expected - overall.ended)
-            left = f", about {duration(seconds)} left"
-        _log.log(
-            PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s",
-            self._skipped + len(self._done), self._meetings, f"{overall.ended:,}", f"{expected:,}",
-            100 * overall.ended / max(1, expected), f"{overall.all_rows:,}", f"{rate:,.0f}",
-            f"{overall.requests:,}", overall.failed, left,
-        )  # fmt: skip
-
-    def close(self) -> None:
-        """Nothing to take away."""
-
-
-def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float) -> None:
-    """Log what a run did: the totals, the rows of each endpoint, and each failure with its reason."""
-    rate = overall.all_rows / seconds if seconds > 0 else 0.0
-    already = f" ({complete} of them complete before)" if complete else ""
-    worked_on = f"{count(meetings, 'meeting')}{already}, {count(len(overall.sessions), 'session')} worked on"
-    _log.log(STATS, f"{worked_on} in {duration(seconds)}")
-    if not overall.ended:
-        return
-    lines = [
-        f"units: {overall.stored:,} stored, {overall.failed:,} failed",
-        f"requests: {overall.requests:,}, {overall.retries:,} of them retries; {overall.bytes / 1e6:,.1f} MB received",
-        f"records: {overall.records:,}, {overall.duplicates:,} duplicates, {overall.quarantined:,} in quarantine",
-        f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s), counted in each column family",
-    ]
-    lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
-    for line in lines:
-        _log.log(STATS, line)
-    for unit, reason in islice(overall.failures.items(), _SHOWN_FAILURES):
-        _log.error("not loaded: %s: %s", unit, reason)
-    more = len(overall.failures) - _SHOWN_FAILURES
-    if more > 0:
-        _log.error("not loaded: %d more; 'status' lists them all", more)
-
-
 def terminal() -> TextIO:
     """The stream that bars are drawn on."""
     return sys.stderr
-
-
-def _expected(overall: Tally, begun: int, meetings: int) -> int:
-    """How many units the run will have: those planned, and as many for each meeting that has not begun."""
-    return overall.planned if begun == 0 else round(overall.planned / begun * max(begun, meetings))
 
 
 def _move(bar: tqdm[NoReturn], tally: Tally, pace: Pace, total: int | None = None) -> None:

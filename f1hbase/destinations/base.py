@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,8 +10,8 @@ from typing import Protocol
 from f1hbase.model.answers import RawAnswer
 from f1hbase.model.outcomes import Receipt
 from f1hbase.model.samples import Record, Samples
-from f1hbase.model.units import Unit
-from f1hbase.state.base import State
+from f1hbase.model.units import Scope, Unit
+from f1hbase.state.base import Leases, Runs, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,41 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Close everything."""
+
+
+class DestinationRecipe(Protocol):
+    """Says how to open a destination; can be handed to another process.
+
+    Attributes:
+        name: For messages and logs.
+        keeps_answers: Whether it keeps answers byte for byte.
+    """
+
+    name: str
+    keeps_answers: bool
+
+    def prepare(self, meetings: Sequence[Scope]) -> None:
+        """Create tables, markers and whatever else a load of some meetings needs there.
+
+        Raises:
+            F1HBaseError: If that cannot be; says why and what to do.
+        """
+
+    def open(self, *, workers: int, number: int, patience: float, stop: threading.Event) -> Destination:
+        """Open it as one of several workers.
+
+        Args:
+            workers: How many workers there are at the same time; they share what connections there may be.
+            number: Which one of all that the run has started.
+            patience: For how long it may be away, in seconds.
+            stop: Set when nothing is to be waited for any more.
+        """
+
+    def open_state(self, patience: float, stop: threading.Event) -> State:
+        """Open what it remembers, for the process that starts a load or looks at it."""
+
+    def open_runs(self, patience: float, stop: threading.Event) -> Runs:
+        """Open what it remembers of runs."""
+
+    def open_leases(self, run_id: str, patience: float, stop: threading.Event) -> Leases:
+        """Open the leases of a run."""

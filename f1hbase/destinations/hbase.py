@@ -1,246 +1,214 @@
-"""Stores the records of a unit in `f1_data`, and what cannot be stored in quarantine."""
+"""HBase as a destination: records become rows of `f1_data`, put in batches over several connections."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from time import monotonic
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from f1hbase.config import Config
+from f1hbase.destinations.base import Batch, Writer
 from f1hbase.errors import StoreError
-from f1hbase.model.catalog import ENDPOINTS, REPORT_FAMILIES
-from f1hbase.model.coverage import subtract
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.outcomes import CHECKSUM_MODULUS, Receipt
 from f1hbase.model.samples import Samples
-from f1hbase.model.units import CHECKSUM_MODULUS, Answer, Outcome, Unit, Window, parse_unit_key
+from f1hbase.model.units import Scope
+from f1hbase.state.hbase.leases import HBaseLeases
+from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase.codec import (
-    SEPARATOR,
-    Block,
-    EncodeError,
+    Row,
     block_checksum,
     checksum,
     encode,
     encode_samples,
-    merge,
     null_columns,
-    raw_json,
     stale_signs,
-    unknown_fields,
 )  # fmt: skip
-from f1hbase.stores.hbase.connector import HBaseConnector
-from f1hbase.stores.hbase.frames import Changes, RowMutation
-from f1hbase.stores.hbase.schema import Tables
+from f1hbase.stores.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateways
+from f1hbase.stores.hbase.frames import RowMutation
+from f1hbase.stores.hbase.schema import Layout, Tables, ensure_tables, split_points
+from f1hbase.stores.hbase.shell import find_shell
 
 _log = logging.getLogger(__name__)
 
+ROW_CONNECTIONS = 4
+"""Over how many connections all workers together put rows, at least one each: while HBase is at one batch, the next is
+encoded and sent, so that one meeting by itself keeps the gateway busy, too (measured: docs/performance.md)."""
 
-class HBaseSink:
-    """Encodes records and puts them in batches.
+_STARTUP_PATIENCE_SECONDS = 10.0
+_LEASE_CALL_SECONDS = 5.0
+_PARENT_CALL_SECONDS = 15.0
+
+
+class HBaseWriter:
+    """Encodes batches and puts them over one connection.
 
     Args:
-        connector: The connection to use.
-        tables: Where to put them.
-        run_id: The run that this is part of.
-        quarantine: What is known of it; the same for all sinks that store at the same time.
+        connector: The connection.
+        table: The table of records.
     """
 
-    def __init__(
-        self, connector: HBaseConnector, tables: Tables, run_id: str, quarantine: Quarantine | None = None
-    ) -> None:
+    def __init__(self, connector: HBaseConnector, table: str) -> None:
         self._connector = connector
-        self._tables = tables
-        self._run_id = run_id
-        self._quarantine = quarantine or Quarantine()
+        self._table = table
 
-    def store(self, answer: Answer, *, again: bool = False) -> Outcome:
-        """Store the records of one answer; on return HBase has acknowledged them.
+    def write(self, batch: Batch) -> Receipt:
+        """Store a batch; on return HBase has acknowledged it. What HBase refuses is a receipt with an error.
 
-        Records without a key or without a faithful form go to quarantine. Two records of one identity become one
-        row, the later winning cell by cell. What HBase refuses is an outcome with an error.
-
-        Args:
-            answer: The unit's answer, or a part of it.
-            again: Whether the unit may have been stored before: then the cells of fields that are null by now are
-                deleted, and what was in quarantine and is mended leaves it.
+        Where records may be stored already, the cells of fields that have become null are deleted.
 
         Raises:
             UnreachableError: If HBase is away longer than patience lasts.
         """
-        started = monotonic()
-        unit = answer.unit
-        encoded = self._encode(answer, again)
-        error = answer.error
+        year = batch.unit.scope.year
         try:
-            self._connector.put(self._tables.reports, encoded.quarantined)
-            self._connector.put(self._tables.data, encoded.changes)
-            if again and answer.error is None:
-                self._release_from_quarantine(answer, {row.key for row in encoded.quarantined})
+            if isinstance(batch.records, Samples) and not batch.overwrite:
+                # They have no texts, beside which a stale sign could stand.
+                block = encode_samples(year, batch.records)
+                if block is not None:
+                    self._connector.put(self._table, block)
+                    return Receipt(len(block.keys), block_checksum(block) % CHECKSUM_MODULUS)
+            rows = self._rows(batch)
+            self._connector.put(self._table, rows)
         except StoreError as refusal:
-            error = str(refusal)
-        return Outcome(
-            unit=unit,
-            asked_at=answer.asked_at,
-            records=len(answer.records),
-            rows=encoded.count,
-            duplicates=len(answer.records) - len(encoded.quarantined) - encoded.count,
-            quarantined=len(encoded.quarantined),
-            bytes=answer.bytes,
-            requests=answer.requests,
-            retries=answer.retries,
-            checksum=encoded.checksum,
-            seconds=answer.seconds + monotonic() - started,
-            drivers=frozenset(encoded.drivers),
-            error=error,
-            unknown_fields=frozenset(encoded.unknown_fields),
-        )
+            return Receipt(error=str(refusal))
+        return Receipt(len(rows), sum(checksum(Row(row.key, dict(row.cells))) for row in rows) % CHECKSUM_MODULUS)
 
-    def quarantine(self, endpoint: str, scope_prefix: str, record: object, reason: str) -> None:
-        """Put aside a record that does not even say which unit it belongs to."""
-        row = self._put_aside(endpoint, scope_prefix, record, reason, datetime.now(UTC))
-        self._connector.put(self._tables.reports, [row])
+    def close(self) -> None:
+        """Close the connection."""
+        self._connector.close()
 
-    def _put_aside(
-        self, endpoint: str, scope_prefix: str, record: object, reason: str, found: datetime, unit: Unit | None = None
-    ) -> RowMutation:
-        raw = raw_json(record).encode()
-        key = _quarantine_prefix(scope_prefix, endpoint) + hashlib.sha256(raw).hexdigest().encode()
-        cells = {
-            b"meta:record": raw,
-            b"meta:found": found.isoformat().encode(),
-            b"meta:run": self._run_id.encode(),
-            b"errors:reason": reason.encode(errors="backslashreplace"),
-        }
-        if unit is not None:
-            cells[b"meta:unit"] = unit.key.encode()
-        return RowMutation(key, cells)
-
-    def _release_from_quarantine(self, answer: Answer, still_bad: set[bytes]) -> None:
-        """Delete the records in quarantine whose units have been stored again, this one being the last, without them.
-
-        Their units may have had other windows or drivers than those of now.
-        """
-        unit = answer.unit
-        prefix = _quarantine_prefix(unit.scope.prefix, unit.endpoint)
-        with self._quarantine.lock:
-            index = self._quarantine.indexes.get(prefix)
-            if index is None:
-                rows = self._connector.scan(self._tables.reports, prefix, columns=[b"meta:unit"])
-                index = self._quarantine.indexes[prefix] = _QuarantineIndex.of(rows)
-            index.bad |= still_bad
-            mended = index.release(unit) if answer.complete else set()
-        families = [family.encode() for family in REPORT_FAMILIES]
-        self._connector.put(self._tables.reports, [RowMutation(key, {}, families) for key in mended])
-
-    def _encode(self, answer: Answer, again: bool) -> _Encoded:
-        if isinstance(answer.records, Samples) and not again:
-            # They have no texts, beside which a stale sign could stand.
-            block = encode_samples(answer.unit.scope.year, answer.records)
-            if block is not None:
-                return _Encoded(block=block, drivers={row[2] for row in answer.records.rows})
-        unit = answer.unit
-        endpoint = ENDPOINTS[unit.endpoint]
-        encoded = _Encoded()
-        for record in answer.records:
-            try:
-                if not isinstance(record, dict):
-                    raise EncodeError("it is not an object")
-                key, cells = encode(endpoint, unit.scope.year, record)
-            except EncodeError as error:
-                _log.error("a record of %s goes to quarantine: %s", unit, error)
-                row = self._put_aside(unit.endpoint, unit.scope.prefix, record, str(error), answer.asked_at, unit)
-                encoded.quarantined.append(row)
-                continue
-            if key in encoded.rows:
-                merge(endpoint, encoded.rows[key], cells)
-            else:
-                encoded.rows[key] = cells
-            cells = encoded.rows[key]
-            # Of a later record of the same identity, too: what that one puts must not be deleted for the first one.
-            deletes = null_columns(endpoint, record, cells) if again else stale_signs(endpoint, cells)
-            if deletes:
-                encoded.deletes[key] = deletes
-            else:
-                encoded.deletes.pop(key, None)
-            if endpoint.by_driver:
-                encoded.drivers.add(record["driver_number"])
-            encoded.unknown_fields |= unknown_fields(endpoint, record)
-        return encoded
+    def _rows(self, batch: Batch) -> list[RowMutation]:
+        endpoint = ENDPOINTS[batch.unit.endpoint]
+        rows = []
+        for record in batch.records:
+            key, cells = encode(endpoint, batch.unit.scope.year, record)
+            deletes = (
+                null_columns(endpoint, record, cells, batch.knows or None)
+                if batch.overwrite
+                else stale_signs(endpoint, cells)
+            )
+            rows.append(RowMutation(key, cells, deletes))
+        return rows
 
 
-@dataclass(slots=True)
-class _QuarantineIndex:
-    """What was in quarantine of an endpoint and session when its first unit was stored again.
+class HBaseDestination:
+    """HBase as a worker has it; see `f1hbase.destinations.base.Destination`.
 
-    Attributes:
-        earlier: The keys, by the driver and window of the unit that they came with.
-        stored: What has been stored again since, by driver.
-        bad: The keys that have been found bad again.
+    Args:
+        connectors: One for the state and, where there are more, the others for rows.
+        data: The table of records.
+        reports: The table of progress.
     """
 
-    earlier: dict[tuple[int | None, Window], set[bytes]] = field(default_factory=dict)
-    stored: dict[int | None, list[Window]] = field(default_factory=dict)
-    bad: set[bytes] = field(default_factory=set)
+    name = "HBase"
 
-    @classmethod
-    def of(cls, rows: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> _QuarantineIndex:
-        """Read the rows of quarantine, each with its unit."""
-        result = cls()
-        for key, cells in rows:
-            _, _, driver, window = parse_unit_key(cells[b"meta:unit"].decode())
-            result.earlier.setdefault((driver, window), set()).add(key)
-        return result
+    def __init__(self, connectors: Sequence[HBaseConnector], data: str, reports: str) -> None:
+        self.state = HBaseReports(connectors[-1], reports)
+        self.writers: Sequence[Writer] = [HBaseWriter(one, data) for one in connectors[:-1] or connectors]
+        self._connectors = connectors
 
-    def release(self, unit: Unit) -> set[bytes]:
-        """Return what is mended by now that all of a unit is stored again."""
-        self.stored.setdefault(unit.driver, []).append(unit.window)
-        everybody = self.stored.get(None, [])
-        over = [
-            (driver, window)
-            for driver, window in self.earlier
-            if not subtract(window, [*everybody, *(self.stored.get(driver, []) if driver is not None else [])])
-        ]
-        return {key for place in over for key in self.earlier.pop(place)} - self.bad
+    def close(self) -> None:
+        """Close all connections."""
+        for connector in self._connectors:
+            connector.close()
 
 
-@dataclass(slots=True)
-class Quarantine:
-    """What has been found out about quarantine, by the beginning of its keys; one thread at a time."""
+@dataclass(frozen=True, slots=True)
+class HBaseRecipe:
+    """HBase behind some gateways; see `f1hbase.destinations.base.DestinationRecipe`.
 
-    indexes: dict[bytes, _QuarantineIndex] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    Attributes:
+        gateways: Where it is.
+        tables: The names of its tables.
+        compression: How new tables are compressed.
+        put_timeout: How long a put may be tried again before its unit fails, in seconds.
+        call_timeout: How long one call may take, in seconds.
+    """
+
+    gateways: tuple[Gateway, ...]
+    tables: Tables
+    compression: str
+    put_timeout: float
+    call_timeout: float
+    name: str = HBaseDestination.name
+    keeps_answers: bool = False
+
+    def prepare(self, meetings: Sequence[Scope]) -> None:
+        """Create the tables that are absent, split at some meetings, and check those that are there."""
+        connector = HBaseConnector(self.gateways, _STARTUP_PATIENCE_SECONDS)
+        _log.info(
+            "HBase at %s, tables %s and %s",
+            ", ".join(map(str, self.gateways)), self.tables.data, self.tables.reports,
+        )  # fmt: skip
+        layout = Layout(self.compression, split_points(meetings))
+        for name in ensure_tables(connector, self.tables, layout, find_shell()):
+            _log.info("created the table %s", name)
+        # One thread of the gateway serves one connection.
+        connector.close()
+
+    def open(self, *, workers: int, number: int, patience: float, stop: threading.Event) -> HBaseDestination:
+        """Open as many connections as one of several workers may have."""
+        if number == 0 and workers + OTHER_CONNECTIONS > USUAL_THREADS * len(self.gateways):
+            _log.warning(
+                "%d processes may be more than the Thrift gateway serves at a time: raise "
+                "hbase.thrift.minWorkerThreads (%d by default), name more gateways, or lower --processes",
+                workers,
+                USUAL_THREADS,
+            )
+        connectors = [
+            HBaseConnector(
+                self.gateways, patience, stop, put_timeout=self.put_timeout, preferred=number,
+                call_timeout=self.call_timeout,
+            )
+            for _ in range(connections_for(workers, len(set(self.gateways))))
+        ]  # fmt: skip
+        return HBaseDestination(connectors, self.tables.data, self.tables.reports)
+
+    def open_state(self, patience: float, stop: threading.Event) -> HBaseReports:
+        """Open the reports."""
+        return HBaseReports(self._connector(patience, stop), self.tables.reports)
+
+    def open_runs(self, patience: float, stop: threading.Event) -> HBaseReports:
+        """Open the reports, for runs."""
+        return self.open_state(patience, stop)
+
+    def open_leases(self, run_id: str, patience: float, stop: threading.Event) -> HBaseLeases:
+        """Open the leases of a run."""
+        impatient = HBaseConnector(self.gateways, patience=0, call_timeout=_LEASE_CALL_SECONDS)
+        return HBaseLeases(self._connector(patience, stop), impatient, self.tables.reports, run_id)
+
+    def _connector(self, patience: float, stop: threading.Event) -> HBaseConnector:
+        # The parent's calls are small; one that hangs would keep it from its workers and from the user.
+        seconds = min(_PARENT_CALL_SECONDS, max(patience, 1.0))
+        return HBaseConnector(self.gateways, patience, stop, call_timeout=seconds)
 
 
-@dataclass(slots=True)
-class _Encoded:
-    """What an answer's records have become: rows by key, or a block where the records are alike."""
+def recipe(config: Config, location: str = "") -> HBaseRecipe:
+    """Return how the settings say that HBase is opened, once its gateways have answered.
 
-    block: Block | None = None
-    rows: dict[bytes, dict[bytes, bytes]] = field(default_factory=dict)
-    deletes: dict[bytes, list[bytes]] = field(default_factory=dict)
-    quarantined: list[RowMutation] = field(default_factory=list)
-    drivers: set[int] = field(default_factory=set)
-    unknown_fields: set[str] = field(default_factory=set)
-
-    @property
-    def count(self) -> int:
-        """How many rows there are."""
-        return len(self.rows) if self.block is None else len(self.block.keys)
-
-    @property
-    def changes(self) -> Changes:
-        """What is to be put."""
-        if self.block is not None:
-            return self.block
-        return [RowMutation(key, cells, self.deletes.get(key, ())) for key, cells in self.rows.items()]
-
-    @property
-    def checksum(self) -> int:
-        """The checksum of the unit, or of its part."""
-        total = sum(map(checksum, self.rows.items())) if self.block is None else block_checksum(self.block)
-        return total % CHECKSUM_MODULUS
+    Raises:
+        UnreachableError: If no gateway answers.
+    """
+    del location  # there is one HBase, which the settings name
+    settings = config.settings
+    return HBaseRecipe(
+        find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol),
+        Tables(settings.table_prefix),
+        settings.compression,
+        settings.put_timeout.total_seconds(),
+        settings.hbase_timeout.total_seconds(),
+    )
 
 
-def _quarantine_prefix(scope_prefix: str, endpoint: str) -> bytes:
-    return SEPARATOR.join(["quarantine", scope_prefix, endpoint, ""]).encode()
+def connections_for(processes: int, gateways: int) -> int:
+    """Return how many connections each of some workers opens: one for the reports, and the others for rows.
+
+    Together they are no more than gateways usually serve; if that leaves one, rows and reports take turns.
+
+    >>> connections_for(1, 1), connections_for(4, 1), connections_for(10, 1), connections_for(10, 2)
+    (5, 2, 1, 2)
+    """
+    room = (USUAL_THREADS * gateways - OTHER_CONNECTIONS) // processes
+    return max(1, min(max(1, ROW_CONNECTIONS // processes) + 1, room))

@@ -76,7 +76,8 @@ class Answer:
         source: The name of the source.
         records: The records; none when the source has none.
         raw: The answer they came in, where the source has it.
-        select: Which of the answer's records are the unit's, as field and value (`{"session_key": 9558}`); all when empty.
+        select: Which of the answer's records are the unit's, as field and value (`{"session_key": 9558}`); all when
+            empty.
         stats: What it took.
         seconds: From the first request to the last byte.
         error: Why the unit could not be fetched, for people; None when it was.

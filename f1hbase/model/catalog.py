@@ -102,6 +102,11 @@ class Endpoint:
             return ("year",)
         return tuple(part.field for part in self.key if isinstance(part, KeyInt | KeyText))
 
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The fields known today, as a set."""
+        return frozenset(self.fields)
+
     @property
     def keyed_by_year(self) -> bool:
         """Whether the record itself states the year that every row key begins with."""

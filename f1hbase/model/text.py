@@ -1,6 +1,39 @@
-"""Numbers, times and sizes as people read them."""
+"""Numbers, sizes, times and text from outside, as people read them; the one door for text that is not ours.
+
+Text that comes from an API, a file or a feed may hold anything: escape sequences that a terminal obeys, line ends that
+forge a log line, 40,000 letters. `safe` makes it one harmless line; log handlers and reports pass it all through it.
+"""
 
 from __future__ import annotations
+
+import re
+
+_EXCERPT_CHARACTERS = 120
+
+_UNSAFE = re.compile(
+    # Control characters, line and paragraph separators, and what turns the direction of text round.
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+LONGEST_TEXT = 2_000
+"""How many characters of a text from outside are shown or logged at the most."""
+
+
+def safe(text: str, longest: int = LONGEST_TEXT) -> str:
+    r"""Return a text as one line without control characters, cut where it is too long.
+
+    >>> safe("Grand\x1b[2J Prix\n[SUCCESS] all loaded")
+    'Grand\\x1b[2J Prix\\n[SUCCESS] all loaded'
+    """
+    if len(text) > longest:
+        text = f"{text[:longest]}... ({len(text):,} characters)"
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def excerpt(body: bytes) -> str:
+    """Return the beginning of a body as one line of text, without the tags of a page."""
+    text = re.sub(r"<[^>]*>", " ", body[:2000].decode(errors="replace"))
+    return safe(" ".join(text.split()), _EXCERPT_CHARACTERS) or "(nothing)"
 
 
 def count(number: int, noun: str) -> str:

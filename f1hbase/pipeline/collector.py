@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import re
 import signal
-import sys
+import subprocess
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from time import monotonic
-from types import FrameType, ModuleType
+from types import FrameType
 
-from f1hbase.cli.options import Settings
-from f1hbase.credentials import Credentials
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
+from f1hbase.model.answers import RequestStats
+from f1hbase.model.outcomes import Outcome
+from f1hbase.model.plans import MeetingPlan, Selection
 from f1hbase.model.text import count
-from f1hbase.model.units import MeetingPlan, Outcome
-from f1hbase.pipeline import worker
+from f1hbase.model.units import Unit
+from f1hbase.pipeline import messages
 from f1hbase.pipeline.display import Display
-from f1hbase.pipeline.plan import Remaining
+from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
+from f1hbase.pipeline.remaining import Remaining
 from f1hbase.pipeline.tally import Tally
-from f1hbase.state.hbase.leases import Lease, Leases
-from f1hbase.state.hbase.reports import HBaseReports
-from f1hbase.stores.hbase.connector import Gateway
-from f1hbase.stores.hbase.schema import Tables
+from f1hbase.pipeline.worker import start_worker
 
 _log = logging.getLogger(__name__)
-_processes = multiprocessing.get_context("spawn")  # no copies of the parent's threads, sockets and memory
 
 _TICK_SECONDS = 0.5
-_KILL_AFTER_SECONDS = worker.GRACE_SECONDS + 1
+_KILL_AFTER_SECONDS = messages.GRACE_SECONDS + 1
 _ASK_AGAIN_SECONDS = 5.0
 """How often to look whether another run has ended with a meeting."""
 
@@ -56,10 +52,10 @@ class _Running:
     """A worker process as the parent sees it."""
 
     meeting: MeetingPlan
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     connection: Connection
     tally: Tally = field(default_factory=Tally)
-    finished: worker.Finished | None = None
+    finished: messages.Finished | None = None
     lost_lease: bool = False
 
 
@@ -106,45 +102,43 @@ class Result:
 
 
 class ParallelF1DataCollector:
-    """Loads meetings, one process each, `settings.processes` at a time.
+    """Loads meetings, one process each, `options.processes` at a time.
 
-    A process pool hands tasks to workers that live on; here each meeting gets a process of its own with a pipe of its
-    own, so a worker that is killed can neither corrupt nor block what the others say.
+    A process pool hands tasks to workers that live on; here each meeting gets a process of its own with a connection of
+    its own, so a worker that is killed can neither corrupt nor block what the others say.
 
     Args:
-        settings: The settings of the run.
-        credentials: Those of a subscription, if there is one.
-        gateways: Where HBase is; the workers spread over them.
-        tables: Where to load.
-        reports: What is done already, read when a meeting's turn comes.
-        leases: Those of this run.
+        recipe: How workers open source and destinations.
+        parts: What this process has itself.
+        selection: The endpoints and drivers asked for.
+        options: How to load.
         run_id: The run that this is.
         display: Shows how it goes.
-        stop: Set when the run is to end early, for whatever of this process waits for HBase.
+        stop: Set when the run is to end early, for whatever of this process waits for a store.
+        listing: A file with the answers that the plan was made from, for workers whose destinations keep answers.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        recipe: Recipe,
+        parts: Parts,
+        selection: Selection,
+        options: LoadOptions,
         *,
-        credentials: Credentials | None,
-        gateways: Sequence[Gateway],
-        tables: Tables,
-        reports: HBaseReports,
-        leases: Leases,
         run_id: str,
         display: Display,
         stop: threading.Event,
+        listing: Path | None = None,
     ) -> None:
-        self._settings = settings
-        self._credentials = credentials
-        self._gateways = gateways
+        self._recipe = recipe
+        self._parts = parts
+        self._leases = parts.leases
+        self._selection = selection
+        self._options = options
+        self._listing = listing
         self._started = 0
-        self._connections = 1
+        self._workers = 1
         self._which_try = ""
-        self._tables = tables
-        self._reports = reports
-        self._leases = leases
         self._run_id = run_id
         self._display = display
         self._running: list[_Running] = []
@@ -161,6 +155,13 @@ class ParallelF1DataCollector:
         self._stop_sent = False
         self._kill_at: float | None = None
 
+    def spent(self, stats: RequestStats) -> None:
+        """Count what planning has taken."""
+        overall = self._result.overall
+        overall.requests += stats.requests
+        overall.retries += stats.retries
+        overall.bytes += stats.bytes
+
     def run(self, meetings: Sequence[MeetingPlan]) -> Result:
         """Load the meetings and return how it went; Ctrl-C and SIGTERM end it early, with exit code 130.
 
@@ -170,8 +171,7 @@ class ParallelF1DataCollector:
         heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
         before = {number: signal.signal(number, self._on_signal) for number in heard}
         try:
-            at_once = max(1, min(self._settings.processes, len(meetings)))
-            self._connections = worker.connections_for(at_once, len(set(self._gateways)))
+            self._workers = max(1, min(self._options.processes, len(meetings)))
             self._load(meetings)
             again, self._failed = self._failed, []
             if again and not self._stop_sent:
@@ -195,7 +195,7 @@ class ParallelF1DataCollector:
     def _load(self, meetings: Sequence[MeetingPlan]) -> None:
         pending = deque(meetings)
         while pending or self._put_off or self._running:
-            while pending and not self._interrupts and len(self._running) < self._settings.processes:
+            while pending and not self._interrupts and len(self._running) < self._options.processes:
                 if self._stop_sent:
                     break
                 self._try(pending.popleft())
@@ -214,8 +214,9 @@ class ParallelF1DataCollector:
         """Begin with a meeting, unless nothing of it is left to load, or another run has it."""
         name = _name(meeting)
         try:
-            if self._nothing_left(meeting):
-                _log.info("%s: all loaded already", name)
+            if not self._remaining(meeting):
+                if len(meeting.sessions_to_settle) < len(meeting.sessions):
+                    _log.info("%s: all loaded already", name)
                 self._result.complete += 1
                 self._forget_failures(meeting)  # another run has made them good
                 self._display.skip(meeting)
@@ -230,55 +231,44 @@ class ParallelF1DataCollector:
             return
         self._start(meeting)
 
-    def _nothing_left(self, meeting: MeetingPlan) -> bool:
-        states = [state for scope in meeting.scopes for state in self._reports.unit_states(scope)]
-        return Remaining(meeting, states, self._settings, datetime.now(UTC), self._run_id).nothing()
+    def _remaining(self, meeting: MeetingPlan) -> list[Unit]:
+        states = [[s for scope in meeting.scopes for s in state.unit_states(scope)] for state in self._parts.states]
+        refresh = self._run_id if self._options.refresh else ""
+        return Remaining(meeting, states, self._selection, datetime.now(UTC), refresh).units()
 
     def _forget_failures(self, meeting: MeetingPlan) -> None:
         failures = self._result.overall.failures
         for unit in [unit for unit in failures if unit.scope in meeting.scopes]:
             del failures[unit]
 
-    def _wait_for(self, other: Lease, meeting: MeetingPlan) -> None:
+    def _wait_for(self, other: str, meeting: MeetingPlan) -> None:
         if meeting.scope.meeting_key not in self._told_of_lease:
             self._told_of_lease.add(meeting.scope.meeting_key)
             _log.warning("%s is being loaded by %s; it is left until that has ended", _name(meeting), other)
         self._put_off.append(_PutOff(meeting, monotonic() + _ASK_AGAIN_SECONDS))
 
     def _start(self, meeting: MeetingPlan) -> None:
-        ours, theirs = _processes.Pipe()
-        task = worker.Task(
+        task = messages.Task(
             meeting,
-            self._settings,
-            self._credentials,
-            self._gateways,
-            self._started,
-            self._connections,
-            self._tables,
+            self._selection,
+            self._options,
+            self._recipe,
             self._run_id,
+            self._leases.epochs(meeting.scope),
+            self._workers,
+            self._started,
+            self._listing,
         )
         self._started += 1
-        process = _processes.Process(
-            target=worker.main, args=(task, theirs), name=f"f1hbase-{meeting.scope.meeting_key}", daemon=True
-        )
-        # Ctrl-C reaches every process of the terminal; only the parent is to hear it, from the first moment on.
-        resource_tracker.ensure_running()  # or else it is begun in start(), and lifts the mask
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            with _without_main_module():
-                process.start()
+            process, connection = start_worker(task)
         except OSError as error:
-            ours.close()
             self._give_back(meeting)
-            self._go_on(_Running(meeting, process, ours), f"no process can be started ({error.strerror})")
+            self._go_on(meeting, Tally(), f"no process can be started ({error.strerror})")
             return
-        finally:
-            theirs.close()  # so that the end of the worker is the end of the pipe
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self._running.append(_Running(meeting, process, ours))
-        if process.pid is not None:
-            with suppress(F1HBaseError):  # the lease then ends with this process instead of with the worker
-                self._leases.name_worker(meeting.scope, process.pid)
+        self._running.append(_Running(meeting, process, connection))
+        with suppress(F1HBaseError):  # the lease then ends with this process instead of with the worker
+            self._leases.name_worker(meeting.scope, process.pid)
         self._display.begin(meeting)
 
     def _listen(self) -> None:
@@ -294,25 +284,26 @@ class ParallelF1DataCollector:
             else:
                 self._receive(running, message)
 
-    def _receive(self, running: _Running, message: worker.Message) -> None:
+    def _receive(self, running: _Running, message: messages.Message) -> None:
         match message:
-            case worker.Planned(units):
+            case messages.Planned(units):
                 running.tally.planned += units
                 self._result.overall.planned += units
-            case worker.Reported(outcomes):
+            case messages.Reported(outcomes):
                 for outcome in outcomes:
                     running.tally.add(outcome)
                     self._result.overall.add(outcome)
                     self._name_unknown_fields(outcome)
-            case worker.LogLine(level, text):
+            case messages.LogLine(level, text):
                 _log.log(level, "%s", text)
                 return
-            case worker.Finished():
+            case messages.Finished():
                 running.finished = message
+                self.spent(message.stats)
         self._display.show(running.meeting, running.tally, self._result.overall)
 
     def _end(self, running: _Running) -> None:
-        running.process.join()
+        running.process.wait()
         running.connection.close()
         self._running.remove(running)
         self._give_back(running.meeting)
@@ -325,12 +316,12 @@ class ParallelF1DataCollector:
             self._result.overall.planned -= running.tally.planned - running.tally.stored
             self._put_off.append(_PutOff(running.meeting, monotonic() + _ASK_AGAIN_SECONDS))
         elif finished is None:
-            self._go_on(running, f"its process ended {_how(running.process.exitcode)}")
+            self._go_on(running.meeting, running.tally, f"its process ended {_how(running.process.returncode)}")
         elif finished.error is not None and finished.exit_code == EXIT_UNREACHABLE:
             # What one worker waited for in vain, the others will not get either.
             self._give_up(f"{meeting}: {finished.error}")
         elif finished.error is not None:
-            self._go_on(running, finished.error)
+            self._go_on(running.meeting, running.tally, finished.error)
         else:
             tally = running.tally
             if tally.failed:
@@ -346,9 +337,9 @@ class ParallelF1DataCollector:
                 f", {count(tally.quarantined, 'record')} in quarantine" if tally.quarantined else "",
             )
 
-    def _go_on(self, dead: _Running, reason: str) -> None:
+    def _go_on(self, meeting: MeetingPlan, tally: Tally, reason: str) -> None:
         """Load the rest of a meeting in a new process, unless that has been tried often enough."""
-        meeting, name = dead.meeting, _name(dead.meeting)
+        name = _name(meeting)
         self._deaths[meeting.scope.meeting_key] += 1
         deaths = self._deaths[meeting.scope.meeting_key]
         if deaths > _RESTARTS:
@@ -359,7 +350,7 @@ class ParallelF1DataCollector:
         wait = _RESTART_SECONDS * 2 ** (deaths - 1)
         _log.warning("%s: %s; a new one goes on in %.0f s (%d of %d)", name, reason, wait, deaths, _RESTARTS)
         # What it did not store is planned anew.
-        self._result.overall.planned -= dead.tally.planned - dead.tally.stored
+        self._result.overall.planned -= tally.planned - tally.stored
         self._put_off.append(_PutOff(meeting, monotonic() + wait))
 
     def _give_back(self, meeting: MeetingPlan) -> None:
@@ -395,7 +386,7 @@ class ParallelF1DataCollector:
         if self._interrupts and not self._stop_sent:
             _log.warning(
                 "interrupted: storing what has been fetched, at most %.0f s (again to stop at once)",
-                worker.GRACE_SECONDS,
+                messages.GRACE_SECONDS,
             )
             self._stop_workers()
         overdue = self._kill_at is not None and monotonic() > self._kill_at
@@ -416,16 +407,16 @@ class ParallelF1DataCollector:
         self._kill_at = monotonic() + _KILL_AFTER_SECONDS
         for running in self._running:
             try:
-                running.connection.send(worker.STOP)
+                running.connection.send(messages.STOP)
             except OSError:
-                _log.debug("%s is gone already", running.process.name)
+                _log.debug("the worker of %s is gone already", _name(running.meeting))
 
     def _kill_all(self) -> None:
         """Leave no process behind, whatever happened here."""
         for running in self._running:
             running.process.kill()
         for running in self._running:
-            running.process.join()
+            running.process.wait()
 
     def _exit_code(self) -> int:
         if self._interrupts:
@@ -439,21 +430,6 @@ class ParallelF1DataCollector:
 
 class _StopAtOnce(BaseException):
     """The second interrupt, wherever it finds the parent, be it in a call to an HBase that does not answer."""
-
-
-@contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Keep a process that is started from importing what the user has started.
-
-    A worker needs nothing of it; and a script that loads without `if __name__ == "__main__":` would begin a load in
-    each worker, which waits for the lease that its parent has.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _name(meeting: MeetingPlan) -> str:

@@ -1,176 +1,184 @@
-"""The main job: plan, then load, then say what was done."""
+"""The main job: plan, then load, then say what was done; prints nothing and builds nothing itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
+import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
+from typing import Any, TypeVar
 
 from f1hbase import __version__
-from f1hbase.cli.options import Settings
-from f1hbase.cli.progress import log_summary, make_display, terminal
-from f1hbase.credentials import Credentials
-from f1hbase.destinations.hbase import HBaseSink
-from f1hbase.errors import F1HBaseError, UnreachableError
+from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
 from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.outcomes import Quarantined, RunState
+from f1hbase.model.plans import Plan, Selection, SessionPlan
+from f1hbase.model.records import digest, raw_json
 from f1hbase.model.text import count
-from f1hbase.model.units import MeetingPlan, SessionPlan
 from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollector, Result
-from f1hbase.pipeline.plan import goes_on, make_plan, session_name
-from f1hbase.sources.http.errors import AwayError, GiveUpError, RequestError
-from f1hbase.sources.openf1.source import open_source
-from f1hbase.state.hbase.leases import LeaseKeeper, Leases
-from f1hbase.state.hbase.reports import HBaseReports, RunState, new_run_id
-from f1hbase.stores.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateways
-from f1hbase.stores.hbase.schema import Layout, Tables, ensure_tables, split_points
-from f1hbase.stores.hbase.shell import find_shell
+from f1hbase.pipeline.display import Display, Lines, log_summary
+from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
+from f1hbase.pipeline.plan import make_plan, selected, session_name
+from f1hbase.state.base import LeaseKeeper, new_run_id
 
 _log = logging.getLogger(__name__)
 
-# At the start HBase is there or it is not: a mistake in the address must not take half an hour to show.
 STARTUP_PATIENCE_SECONDS = 10.0
-
-# At the end the user may be waiting for Ctrl-C to take effect.
-_PATIENCE_AT_THE_END_SECONDS = 5.0
-_PATIENCE_AT_ONCE_SECONDS = 1.0
-
-# The parent's calls are small; one that hangs would keep it from its workers and from the user.
-_CALL_SECONDS = 15.0
+"""At the start a store is there or it is not: a mistake in the address must not take half an hour to show."""
 
 _NO_SCOPE = "-#-#-"
 """The place in quarantine of what does not say which session it is."""
 
+_Result = TypeVar("_Result")
 
-def load(settings: Settings, credentials: Credentials | None = None) -> Result:
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What a load is to do.
+
+    Attributes:
+        selection: What is asked for.
+        options: How it is done.
+        shown: The settings as the run's row keeps them; no credentials.
+    """
+
+    selection: Selection
+    options: LoadOptions
+    shown: Mapping[str, str]
+
+
+def load(
+    request: LoadRequest,
+    recipe: Recipe,
+    show: Callable[[int], Display] = Lines,
+) -> Result:
     """Load what is missing and return how it went.
+
+    Args:
+        request: What to load.
+        recipe: Where records come from and where they go.
+        show: Makes the display of a run, given the number of meetings.
 
     Raises:
         F1HBaseError: If nothing could be begun; its message says why and what to do.
     """
     started = monotonic()
-    tables = Tables(settings.table_prefix)
-    gateways = _find_gateways(settings)
-    connector = HBaseConnector(gateways, STARTUP_PATIENCE_SECONDS)
-    _log.info("HBase at %s, tables %s and %s", ", ".join(map(str, gateways)), tables.data, tables.reports)
-    plan, unusable = plan_from_api(settings, credentials)
-    sessions = sum(len(meeting.sessions) for meeting in plan)
-    _log.info("asked for: %s of %s", count(sessions, "session"), count(len(plan), "meeting"))
-    layout = Layout(settings.compression, split_points(meeting.scope for meeting in plan))
-    for name in ensure_tables(connector, tables, layout, find_shell()):
-        _log.info("created the table %s", name)
-
+    selection, options = request.selection, request.options
+    plan = plan_load(recipe, selection, min(options.patience, STARTUP_PATIENCE_SECONDS))
+    sessions = selected(plan)
+    meetings = len({(s.scope.year, s.scope.meeting_key) for s in sessions})
+    _log.info("asked for: %s of %s", count(len(sessions), "session"), count(meetings, "meeting"))
+    scopes = [meeting.scope for meeting in plan.meetings]
+    for destination in recipe.destinations:
+        destination.prepare(scopes)
     now = datetime.now(UTC)
     run_id = new_run_id(now)
-    sink = HBaseSink(connector, tables, run_id)
-    for record in unusable:
-        sink.quarantine("sessions", _NO_SCOPE, record, "a key field of the session is missing")
     stop = threading.Event()
-    if settings.processes + OTHER_CONNECTIONS > USUAL_THREADS * len(gateways):
-        _log.warning(
-            "%d processes may be more than the Thrift gateway serves at a time: raise hbase.thrift.minWorkerThreads "
-            "(%d by default), name more gateways, or lower --processes", settings.processes, USUAL_THREADS,
-        )  # fmt: skip
-    patience = settings.patience.total_seconds()
-    patient = HBaseConnector(gateways, patience, stop, call_timeout=_CALL_SECONDS)
-    impatient = HBaseConnector(gateways, patience=0, call_timeout=_PATIENCE_AT_THE_END_SECONDS)
-    reports, leases = HBaseReports(patient, tables.reports), Leases(patient, impatient, tables.reports, run_id)
-    asked = ",".join(session.scope.prefix for meeting in plan for session in meeting.sessions)
-    meta = {"start": now.isoformat(), "version": __version__, "sessions": asked, **_shown(settings)}
-    begun = RunState(run_id, meta=meta)
-    reports.write_run(begun)
-    # One thread of the gateway serves one connection.
-    connector.close()
-    display = make_display(len(plan), terminal(), quiet=settings.quiet)
-    collector = ParallelF1DataCollector(
-        settings,
-        credentials=credentials,
-        gateways=gateways,
-        tables=tables,
-        reports=reports,
-        leases=leases,
-        run_id=run_id,
-        display=display,
-        stop=stop,
+    first = recipe.destinations[0]
+    parts = Parts(
+        [destination.open_state(options.patience, stop) for destination in recipe.destinations],
+        first.open_leases(run_id, options.patience, stop),
     )
-    try:
-        with LeaseKeeper(leases):
-            result = collector.run(plan)
-    finally:
-        display.close()
+    runs = first.open_runs(options.patience, stop)
+    asked = ",".join(session.scope.prefix for session in sessions)
+    meta = {"start": now.isoformat(), "version": __version__, "sessions": asked, **request.shown}
+    runs.write_run(RunState(run_id, meta=meta))
+    unusable = [_aside(record, reason, now) for record, reason in plan.unusable]
+    for state in parts.states:
+        state.put_quarantine(run_id, unusable)
+    with _listing_file(plan, wanted=any(d.keeps_answers for d in recipe.destinations)) as listing:
+        display = show(meetings)
+        collector = ParallelF1DataCollector(
+            recipe, parts, selection, options, run_id=run_id, display=display, stop=stop, listing=listing
+        )
+        collector.spent(plan.listing.stats)
+        try:
+            with LeaseKeeper(parts.leases):
+                result = collector.run(plan.meetings)
+        finally:
+            display.close()
     result.quarantined(len(unusable))
     seconds = monotonic() - started
-    log_summary(result.overall, meetings=len(plan), complete=result.complete, seconds=seconds)
-    _warn_of_strangers(settings, result)
-    _log.log(*_verdict(result, [s for meeting in plan for s in meeting.sessions if goes_on(s.scope, now)]))
+    log_summary(result.overall, meetings=meetings, complete=result.complete, seconds=seconds)
+    _warn_of_unknown_drivers(selection, result)
+    _log.log(*_verdict(result, [session for session in sessions if session.scope.goes_on(now)]))
     try:
-        patience = _PATIENCE_AT_ONCE_SECONDS if result.stopped_at_once else _PATIENCE_AT_THE_END_SECONDS
-        last = HBaseConnector(gateways, patience, call_timeout=patience)
-        HBaseReports(last, tables.reports).write_run(_ended(run_id, result, seconds))
+        last = first.open_runs(1.0 if result.stopped_at_once else 5.0, threading.Event())
+        last.write_run(_ended(run_id, result, seconds))
     except F1HBaseError as error:
-        _log.warning("the end of the run is not in %s: %s", tables.reports, error)
+        _log.warning("the end of the run is not written down: %s", error)
     return result
 
 
-def plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:
-    """Ask the API what there is to load; also return the records of sessions that lack a key.
+def plan_load(recipe: Recipe, selection: Selection, patience: float) -> Plan:
+    """Ask the source what there is to load.
 
     Raises:
         NothingToLoadError: If it has nothing of what was asked for.
-        UnreachableError: If it does not answer, or not as OpenF1 does.
+        UnreachableError: If it does not answer, or not as it should.
     """
-    return asyncio.run(_plan_from_api(settings, credentials))
+
+    async def ask() -> Plan:
+        async with recipe.source.open(patience) as source:
+            return await make_plan(source, selection, datetime.now(UTC))
+
+    return run_async(ask())
 
 
-async def _plan_from_api(settings: Settings, credentials: Credentials | None) -> tuple[list[MeetingPlan], list[object]]:
-    patience = min(settings.patience.total_seconds(), STARTUP_PATIENCE_SECONDS)
-    async with open_source(settings, credentials, patience) as source:
+def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a coroutine to its end, in a thread of its own where an event loop runs in this one already (Jupyter)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[_Result] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
         try:
-            return await make_plan(source.ask, settings, datetime.now(UTC))
-        except AwayError as error:
-            raise UnreachableError(f"{error}. Check the network and --api-url.") from error
-        except F1HBaseError:
-            raise
-        except GiveUpError as error:
-            raise UnreachableError(
-                f"API: {settings.api_url} refuses: {error}. The address of OpenF1 ends in /v1; see --api-url."
-            ) from error
-        except RequestError as error:
-            raise UnreachableError(
-                f"API: {settings.api_url} does not answer: {error}. Check the network and --api-url."
-            ) from error
+            outcome.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="f1hbase-loop")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
-def _find_gateways(settings: Settings) -> tuple[Gateway, ...]:
-    return find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
+def _aside(record: object, reason: str, found: datetime) -> Quarantined:
+    return Quarantined(_NO_SCOPE, "sessions", raw_json(record), digest(record), reason, found)
 
 
-def _shown(settings: Settings) -> dict[str, str]:
-    """The settings as the run's row keeps them; credentials are no settings, so none can be among them."""
-    return {item.name: _text(getattr(settings, item.name)) for item in fields(settings)}
+@contextmanager
+def _listing_file(plan: Plan, *, wanted: bool) -> Iterator[Path | None]:
+    """Keep the answers of the plan in a private file for the workers; they may be too large to hand to each."""
+    if not wanted or not plan.listing.answers:
+        yield None
+        return
+    with tempfile.NamedTemporaryFile(prefix="f1hbase-listing-") as file:  # mode 0600
+        file.write(pickle.dumps(dict(plan.listing.answers)))
+        file.flush()
+        yield Path(file.name)
 
 
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}s"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
-
-
-def _warn_of_strangers(settings: Settings, result: Result) -> None:
+def _warn_of_unknown_drivers(selection: Selection, result: Result) -> None:
     """Say if there was no record at all of the drivers asked for, as a wrong number is no error."""
     rows = {name: number for name, number in result.overall.rows.items() if ENDPOINTS[name].by_driver}
-    if settings.drivers and rows and not any(rows.values()) and not result.overall.failed:
+    if selection.drivers and rows and not any(rows.values()) and not result.overall.failed:
         _log.warning(
-            "the API has no record of driver %s in %s of these sessions; %s/drivers?session_key=... lists who drove",
-            " or ".join(map(str, settings.drivers)), ", ".join(rows), settings.api_url,
+            "there is no record of driver %s in %s of these sessions; the endpoint 'drivers' lists those of a session",
+            " or ".join(map(str, selection.drivers)), ", ".join(rows),
         )  # fmt: skip
 
 
@@ -184,7 +192,7 @@ def _verdict(result: Result, going_on: Sequence[SessionPlan]) -> tuple[int, str]
     overall = result.overall
     parts = []
     if overall.failed:
-        parts.append(f"{overall.failed:,} units failed")
+        parts.append(f"{count(overall.failed, 'unit')} failed")
     if result.exit_code == EXIT_INTERRUPTED:
         parts.append("interrupted")
     parts += result.crashed
@@ -193,8 +201,8 @@ def _verdict(result: Result, going_on: Sequence[SessionPlan]) -> tuple[int, str]
     )
     if overall.quarantined:
         verdict += (
-            f"{' ' if verdict else ''}{count(overall.quarantined, 'record')} went to quarantine instead of f1_data: "
-            "'status' says where; load with --refresh once the API has mended them."
+            f"{' ' if verdict else ''}{count(overall.quarantined, 'record')} went to quarantine instead of being "
+            "stored: 'status' says where; load with --refresh once the source has corrected them."
         )
     return logging.WARNING, verdict
 

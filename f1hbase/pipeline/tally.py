@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from f1hbase.model.units import Outcome, Unit
+from f1hbase.model.coverage import subtract
+from f1hbase.model.outcomes import Outcome
+from f1hbase.model.units import Unit, Window
 
 
 @dataclass(slots=True)
@@ -24,10 +26,11 @@ class Tally:
     retries: int = 0
     failures: dict[Unit, str] = field(default_factory=dict)
     sessions: set[str] = field(default_factory=set)
+    _left: dict[Unit, list[Window]] = field(default_factory=dict, repr=False)  # of each failure, what still is one
 
     @property
     def failed(self) -> int:
-        """How many units have failed and were not made good by a second try."""
+        """How many units have failed and were not loaded by a second try."""
         return len(self.failures)
 
     @property
@@ -42,18 +45,29 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count one unit."""
-        self.bytes += outcome.bytes
-        self.requests += outcome.requests
-        self.retries += outcome.retries
+        self.bytes += outcome.stats.bytes
+        self.requests += outcome.stats.requests
+        self.retries += outcome.stats.retries
         if outcome.error is not None:
             # Thousands of units may fail for the same reason, which each has sent in words of its own.
             self.failures[outcome.unit] = sys.intern(outcome.error)
+            self._left[outcome.unit] = [outcome.unit.window]
             return
         self.quarantined += outcome.quarantined
-        self.failures.pop(outcome.unit, None)
+        self._settle_failures(outcome.unit)
         self.stored += 1
         self.records += outcome.records
         self.duplicates += outcome.duplicates
         self.rows[outcome.unit.endpoint] += outcome.rows
         if outcome.unit.scope.session_key is not None:
             self.sessions.add(outcome.unit.scope.prefix)
+
+    def _settle_failures(self, stored: Unit) -> None:
+        """Take away the failures of which all is stored by now; a second try may cut windows of other lengths."""
+        if not self.failures:
+            return
+        for unit in [unit for unit in self.failures if replace(unit, window=stored.window) == stored]:
+            left = [piece for window in self._left[unit] for piece in subtract(window, [stored.window])]
+            self._left[unit] = left
+            if not left:
+                del self.failures[unit], self._left[unit]

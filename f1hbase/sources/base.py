@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from f1hbase.model.answers import Answer, Listing
+from f1hbase.model.answers import Answer, Listing, RequestStats
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record, Samples
@@ -56,6 +57,9 @@ class Source(Protocol):
             UnreachableError: If the source is away for longer than patience lasts.
         """
 
+    def unaccounted(self) -> RequestStats:
+        """Return what was spent since the last answer and belongs to none (probes, tokens), and begin anew."""
+
 
 class Reader(Protocol):
     """Gives back the records that are stored in one place; `load --from`, `verify`, `export` and `serve` read by it."""
@@ -72,4 +76,18 @@ class Reader(Protocol):
         """Return the units that are stored of a session (or of a meeting as such)."""
 
     def read(self, unit: Unit) -> Iterator[Samples | Sequence[Any]]:
-        """Yield the records of a unit's endpoint, session, driver and window, some at a time, as the source gave them."""
+        """Yield the records of a unit's endpoint, session, driver and window, some at a time."""
+
+
+class SourceRecipe(Protocol):
+    """Says how to open a source; can be handed to another process."""
+
+    def open(self, patience: float) -> AbstractAsyncContextManager[Source]:
+        """Open the source.
+
+        Args:
+            patience: For how long it may be away, in seconds.
+
+        Raises:
+            F1HBaseError: If it cannot be opened; says why and what to do.
+        """

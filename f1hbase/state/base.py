@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from f1hbase.errors import F1HBaseError
 from f1hbase.model.outcomes import Outcome, Quarantined, RunState, UnitState
 from f1hbase.model.units import Scope
+
+_log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120.0
 """How long a lease lasts after it was last renewed. The clocks of hosts that load together may differ by less."""
@@ -65,8 +70,8 @@ class Epochs:
 
     Attributes:
         by_session: The epoch of each session key (`-` is the meeting as such) that is not 0, as text.
-        deleted_at: When records of the meeting were last deleted, in milliseconds since 1970 by the store's clock; 0 for
-            never. What writes with times of its own writes with later ones.
+        deleted_at: When records of the meeting were last deleted, in milliseconds since 1970 by the store's clock;
+            0 for never. What writes with times of its own writes with later ones.
     """
 
     by_session: Mapping[str, int] = field(default_factory=dict)
@@ -117,3 +122,30 @@ class StateIndex(Protocol):
 
     def holders(self) -> Iterator[tuple[Scope, str]]:
         """Yield the meetings that are being loaded now, and by whom, for people."""
+
+
+class LeaseKeeper:
+    """A thread that renews the leases of a run while the block runs.
+
+    Args:
+        leases: What to renew.
+    """
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        # Not waited for: it may hang in a call to the store, and what it could still do is only to renew.
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            try:
+                self._leases.renew()
+            except F1HBaseError as error:
+                _log.debug("the leases are not renewed: %s", error)

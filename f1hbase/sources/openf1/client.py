@@ -12,7 +12,8 @@ import aiohttp
 from yarl import URL
 
 from f1hbase import __version__
-from f1hbase.model.units import Query
+from f1hbase.model.text import excerpt
+from f1hbase.sources.http.answers import HttpAnswer
 from f1hbase.sources.http.errors import (
     GiveUpError,
     NoAnswerError,
@@ -25,7 +26,7 @@ from f1hbase.sources.http.errors import (
     UnauthorizedError,
     UnfaithfulError,
 )
-from f1hbase.sources.openf1.formats import excerpt
+from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, bearer
 
 _CHUNK_BYTES = 256 * 1024
@@ -92,13 +93,25 @@ class OpenF1Client:
         Raises:
             RequestError: Of the kind that fits.
         """
+        answer = await self.fetch(query)
+        return None if answer.status == 404 else answer.body
+
+    async def fetch(self, query: Query) -> HttpAnswer:
+        """Return an answer.
+
+        Raises:
+            RequestError: Of the kind that fits.
+        """
         assert self._session is not None, "use the client as an async context manager"
+        asked_at = datetime.now(UTC)
         token = None if self._tokens is None else await self._tokens.get(self._session)
         response, body = await self._ask(self._session, query, token)
-        if response.status == 200:
-            return body
-        if response.status == 404 and _detail(body).startswith("No results"):
-            return None
+        nothing = response.status == 404 and _detail(body).startswith("No results")
+        nothing |= response.status == 500 and query.as_csv and body.rstrip().endswith(b"ValueError: No results")
+        if response.status == 200 or nothing:
+            return HttpAnswer(
+                response.status, response.content_type, body, asked_at, datetime.now(UTC), str(response.url)
+            )
         failure = _failure(response.status, _detail(body), response.headers.get("Retry-After"))
         if response.status == 401 and isinstance(failure, GiveUpError) and self._tokens is not None and token:
             # The token of this request, whatever the others have meanwhile; and not sent again here, but by who

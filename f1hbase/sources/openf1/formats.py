@@ -11,19 +11,43 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from f1hbase.model.answers import Records
 from f1hbase.model.catalog import Endpoint
 from f1hbase.model.memo import Memo
 from f1hbase.model.samples import Record, Row, Samples, samples_of_json, samples_of_rows
+from f1hbase.model.text import excerpt
 from f1hbase.sources.http.errors import TransientError, UnfaithfulError
 
-_EXCERPT_CHARACTERS = 120
+CSV = "text/csv"
+JSON = "application/json"
+
 _KEYS = frozenset({"meeting_key", "session_key", "driver_number"})
-_LINES_AT_ONCE = 2_000
-"""How many lines are cut into values at once: as texts they take five times the memory of the line."""
+
+SLICE_ROWS = 3_500
+"""How many samples are decoded at once: as many as a call to HBase takes, and some 1 MB as Python objects."""
+
+_SLICE_BYTES = SLICE_ROWS * 66
 
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
 _FLOAT = re.compile(r"-?(0|[1-9]\d{0,99})(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)", re.ASCII)
+
+
+def decode_answer(endpoint: Endpoint, content_type: str, body: bytes) -> Records:
+    """Return the records of an answer, which are decoded as they are iterated.
+
+    Args:
+        endpoint: What was asked.
+        content_type: `text/csv`, or anything else for JSON.
+        body: The body; an empty one has no records.
+
+    Raises:
+        TransientError: If it is no answer to that, at once or while iterating.
+        UnfaithfulError: If it is CSV that does not say all that JSON would, at once or while iterating.
+    """
+    if not body:
+        return ()
+    return CsvAnswer(body, endpoint) if content_type.startswith(CSV) else JsonAnswer(body, endpoint)
 
 
 def decode_json(body: bytes) -> list[Any]:
@@ -33,7 +57,7 @@ def decode_json(body: bytes) -> list[Any]:
         TransientError: If it is not a JSON list, as when a proxy's page or half an answer came instead.
     """
     try:
-        records = json.loads(body)
+        records = json.loads(body, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         if body.startswith(b"[{") and not body.rstrip().endswith(b"]"):
             raise TransientError(f"the answer is cut off after {len(body):,} bytes") from error
@@ -43,20 +67,29 @@ def decode_json(body: bytes) -> list[Any]:
     return records
 
 
-def records_of_json(body: bytes, endpoint: Endpoint) -> Sequence[Any]:
-    """Return the records of a JSON answer, as `Samples` where they are alike.
+def _parse_int(text: str) -> int | float:
+    # One number of thousands of digits, which int() refuses, puts its record into quarantine, not the whole answer.
+    return int(text) if len(text) <= 1_000 else float("inf")
 
-    Raises:
-        TransientError: If it is not a JSON list.
-    """
-    samples = samples_of_json(endpoint, body)
-    return decode_json(body) if samples is None else samples
+
+class JsonAnswer:
+    """A JSON answer: samples in slices where its records are such, everything at once otherwise."""
+
+    def __init__(self, body: bytes, endpoint: Endpoint) -> None:
+        self._body = body
+        self._endpoint = endpoint
+
+    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
+        samples = samples_of_json(self._endpoint, self._body)
+        if samples is None:
+            yield decode_json(self._body)
+            return
+        for start in range(0, len(samples), SLICE_ROWS):
+            yield samples[start : start + SLICE_ROWS]
 
 
 class CsvAnswer:
-    """A CSV answer, taken apart into lines at once and into records only as they are asked for.
-
-    A line is a sixth of the memory of a record, so that a large answer can be handed on piece by piece.
+    """A CSV answer, decoded slice by slice, so that of a large one only its bytes are held.
 
     Args:
         body: The body of the answer.
@@ -68,40 +101,42 @@ class CsvAnswer:
     """
 
     def __init__(self, body: bytes, endpoint: Endpoint) -> None:
-        try:
-            text = body.decode()
-        except UnicodeDecodeError as error:
-            raise TransientError(f"the answer is not text ({error.reason}): {excerpt(body)}") from error
-        if not text.endswith("\n"):
-            raise TransientError(f"the CSV answer breaks off: {excerpt(body[-_EXCERPT_CHARACTERS:])}")
-        header, *self.lines = text.splitlines()
+        if not body.endswith(b"\n"):
+            raise TransientError(f"the CSV answer breaks off: {excerpt(body[-120:])}")
+        self._body = body
+        self._start = body.index(b"\n") + 1
+        self._names = _text(body[: self._start], body).rstrip("\r\n").split(",")
         self._endpoint = endpoint
-        self._names = header.split(",")
         self._readers = _readers(self._names, endpoint, body)
-        if '"' in text:
+        if b'"' in body:
             raise UnfaithfulError("the CSV answer holds a quoted text where numbers were expected")
-        self._driver, self._date = self._names.index("driver_number"), self._names.index("date")
-        commas = len(self._names) - 1
-        if any(line.count(",") != commas for line in self.lines):
-            raise TransientError(f"the CSV answer has lines of other than {commas + 1} values: {excerpt(body)}")
+        self._are_whole = set(self._names) == endpoint.known
 
-    def places(self) -> Iterator[tuple[str, str, str | None]]:
-        """Yield each line with its driver number as it stands there, and its date as JSON spells it."""
-        for line in self.lines:
-            values = line.split(",")
-            yield line, values[self._driver], _json_date(values[self._date])
+    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
+        """Yield the records, as samples where they are alike.
 
-    def samples(self) -> Samples | None:
-        """Return all records as samples, or None where they are not; far cheaper than `records`."""
-        if len(self._names) < len(self._endpoint.fields):
-            return None
-        rows: list[Row] = []
+        Raises:
+            TransientError: If a line has another number of values than the header.
+            UnfaithfulError: If a value is no number.
+        """
+        position, size = self._start, len(self._body)
+        while position < size:
+            end = self._body.find(b"\n", min(position + _SLICE_BYTES, size - 1)) + 1
+            lines = _text(self._body[position:end], self._body).splitlines()
+            position = end
+            commas = len(self._names) - 1
+            if any(line.count(",") != commas for line in lines):
+                raise TransientError(
+                    f"the CSV answer has lines of other than {commas + 1} values: {excerpt(self._body)}"
+                )
+            samples = self._samples(lines) if self._are_whole else None
+            yield self._records(lines) if samples is None else samples
+
+    def _samples(self, lines: Sequence[str]) -> Samples | None:
         try:
-            for start in range(0, len(self.lines), _LINES_AT_ONCE):
-                rows += self._rows(self.lines[start : start + _LINES_AT_ONCE])
+            return samples_of_rows(self._endpoint, list(self._rows(lines)))
         except ValueError:
             return None
-        return samples_of_rows(self._endpoint, rows)
 
     def _rows(self, lines: Sequence[str]) -> Iterator[Row]:
         """Yield the rows of some lines, which are cut into values column by column.
@@ -119,31 +154,27 @@ class CsvAnswer:
                 columns.append(map((_WHOLE_NUMBERS if field in _KEYS else _WHOLE_OR_NONE).__getitem__, texts))
         return zip(*columns, strict=True)
 
-    def records(self, lines: Iterable[str]) -> list[Record]:
-        """Return the records of some of the lines, as the same answer in JSON would have them.
-
-        Raises:
-            UnfaithfulError: If a value is no number.
-        """
+    def _records(self, lines: Iterable[str]) -> list[Record]:
         columns = list(zip(self._names, self._readers, strict=True))
         return [
             {name: read(text) for (name, read), text in zip(columns, line.split(","), strict=True)} for line in lines
         ]
 
 
-def excerpt(body: bytes) -> str:
-    """Return the beginning of a body as one line of text, without the tags of a page."""
-    text = re.sub(r"<[^>]*>", " ", body[:2000].decode(errors="replace"))
-    return " ".join(text.split())[:_EXCERPT_CHARACTERS] or "(nothing)"
+def _text(part: bytes, body: bytes) -> str:
+    try:
+        return part.decode()
+    except UnicodeDecodeError as error:
+        raise TransientError(f"the answer is not text ({error.reason}): {excerpt(body)}") from error
 
 
 def _readers(header: list[str], endpoint: Endpoint, body: bytes) -> list[Callable[[str], Any]]:
     needed = {"meeting_key", "session_key", *endpoint.key_fields}
-    if not needed <= set(header):
+    if not needed <= set(header) or len(set(header)) < len(header):
         raise TransientError(f"the answer is not the CSV of {endpoint.name}: {excerpt(body)}")
-    unknown = set(header) - set(endpoint.fields)
+    unknown = set(header) - endpoint.known
     if unknown:
-        raise UnfaithfulError(f"CSV cannot say what kind of values the unknown field {min(unknown)} has")
+        raise UnfaithfulError(f"CSV cannot say what kind of values the unknown field {min(unknown)[:40]} has")
     return [_json_date if name == "date" else _number for name in header]
 
 

@@ -5,11 +5,11 @@ How each kind of failure is treated:
 | failure | treatment |
 | --- | --- |
 | TransientError | again after a random, growing wait, up to `max_retries` times while the API answers others |
-| SlowQueryError | a request for many units is cut smaller; for one, the same, and then in halves down to a minute |
-| nothing is answered | all processes wait at the gate, up to its patience; uses up no retry |
+| SlowQueryError | a request for several sessions one by one; for one, the same, and then in halves down to a minute |
+| nothing is answered | all processes wait at the circuit breaker, up to its patience; uses up no retry |
 | SlowDownError | all processes pause as long as the API says; uses up no retry |
-| SessionLiveError | all processes wait at the gate until the session is over; uses up no retry |
-| TooMuchError | halved, by units, then by time or driver; the parts count as the one unit |
+| SessionLiveError | all processes wait at the circuit breaker until the session is over; uses up no retry |
+| TooMuchError | by session, then halved in time, or by ranges of driver numbers; what cannot be halved fails |
 | UnfaithfulError | asked for once more as JSON |
 | UnauthorizedError | the token is renewed, once |
 | GiveUpError | failed at once, with the API's own words |
@@ -20,8 +20,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -29,8 +29,11 @@ from typing import Any
 import tenacity
 
 from f1hbase.errors import F1HBaseError
-from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.units import Answer, Query, Scope, Unit
+from f1hbase.model.answers import Answer, RawAnswer, Records, RequestStats
+from f1hbase.model.samples import Samples
+from f1hbase.model.units import Scope, Unit
+from f1hbase.sources.base import Deliver
+from f1hbase.sources.http.answers import HttpAnswer
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import (
     AwayError,
@@ -45,17 +48,24 @@ from f1hbase.sources.http.errors import (
     UnfaithfulError,
 )
 from f1hbase.sources.http.limiter import SharedRateLimiter
-from f1hbase.sources.openf1.batches import Capacity, Packer, RequestBatch, Sorter, first_capacity, sort_records, split
 from f1hbase.sources.openf1.client import OpenF1Client
-from f1hbase.sources.openf1.formats import CsvAnswer, decode_json, records_of_json
+from f1hbase.sources.openf1.formats import decode_answer, decode_json
+from f1hbase.sources.openf1.query import Query
+from f1hbase.sources.openf1.requests import Checked, RequestBatch, share_out, split
+from f1hbase.sources.openf1.sizing import Packer, Sizes
 
 _log = logging.getLogger(__name__)
+
+NAME = "openf1"
 
 _LONGEST_BACKOFF_SECONDS = 120.0
 _SLOW_DOWN_SECONDS = 10.0
 """The first pause after a 429 that does not say how long: a sixth of the minute that OpenF1 counts in."""
 
 _LONGEST_SLOW_DOWN_SECONDS = 120.0
+_LEAST_SLOW_DOWN_SECONDS = 1.0
+"""However soon a 429 lets one come again: an API that says `Retry-After: 0` is not to be asked in a loop."""
+
 _BYTES_UNDER_WAY = 16_000_000
 """How much a process may have asked for at once; what it holds in memory follows from it."""
 
@@ -66,7 +76,11 @@ _HOPELESS_UNITS = 3
 """After so many units of an endpoint and session in a row have failed for good, the rest is not tried in this pass: at
 30 requests a minute, finding out one by one that an endpoint is broken would take hours."""
 
-Deliver = Callable[[Answer], Awaitable[None]]
+_LEAST_SLOW_WINDOW = timedelta(minutes=1)
+"""A server that is too slow for a minute is not too slow because of what it is asked."""
+
+Receive = Callable[[HttpAnswer], Awaitable[int]]
+"""Takes an answer and returns how many records it had; may find that it is none."""
 
 
 @dataclass(slots=True)
@@ -88,26 +102,22 @@ class _Work:
         return bool(self.packer)
 
 
-@dataclass(slots=True)
-class _RequestStats:
-    """What has been spent and not yet been put on an answer's account."""
+class _Counted:
+    """Records that are counted as they are iterated."""
 
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
+    def __init__(self, records: Records, see: Callable[[Samples], None] | None = None) -> None:
+        self._records = records
+        self._see = see
+        self.number = 0
 
-    def spend(self) -> tuple[int, int, int]:
-        """Return bytes, requests and retries, and begin anew."""
-        spent = (self.bytes, self.requests, self.retries)
-        self.bytes = self.requests = self.retries = 0
-        return spent
-
-    def take(self, other: _RequestStats) -> None:
-        """Add another's, and leave it with nothing."""
-        size, requests, retries = other.spend()
-        self.bytes += size
-        self.requests += requests
-        self.retries += retries
+    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
+        number = 0
+        for some in self._records:
+            number += len(some)
+            if self._see is not None and self.number == 0 and isinstance(some, Samples):
+                self._see(some)
+            yield some
+        self.number = number
 
 
 class RequestQueue:
@@ -119,38 +129,36 @@ class RequestQueue:
     Args:
         client: What sends the requests.
         limiter: Says when one may be sent.
-        gate: Says whether the API is there at all.
+        breaker: Says whether the API is there at all.
+        sizes: How much one request may ask for.
         max_concurrent_requests: How many may be under way at once.
         max_retries: How often a request that failed is sent again.
         retry_delay: The longest wait before the first retry, in seconds; it doubles with each one, and the wait is
             a random part of it, so that processes that failed together do not come back together.
-        budget: The size in bytes that answers are to stay below when units share a request; None for a request a unit.
     """
 
     def __init__(
         self,
         client: OpenF1Client,
         limiter: SharedRateLimiter,
-        gate: CircuitBreaker,
+        breaker: CircuitBreaker,
+        sizes: Sizes,
         *,
         max_concurrent_requests: int,
         max_retries: int,
         retry_delay: float,
-        budget: int | None = None,
     ) -> None:
         self._client = client
         self._limiter = limiter
-        self._gate = gate
-        self._concurrency = max_concurrent_requests
-        if budget is not None:
-            self._concurrency = max(1, min(max_concurrent_requests, _BYTES_UNDER_WAY // budget))
-        self._budget = budget
-        self._capacities: dict[str, Capacity] = {}
-        self._unfaithful: Counter[str] = Counter()
-        self._failed_in_a_row: Counter[tuple[str, Scope]] = Counter()
+        self._breaker = breaker
+        self.sizes = sizes
+        self._concurrency = max(1, min(max_concurrent_requests, _BYTES_UNDER_WAY // sizes.budget))
+        self.unfaithful: Counter[str] = Counter()
+        self.failed_in_a_row: Counter[tuple[str, Scope]] = Counter()
         self._slow_downs = 0
         self._slowed_since: float | None = None
-        self._unaccounted = _RequestStats()  # of requests that had to be cut smaller
+        self.unaccounted = RequestStats()
+        """What was spent on requests that brought no answer, until the next answer takes it over."""
         self._cutting = asyncio.Lock()
         self._decoding = asyncio.Lock()
         self._retrying = tenacity.AsyncRetrying(
@@ -166,29 +174,32 @@ class RequestQueue:
             )
         )
 
-    async def ask(self, query: Query) -> list[Any]:
-        """Return the records of one query.
+    async def ask(self, query: Query) -> tuple[list[Any], HttpAnswer, RequestStats]:
+        """Return the records of one query, what they came in, and what it took.
 
         Raises:
             RequestError: If it failed for good.
         """
         records: list[Any] = []
+        answers: list[HttpAnswer] = []
+        stats = RequestStats()
 
-        async def keep(body: bytes | None) -> None:
-            records.extend([] if body is None else decode_json(body))
+        async def keep(answer: HttpAnswer) -> int:
+            records[:] = [] if answer.is_empty else decode_json(answer.body)
+            answers[:] = [answer]
+            return len(records)
 
-        await self._persist(query, keep, _RequestStats())
-        return records
+        await self.persist(query, keep, stats)
+        stats.add(self.unaccounted.take())
+        return records, answers[0], stats
 
     async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
-        """Ask for each unit and hand its answer to `deliver`; a failure is an answer with an error.
-
-        A unit that had to be fetched in parts has an answer for each, of which only the last one is `complete`.
+        """Ask for units and hand what comes to `deliver`; a failure is an answer with an error.
 
         Raises:
             AwayError: If the API is away for longer than patience lasts.
         """
-        work = _Work(Packer(units, self._driver_seconds))
+        work = _Work(Packer(units, self.sizes))
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
                 group.create_task(self._work(work, deliver))
@@ -205,180 +216,21 @@ class RequestQueue:
                 batch = work.packer.take()
                 work.under_way += 1
             try:
-                await self._fetch(batch, work.packer, deliver)
+                await _Fetch(self, batch, work.packer, deliver).run()
             finally:
                 work.under_way -= 1
                 work.changed.set()
 
-    async def _fetch(self, batch: RequestBatch, packer: Packer, deliver: Deliver) -> None:
-        asked_at, started = datetime.now(UTC), monotonic()
-        effort = _RequestStats()
-        delivered: set[Unit] = set()
-
-        async def hand_on(
-            unit: Unit, records: Sequence[Any], *, error: str | None = None, complete: bool = True
-        ) -> None:
-            if unit in delivered:
-                return  # by an earlier try, which failed at a later unit
-            answer = Answer(unit, asked_at, records, seconds=monotonic() - started, error=error, complete=complete)
-            effort.take(self._unaccounted)
-            answer.bytes, answer.requests, answer.retries = effort.spend()
-            if complete:
-                delivered.add(unit)
-            await deliver(answer)
-
-        async def receive(body: bytes | None, *, as_csv: bool) -> None:
-            if as_csv and body is not None:
-                await self._hand_on_csv(batch, body, hand_on)
-            else:
-                by_unit = sort_records(batch, _records(batch, body))
-                for unit, records in by_unit.items():
-                    await hand_on(unit, records)
-            self._learn(batch, 0 if body is None else len(body))
-
-        where = (batch.endpoint, batch.scope)
-        try:
-            await self._fetch_whole(batch, receive, effort)
-            self._failed_in_a_row[where] = 0
-        except F1HBaseError:
-            raise  # the run is over, not only this unit
-        except RequestError as error:
-            left = [unit for unit in batch.units if unit not in delivered]
-            if len(batch.units) > 1 and isinstance(error, TooMuchError | TransientError):
-                _log.info("%s: %s; asking for less at once", batch, error)
-                self._shrink(batch)
-                self._unaccounted.take(effort)
-                packer.put_back(left)
-            elif isinstance(error, TooMuchError) or (isinstance(error, SlowQueryError) and batch.window.is_closed):
-                await self._fetch_in_parts(batch, error, packer, hand_on, effort)
-            else:
-                await self._fail(left, packer, error, hand_on)
-
-    async def _fetch_whole(
-        self, batch: RequestBatch, receive: Callable[..., Awaitable[None]], effort: _RequestStats
-    ) -> None:
-        """Fetch a batch with one request that is answered: as CSV where that says as much, otherwise as JSON."""
-
-        async def receive_csv(body: bytes | None) -> None:
-            await receive(body, as_csv=True)
-
-        async def receive_json(body: bytes | None) -> None:
-            await receive(body, as_csv=False)
-
-        many = len(batch.units) > 1
-        admitted = True
-        if self._wants_csv(batch):
-            try:
-                await self._persist(batch.query().in_csv(), receive_csv, effort, admitted=True, retry_slow=False)
-            except UnfaithfulError as error:
-                self._unfaithful[batch.endpoint] += 1
-                _log.debug("%s: %s", batch, error)
-            except (SlowQueryError, GiveUpError) as error:
-                # Where there is no record, the API may answer a question for CSV with an error.
-                _log.debug("%s as CSV: %s", batch, error)
-            else:
-                return
-            admitted = False
-        await self._persist(batch.query(), receive_json, effort, admitted=admitted, retry_slow=not many)
-
-    async def _hand_on_csv(self, batch: RequestBatch, body: bytes, hand_on: Callable[..., Awaitable[None]]) -> None:
-        answer = CsvAnswer(body, ENDPOINTS[batch.endpoint])
-        samples = answer.samples()
-        if samples is not None:
-            for unit, some in sort_records(batch, samples).items():
-                await hand_on(unit, some)
-            return
-        sorter = Sorter(batch)
-        by_unit: dict[Unit, list[str]] = {unit: [] for unit in batch.units}
-        for line, driver, date in answer.places():
-            by_unit[sorter.unit(int(driver) if driver.isdecimal() else None, date)].append(line)
-        for unit, lines in by_unit.items():
-            records = answer.records(lines)
-            lines.clear()
-            for record in records:
-                sorter.check_scope(record)
-            await hand_on(unit, records)
-
-    async def _fetch_in_parts(
-        self,
-        batch: RequestBatch,
-        error: RequestError,
-        packer: Packer,
-        hand_on: Callable[..., Awaitable[None]],
-        effort: _RequestStats,
-    ) -> None:
-        """Fetch one unit with several requests, handing on the parts as they come."""
-        (unit,) = batch.units
-
-        async def receive_part(body: bytes | None) -> None:
-            await hand_on(unit, sort_records(part, _records(part, body))[unit], complete=False)
-
-        failure: RequestError | None = None
-        try:
-            parts = await self._split(batch, error)
-            while parts:
-                part = parts.pop(0)
-                try:
-                    # What was too slow has had its retries; its parts are tried once.
-                    await self._persist(part.query(), receive_part, effort, retry_slow=isinstance(error, TooMuchError))
-                except (TooMuchError, SlowQueryError) as too_much:
-                    parts = await self._split(part, too_much) + parts
-        except F1HBaseError:
-            raise  # the run is over, not only this unit
-        except RequestError as met:
-            failure = met
-        if failure is None:
-            await hand_on(unit, [])
-            self._failed_in_a_row[unit.endpoint, unit.scope] = 0
-        else:
-            await self._fail([unit], packer, failure, hand_on)
-
-    async def _split(self, batch: RequestBatch, error: RequestError) -> list[RequestBatch]:
-        drivers: list[int] = []
-        endpoint = ENDPOINTS[batch.endpoint]
-        if endpoint.time_field is None and endpoint.by_driver and not batch.drivers:
-            records = await self.ask(Query("drivers", (f"session_key={batch.scope.session_key}",)))
-            numbers = {record.get("driver_number") for record in records if isinstance(record, dict)}
-            drivers = sorted(number for number in numbers if type(number) is int)
-        # A server that is too slow for a minute is not too slow because of what it is asked.
-        least = timedelta(seconds=1) if isinstance(error, TooMuchError) else timedelta(minutes=1)
-        parts = split(batch, drivers, least)
-        if not parts:
-            raise GiveUpError(f"{error} (and it cannot be cut smaller)") if isinstance(error, TooMuchError) else error
-        _log.info("%s: %s; asking in %d parts", batch, error, len(parts))
-        return parts
-
-    async def _fail(
-        self, units: Iterable[Unit], packer: Packer, error: RequestError, hand_on: Callable[..., Awaitable[None]]
-    ) -> None:
-        for unit in units:
-            _log.warning("not loaded yet: %s: %s", unit, error)
-            await hand_on(unit, [], error=str(error))
-            where = (unit.endpoint, unit.scope)
-            self._failed_in_a_row[where] += 1
-            if self._failed_in_a_row[where] == _HOPELESS_UNITS:
-                rest = packer.remove(*where)
-                if rest:
-                    _log.warning("%s: %d more units are not tried now, as those before failed", unit, len(rest))
-                for other in rest:
-                    await hand_on(other, [], error=f"not tried, as those before failed: {error}")
-
-    async def _persist(
-        self,
-        query: Query,
-        receive: Callable[[bytes | None], Awaitable[None]],
-        effort: _RequestStats,
-        *,
-        admitted: bool = False,
-        retry_slow: bool = True,
+    async def persist(
+        self, query: Query, receive: Receive, stats: RequestStats, *, admitted: bool = False, retry_slow: bool = True
     ) -> None:
         """Send a query until its answer is received, or its retries are used up.
 
         Args:
             query: What to ask.
-            receive: Takes the body; may find that it is no answer.
-            effort: Where to count what it took.
-            admitted: Whether gate and limiter have let the first request through already.
+            receive: Takes the answer.
+            stats: Where to count what it took.
+            admitted: Whether circuit breaker and limiter have let the first request through already.
             retry_slow: Whether to try again after a SlowQueryError; not if there is something better to do.
         """
         # A copy, because tenacity keeps the state of an iteration in the object itself.
@@ -387,105 +239,236 @@ class RequestQueue:
             number = attempt.retry_state.attempt_number
             with attempt:
                 try:
-                    await self._send(query, receive, effort, admitted=admitted, again=number > 1)
+                    await self._send(query, receive, stats, admitted=admitted, again=number > 1)
                 except TransientError as error:
                     admitted = False
                     _log.warning("%s: %s (attempt %d)", query, error, number)
                     raise
 
-    async def _send(
-        self,
-        query: Query,
-        receive: Callable[[bytes | None], Awaitable[None]],
-        effort: _RequestStats,
-        *,
-        admitted: bool,
-        again: bool,
-    ) -> None:
+    async def _send(self, query: Query, receive: Receive, stats: RequestStats, *, admitted: bool, again: bool) -> None:
         """Send a query until it is answered or fails for a reason of its own."""
         renewed = False
         while True:
             if not admitted:
                 await self._admit()
             admitted = False
-            asked = self._gate.now()
-            effort.requests += 1
-            effort.retries += again
+            asked = self._breaker.now()
+            stats.requests += 1
+            stats.retries += again
             again = True
             try:
-                body = await self._client.get(query)
-                effort.bytes += len(body or b"")
+                answer = await self._client.fetch(query)
+                took = self._breaker.now() - asked
+                stats.bytes += len(answer.body)
                 self._slow_downs, self._slowed_since = 0, None
                 async with self._decoding:
-                    await receive(body)
+                    records = await receive(answer)
             except SlowDownError as error:
-                self._gate.answered()
+                self._breaker.answered()
                 self._slow_down(error)
             except UnauthorizedError as error:
                 if renewed:
                     raise GiveUpError(f"{error} (with a new token, too)") from error
-                self._gate.answered()
+                self._breaker.answered()
                 renewed = True  # by the client
             except SessionLiveError as error:
-                await self._gate.closed(error)
+                await self._breaker.closed(error)
             except TransientError as error:
-                if not await self._gate.away(error, asked):
+                if not await self._breaker.away(error, asked):
                     raise
             except RequestError:
-                self._gate.answered()
+                self._breaker.answered()
                 raise
             else:
-                self._gate.answered()
-                _log.debug("%s: %d bytes", query, len(body or b""))
+                self._breaker.answered()
+                _log.debug("%s: %s records, %s bytes, %.2f s", query, f"{records:,}", f"{len(answer.body):,}", took)
                 return
 
     async def _admit(self) -> None:
         """Wait until a request may be sent."""
-        await self._gate.wait()
+        await self._breaker.wait()
         await self._limiter.acquire()
 
     def _slow_down(self, error: SlowDownError) -> None:
-        now = self._gate.now()
+        now = self._breaker.now()
         self._slowed_since = now if self._slowed_since is None else self._slowed_since
-        if now - self._slowed_since > self._gate.patience:
+        if now - self._slowed_since > self._breaker.patience:
             raise AwayError(f"the API has said nothing but {error} for {now - self._slowed_since:.0f} s")
+        grown = min(_SLOW_DOWN_SECONDS * 2**self._slow_downs, _LONGEST_SLOW_DOWN_SECONDS)
         seconds = error.retry_after
-        if seconds is None:
-            seconds = min(_SLOW_DOWN_SECONDS * 2**self._slow_downs, _LONGEST_SLOW_DOWN_SECONDS)
+        if seconds is None or seconds < _LEAST_SLOW_DOWN_SECONDS:
+            seconds = grown if seconds is None else max(_LEAST_SLOW_DOWN_SECONDS, grown / _SLOW_DOWN_SECONDS)
             self._slow_downs += 1
+        # Never longer than patience without the user's word: the API is asked then, and may say the same again.
+        seconds = min(seconds, max(self._breaker.patience, _LEAST_SLOW_DOWN_SECONDS))
         # Whoever meets the same refusal a moment later has nothing new to say.
         level = logging.DEBUG if self._limiter.paused_for() > seconds / 2 else logging.WARNING
         _log.log(level, "%s; all processes wait %.0f s", error, seconds)
         self._limiter.pause(seconds)
 
-    def _wants_csv(self, batch: RequestBatch) -> bool:
-        return (
-            self._budget is not None
-            and ENDPOINTS[batch.endpoint].numeric
-            and self._unfaithful[batch.endpoint] < _UNFAITHFUL_ANSWERS
-        )
 
-    def _capacity(self, endpoint: str) -> Capacity | None:
-        if self._budget is None or not ENDPOINTS[endpoint].numeric:
-            return None
-        if endpoint not in self._capacities:
-            self._capacities[endpoint] = first_capacity(self._budget, as_csv=True)
-        return self._capacities[endpoint]
+class _Fetch:
+    """One request, from its sending to the delivery of all that it brings, or of its failure."""
 
-    def _driver_seconds(self, endpoint: str) -> float | None:
-        capacity = self._capacity(endpoint)
-        return None if capacity is None else capacity.driver_seconds
+    def __init__(self, queue: RequestQueue, batch: RequestBatch, packer: Packer, deliver: Deliver) -> None:
+        self._queue = queue
+        self._batch = batch
+        self._packer = packer
+        self._deliver = deliver
+        self._asked_at, self._started = datetime.now(UTC), monotonic()
+        self._stats = RequestStats()
+        self._delivered: set[Unit] = set()
 
-    def _learn(self, batch: RequestBatch, size: int) -> None:
-        capacity = self._capacity(batch.endpoint)
-        if capacity is not None and batch.driver_seconds:
-            capacity.learn(batch.driver_seconds, size)
+    async def run(self) -> None:
+        """Fetch it; what fails is cut smaller, or delivered as a failure.
 
-    def _shrink(self, batch: RequestBatch) -> None:
-        capacity = self._capacity(batch.endpoint)
-        if capacity is not None:
-            capacity.shrink(batch.driver_seconds)
+        Raises:
+            F1HBaseError: If the run is over, not only this request.
+        """
+        batch = self._batch
+        try:
+            await self._fetch_whole(batch)
+        except F1HBaseError:
+            raise
+        except RequestError as error:
+            parts = self._parts(batch, error)
+            if not parts:
+                if isinstance(error, TooMuchError):
+                    error = GiveUpError(f"{error} (and it cannot be cut smaller)")
+                await self._fail([unit for unit in batch.units if unit not in self._delivered], error)
+                return
+            _log.info("%s: %s; asking in %d parts", batch, error, len(parts))
+            if any(part.is_part for part in parts):
+                await self._fetch_in_parts(parts)
+                return
+            self._queue.sizes.shrink(batch)
+            self._queue.unaccounted.add(self._stats.take())
+            self._packer.put_back(part for part in parts if part.units[0] not in self._delivered)
+        else:
+            self._queue.failed_in_a_row[batch.units[0].endpoint, batch.scope] = 0
+
+    def _parts(self, batch: RequestBatch, error: RequestError) -> list[RequestBatch]:
+        """Return what to ask instead of a request that has failed; nothing if that would not help."""
+        if isinstance(error, TooMuchError):
+            return split(batch)
+        if len(batch.units) > 1 and isinstance(error, TransientError):
+            return split(batch)
+        if not isinstance(error, SlowQueryError) or not _reaches_session(batch):
+            return []
+        return [replace(part, retry_slow=False) for part in split(batch, _LEAST_SLOW_WINDOW)]
+
+    async def _fetch_whole(self, batch: RequestBatch) -> None:
+        """Send a request until it is answered: as CSV where that says as much, otherwise as JSON."""
+
+        async def receive(answer: HttpAnswer) -> int:
+            return await self._hand_on(batch, answer, complete=not batch.is_part)
+
+        queue, endpoint, admitted = self._queue, batch.endpoint, not batch.is_part
+        retry_slow = batch.retry_slow and len(batch.units) == 1
+        if endpoint.numeric and queue.unfaithful[endpoint.name] < _UNFAITHFUL_ANSWERS:
+            try:
+                await queue.persist(
+                    batch.query().in_csv(), receive, self._stats, admitted=admitted, retry_slow=retry_slow
+                )
+            except UnfaithfulError as error:
+                queue.unfaithful[endpoint.name] += 1
+                _log.debug("%s: %s", batch, error)
+            except GiveUpError as error:
+                _log.debug("%s as CSV: %s", batch, error)
+            else:
+                return
+            admitted = False
+        await queue.persist(batch.query(), receive, self._stats, admitted=admitted, retry_slow=retry_slow)
+
+    async def _fetch_in_parts(self, parts: list[RequestBatch]) -> None:
+        """Fetch one unit with several requests, handing on the parts as they come; they are halved where needed."""
+        (unit,) = self._batch.units
+        try:
+            while parts:
+                part = parts.pop(0)
+                try:
+                    await self._fetch_whole(part)
+                except (TooMuchError, SlowQueryError) as error:
+                    smaller = split(part)
+                    if not smaller:
+                        raise GiveUpError(f"{error} (and it cannot be cut smaller)") from error
+                    _log.info("%s: %s; asking in %d parts", part, error, len(smaller))
+                    parts = smaller + parts
+        except F1HBaseError:
+            raise
+        except RequestError as error:
+            await self._fail([unit], error)
+        else:
+            await self._deliver_answer(unit)
+            self._queue.failed_in_a_row[unit.endpoint, unit.scope] = 0
+
+    async def _hand_on(self, batch: RequestBatch, answer: HttpAnswer, *, complete: bool) -> int:
+        """Deliver what an answer brings to each unit, and return how many records that was."""
+        queue = self._queue
+        raw = RawAnswer(
+            NAME, str(batch.query()), answer.asked_at, answer.received_at, answer.status, answer.content_type,
+            answer.body,
+        )  # fmt: skip
+        records: Records = ()
+        if not answer.is_empty:
+            records = decode_answer(batch.endpoint, answer.content_type, answer.body)
+        number = 0
+        if len(batch.units) == 1:
+            counted = _Counted(Checked(batch, records), lambda samples: queue.sizes.count(batch, samples))
+            await self._deliver_answer(batch.units[0], counted, raw, complete=complete)
+            number = counted.number
+        else:
+            for unit, share in share_out(batch, records).items():
+                assert unit.scope.session_key is not None
+                select = {"session_key": unit.scope.session_key}
+                await self._deliver_answer(unit, [share] if share else (), raw, select=select)
+                number += len(share)
+        queue.sizes.learn(batch, len(answer.body))
+        return number
+
+    async def _deliver_answer(
+        self,
+        unit: Unit,
+        records: Records = (),
+        raw: RawAnswer | None = None,
+        *,
+        error: str | None = None,
+        complete: bool = True,
+        select: dict[str, int] | None = None,
+    ) -> None:
+        if unit in self._delivered:
+            return  # by an earlier try, which failed at a later unit
+        self._stats.add(self._queue.unaccounted.take())
+        answer = Answer(
+            unit, self._asked_at, NAME, records, raw, select or {}, self._stats.take(),
+            seconds=monotonic() - self._started, error=error, complete=complete,
+        )  # fmt: skip
+        try:
+            await self._deliver(answer)
+        except RequestError:
+            self._stats.add(answer.stats)  # not delivered after all
+            raise
+        if complete:
+            self._delivered.add(unit)
+
+    async def _fail(self, units: Iterable[Unit], error: RequestError) -> None:
+        queue = self._queue
+        for unit in units:
+            _log.warning("not loaded yet: %s: %s", unit, error)
+            await self._deliver_answer(unit, error=str(error))
+            where = (unit.endpoint, unit.scope)
+            queue.failed_in_a_row[where] += 1
+            if queue.failed_in_a_row[where] == _HOPELESS_UNITS:
+                rest = self._packer.remove(*where)
+                if rest:
+                    _log.warning("%s: %d more are not tried now, as those before failed", unit, len(rest))
+                for other in rest:
+                    await self._deliver_answer(other, error=f"not tried, as those before failed: {error}")
 
 
-def _records(batch: RequestBatch, body: bytes | None) -> Sequence[Any]:
-    return [] if body is None else records_of_json(body, ENDPOINTS[batch.endpoint])
+def _reaches_session(batch: RequestBatch) -> bool:
+    """Return whether a window is one of the session itself, and not of the time before or after it."""
+    start, end = batch.scope.date_start, batch.scope.over_at
+    before = start is not None and batch.window.end is not None and batch.window.end <= start
+    after = end is not None and batch.window.start is not None and batch.window.start >= end
+    return not (before or after)

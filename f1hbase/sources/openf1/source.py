@@ -1,58 +1,175 @@
-"""Puts the parts of the source together: client, limiter, gate and queue, as the settings say."""
+"""OpenF1's REST API as a source: puts client, limiter, circuit breaker and queue together as its options say."""
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from f1hbase.cli.options import Settings
 from f1hbase.credentials import Credentials
-from f1hbase.errors import SetupError
-from f1hbase.model.units import Query, Unit
+from f1hbase.errors import F1HBaseError, SetupError, UnreachableError
+from f1hbase.model.answers import Listing, RawAnswer, RequestStats
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.plans import Selection
+from f1hbase.model.rates import Rate
+from f1hbase.model.units import Unit
+from f1hbase.sources.base import Deliver
+from f1hbase.sources.http.answers import HttpAnswer
 from f1hbase.sources.http.breaker import CircuitBreaker
-from f1hbase.sources.http.errors import RequestError
+from f1hbase.sources.http.errors import AwayError, GiveUpError, RequestError
 from f1hbase.sources.http.limiter import SharedRateLimiter, state_path
-from f1hbase.sources.openf1.batches import Packer, first_capacity
 from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.formats import decode_json
-from f1hbase.sources.openf1.queue import RequestQueue
+from f1hbase.sources.openf1.query import FIRST_YEAR, OPENF1_URL, Query
+from f1hbase.sources.openf1.queue import NAME, RequestQueue
+from f1hbase.sources.openf1.sizing import Packer, Sizes
 from f1hbase.sources.openf1.token import TokenProvider, token_path
 
-_PROBES = (Query("meetings", ("meeting_key=latest",)), Query("drivers", ("session_key=latest",)))
-"""What is asked to find out whether the API answers at all: little, and of two endpoints, as one may be broken."""
+_PROBES = (
+    Query("meetings", ("meeting_key=1141",)),
+    Query("drivers", ("session_key=9158", "driver_number=1")),
+)
+"""What is asked to find out whether the API answers at all: little, of two endpoints, as one may be broken, and without
+`latest`, which OpenF1's own software answers with an error when it has no past session."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenF1Options:
+    """How the API is asked; can be handed to another process.
+
+    Attributes:
+        api_url: Where it is.
+        rates: Its limits, shared by all processes of the user on this machine.
+        window: The length of the windows of samples; None sizes each so that its answer is near the budget.
+        response_budget: The size in bytes that answers are to stay near.
+        max_concurrent_requests: How many requests may be under way at once in a process.
+        max_retries: How often a request that failed is sent again.
+        retry_delay: The longest wait before the first retry, in seconds.
+        request_timeout: How long one request may take, in seconds.
+        credentials: Those of a subscription, if there is one.
+    """
+
+    api_url: str = OPENF1_URL
+    rates: tuple[Rate, ...] = ()
+    window: timedelta | None = None
+    response_budget: int = 4_000_000
+    max_concurrent_requests: int = 10
+    max_retries: int = 3
+    retry_delay: float = 5.0
+    request_timeout: float = 60.0
+    credentials: Credentials | None = field(default=None, repr=False)
+
+
+class OpenF1Source:
+    """The API; see `f1hbase.sources.base.Source`.
+
+    Args:
+        queue: What asks it.
+        options: How.
+    """
+
+    name = NAME
+    first_year = FIRST_YEAR
+
+    def __init__(self, queue: RequestQueue, options: OpenF1Options) -> None:
+        self._queue = queue
+        self._options = options
+        self.home = options.api_url
+
+    async def listing(self, selection: Selection) -> Listing:
+        """Return the sessions that a selection may mean, and their meetings; takes two requests.
+
+        Raises:
+            UnreachableError: If it does not answer, or not as OpenF1 does.
+        """
+        url = self._options.api_url
+        try:
+            sessions, sessions_answer, stats = await self._queue.ask(_sessions_query(selection))
+            keys = sorted({key for record in sessions if type(key := _key(record)) is int})
+            meetings: list[Any] = []
+            answers = {"sessions": _raw(_sessions_query(selection), sessions_answer)}
+            if keys:
+                # By key, not by year: the years of a meeting and of its sessions need not be the same.
+                query = _meetings_query(selection, keys)
+                meetings, meetings_answer, more = await self._queue.ask(query)
+                answers["meetings"] = _raw(query, meetings_answer)
+                stats.add(more)
+        except AwayError as error:
+            raise UnreachableError(f"{error}. Check the network and --api-url.") from error
+        except F1HBaseError:
+            raise
+        except GiveUpError as error:
+            raise UnreachableError(
+                f"API: {url} refuses: {error}. The address of OpenF1 ends in /v1; see --api-url."
+            ) from error
+        except RequestError as error:
+            raise UnreachableError(f"API: {url} does not answer: {error}. Check the network and --api-url.") from error
+        return Listing(NAME, sessions, meetings, sessions_answer.asked_at, answers, stats)
+
+    def knows(self, endpoint: str) -> frozenset[str]:
+        """Return every field of the catalogue: it was made from this API."""
+        return ENDPOINTS[endpoint].known
+
+    def expected(self, units: Iterable[Unit]) -> int:
+        """Return in how many units the answers will come, about: as many as windows that busy cars would take."""
+        return expected_units(units, self._options)
+
+    async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
+        """Ask for units within the API's limits; see `f1hbase.sources.base.Source.fetch`."""
+        await self._queue.fetch(units, deliver)
+
+    def unaccounted(self) -> RequestStats:
+        """Return what was spent since the last answer and belongs to none, and begin anew."""
+        return self._queue.unaccounted.take()
+
+
+def expected_units(units: Iterable[Unit], options: OpenF1Options) -> int:
+    """Return in how many units the answers to some will come, with cars on track all the time."""
+    return sum(len(batch.units) for batch in _batches(units, options))
+
+
+def expected_requests(units: Iterable[Unit], options: OpenF1Options) -> int:
+    """Return how many requests units take, with cars on track all the time."""
+    return len(_batches(units, options))
+
+
+def _batches(units: Iterable[Unit], options: OpenF1Options) -> list[Any]:
+    packer = Packer(units, Sizes(options.response_budget, options.window))
+    batches = []
+    while packer:
+        batches.append(packer.take())
+    return batches
 
 
 @asynccontextmanager
-async def open_source(
-    settings: Settings, credentials: Credentials | None, patience: float
-) -> AsyncIterator[RequestQueue]:
-    """Yield a queue that asks the API of the settings.
+async def open_source(options: OpenF1Options, patience: float) -> AsyncIterator[OpenF1Source]:
+    """Yield the API of some options.
 
     Args:
-        settings: Says where the API is, and how it is to be asked.
-        credentials: Those of a subscription, if there is one.
+        options: Say where it is, and how it is to be asked.
         patience: For how long it may be away, in seconds.
 
     Raises:
         SetupError: If the folder for what processes share cannot be written.
     """
-    limiter = _limiter(settings, credentials)
-    async with _client(settings, credentials) as client:
+    limiter = _limiter(options)
+    queues: list[RequestQueue] = []
+    async with _client(options) as client:
 
         async def probe() -> None:
             failure: RequestError | None = None
             for query in _PROBES:
                 await limiter.acquire()
+                queues[0].unaccounted.requests += 1
                 try:
-                    await client.get(query)
+                    await client.fetch(query)
                 except RequestError as error:
                     failure = failure or error
                 else:
@@ -60,15 +177,17 @@ async def open_source(
             if failure is not None:
                 raise failure
 
-        yield RequestQueue(
+        queue = RequestQueue(
             client,
             limiter,
-            CircuitBreaker(_gate_path(shared_path(settings)), probe, patience),
-            max_concurrent_requests=settings.max_concurrent_requests,
-            max_retries=settings.max_retries,
-            retry_delay=settings.retry_delay.total_seconds(),
-            budget=settings.response_budget if settings.window is None else None,
+            CircuitBreaker(_breaker_path(shared_path(options)), probe, patience),
+            Sizes(options.response_budget, options.window),
+            max_concurrent_requests=options.max_concurrent_requests,
+            max_retries=options.max_retries,
+            retry_delay=options.retry_delay,
         )
+        queues.append(queue)
+        yield OpenF1Source(queue, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +211,11 @@ class Probe:
     spent: list[int]
 
 
-async def try_out(settings: Settings, credentials: Credentials | None, query: Query, patience: float) -> Probe:
+async def probe_api(options: OpenF1Options, query: Query, patience: float) -> Probe:
     """Send one request, as soon as the limits allow, and say how that went; nothing is sent again.
 
     Args:
-        settings: Says where the API is, and how it is to be asked.
-        credentials: Those of a subscription, if there is one.
+        options: Say where the API is, and how it is to be asked.
         query: What to ask.
         patience: How long to wait for the limits, in seconds.
 
@@ -105,32 +223,32 @@ async def try_out(settings: Settings, credentials: Credentials | None, query: Qu
         SetupError: If the folder for what processes share cannot be written.
         TimeoutError: If the limits did not allow the request for so long.
     """
-    limiter = _limiter(settings, credentials)
+    limiter = _limiter(options)
     spent = limiter.spent()
     async with asyncio.timeout(patience):
         await limiter.acquire()
-    async with _client(settings, credentials) as client:
+    async with _client(options) as client:
         records: list[Any] = []
         failure: RequestError | None = None
         began = monotonic()
         try:
-            body = await client.get(query)
+            answer = await client.fetch(query)
             seconds, local = monotonic() - began, datetime.now(UTC)
-            records = [] if body is None else decode_json(body)
+            records = [] if answer.is_empty else decode_json(answer.body)
         except RequestError as error:
             seconds, local, failure = monotonic() - began, datetime.now(UTC), error
         return Probe(records, failure, seconds, _http_date(client.date), local, spent)
 
 
-def shared_path(settings: Settings) -> Path:
+def shared_path(options: OpenF1Options) -> Path:
     """Return the file through which all processes share the API's limits; what else they share is beside it."""
-    return state_path(urlsplit(settings.api_url).netloc)
+    return state_path(urlsplit(options.api_url).netloc)
 
 
-def _limiter(settings: Settings, credentials: Credentials | None) -> SharedRateLimiter:
-    shared = shared_path(settings)
+def _limiter(options: OpenF1Options) -> SharedRateLimiter:
+    shared = shared_path(options)
     try:
-        return SharedRateLimiter(settings.rates(authenticated=credentials is not None), shared)
+        return SharedRateLimiter(options.rates, shared)
     except OSError as error:
         raise SetupError(
             f"cannot write '{error.filename or shared}', through which all processes share the API's limits: "
@@ -138,11 +256,50 @@ def _limiter(settings: Settings, credentials: Credentials | None) -> SharedRateL
         ) from error
 
 
-def _client(settings: Settings, credentials: Credentials | None) -> OpenF1Client:
+def _client(options: OpenF1Options) -> OpenF1Client:
     tokens = None
-    if credentials is not None:
-        tokens = TokenProvider(settings.api_url, credentials, token_path(settings.api_url, credentials))
-    return OpenF1Client(settings.api_url, settings.request_timeout.total_seconds(), tokens=tokens)
+    if options.credentials is not None:
+        path = token_path(options.api_url, options.credentials)
+        tokens = TokenProvider(options.api_url, options.credentials, path)
+    return OpenF1Client(options.api_url, options.request_timeout, tokens=tokens)
+
+
+def _sessions_query(selection: Selection) -> Query:
+    """One query that covers what is asked for; the plan takes away what it brings too much.
+
+    Where whole seasons or the latest sessions are loaded, what is due again in those seasons is loaded as well, so
+    that all of their sessions are listed.
+    """
+    if selection.session_key:
+        filters = [f"session_key={key}" for key in selection.session_key]
+    elif selection.meeting_key:
+        filters = [f"meeting_key={key}" for key in selection.meeting_key]
+    elif selection.date:
+        after = max(selection.date) + timedelta(days=1) if max(selection.date) < date.max else date.max
+        filters = [f"date_start>={min(selection.date)}T00:00:00", f"date_start<{after}T00:00:00"]
+    elif selection.year:
+        filters = [f"year={year}" for year in selection.year]
+    else:
+        filters = [f"year>={FIRST_YEAR}"]
+    return Query("sessions", tuple(filters))
+
+
+def _meetings_query(selection: Selection, keys: Sequence[int]) -> Query:
+    narrow = selection.session_key or selection.meeting_key or selection.date
+    if not narrow and len(keys) > 50:
+        # An address of all meetings since 2023 would be longer than some proxies let through.
+        return Query("meetings", (f"meeting_key>={min(keys)}", f"meeting_key<={max(keys)}"))
+    return Query("meetings", tuple(f"meeting_key={key}" for key in keys))
+
+
+def _key(record: Any) -> Any:
+    return record.get("meeting_key") if isinstance(record, dict) else None
+
+
+def _raw(query: Query, answer: HttpAnswer) -> RawAnswer:
+    return RawAnswer(
+        NAME, str(query), answer.asked_at, answer.received_at, answer.status, answer.content_type, answer.body
+    )
 
 
 def _http_date(text: str | None) -> datetime | None:
@@ -153,17 +310,10 @@ def _http_date(text: str | None) -> datetime | None:
     return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def expected_requests(units: Sequence[Unit], settings: Settings) -> int:
-    """Return how many requests units cut into windows take; with `--window auto`, about, for cars on track."""
-    if settings.window is not None:
-        return len(units)
-    packer = Packer(units, lambda _: first_capacity(settings.response_budget, as_csv=True).driver_seconds)
-    requests = 0
-    while packer:
-        packer.take()
-        requests += 1
-    return requests
+def _breaker_path(limiter_path: Path) -> Path:
+    return limiter_path.with_name(limiter_path.name.replace("rate-", "breaker-", 1))
 
 
-def _gate_path(limiter_path: Path) -> Path:
-    return limiter_path.with_name(limiter_path.name.replace("rate-", "gate-", 1))
+def with_patience(options: OpenF1Options, seconds: float) -> OpenF1Options:
+    """Return the same options with requests that take at most so long."""
+    return replace(options, request_timeout=min(options.request_timeout, seconds))

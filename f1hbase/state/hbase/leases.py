@@ -17,19 +17,14 @@ from datetime import UTC, datetime, timedelta
 
 import psutil
 
-from f1hbase.errors import F1HBaseError
-from f1hbase.model.units import Scope, parse_time
-from f1hbase.stores.hbase.codec import SEPARATOR
+from f1hbase.model.times import parse_time
+from f1hbase.model.units import SEPARATOR, Scope
+from f1hbase.state.base import LEASE_SECONDS, Epochs
+from f1hbase.state.hbase.cells import EPOCHS_CELL, LEASE_CELL, lease_row
+from f1hbase.state.hbase.reports import parse_epochs
 from f1hbase.stores.hbase.connector import HBaseConnector
 
 _log = logging.getLogger(__name__)
-
-LEASE_SECONDS = 120.0
-"""How long a lease lasts after it was last renewed. The clocks of hosts that load together may differ by less."""
-
-RENEW_SECONDS = LEASE_SECONDS / 4
-
-LEASE_COLUMN = b"meta:lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ class Lease:
         return f"run {self.run} ({process}{self.host})"
 
 
-class Leases:
+class HBaseLeases:
     """The leases of one run; takes, renews and gives them back.
 
     Args:
@@ -111,27 +106,34 @@ class Leases:
         self._me = Holder.of(os.getpid())
         self._lock = threading.Lock()
         self._held: dict[bytes, Lease] = {}
+        self._epochs: dict[bytes, Epochs] = {}
 
-    def take(self, meeting: Scope) -> Lease | None:
+    def take(self, meeting: Scope) -> str | None:
         """Take the lease of a meeting.
 
         Returns:
-            The lease of whoever else holds it; None when it is ours now.
+            Who else holds it, for people; None when it is ours now.
 
         Raises:
             UnreachableError: If HBase is away longer than patience lasts.
         """
         row = lease_row(meeting)
         while True:
-            before = self._patient.get(self._table, row, LEASE_COLUMN)
+            before = self._patient.get(self._table, row, LEASE_CELL)
             lease = None if before is None else _parse(before)
             if lease is not None and lease.run != self._run_id and lease.is_current(self._clock()):
-                return lease
+                return str(lease)
             mine = Lease(self._run_id, socket.gethostname(), (self._me,), self._end())
-            if self._patient.put_if(self._table, row, LEASE_COLUMN, before, _text(mine)):
+            if self._patient.put_if(self._table, row, LEASE_CELL, before, _text(mine)):
+                epochs = parse_epochs(self._patient.get(self._table, row, EPOCHS_CELL))
                 with self._lock:
                     self._held[row] = mine
+                    self._epochs[row] = epochs
                 return None
+
+    def epochs(self, meeting: Scope) -> Epochs:
+        """Return the epochs of a meeting, as they were when its lease was taken."""
+        return self._epochs[lease_row(meeting)]
 
     def name_worker(self, meeting: Scope, pid: int) -> None:
         """Say which process loads the meeting, so that it counts as held while that one lives."""
@@ -181,8 +183,8 @@ class Leases:
     def _put_over(self, row: bytes, held: Lease, lease: Lease) -> str | None:
         """Put a lease in the place of the one that is held; return who has the meeting instead, if it is lost."""
         expected = _text(held)
-        while not self._impatient.put_if(self._table, row, LEASE_COLUMN, expected, _text(lease)):
-            now = self._impatient.get(self._table, row, LEASE_COLUMN)
+        while not self._impatient.put_if(self._table, row, LEASE_CELL, expected, _text(lease)):
+            now = self._impatient.get(self._table, row, LEASE_CELL)
             other = None if now is None else _parse(now)
             if now is None or other is None or other.run != self._run_id:
                 return str(other or "nobody")
@@ -191,38 +193,6 @@ class Leases:
 
     def _end(self) -> datetime:
         return self._clock() + timedelta(seconds=LEASE_SECONDS)
-
-
-class LeaseKeeper:
-    """A thread that renews the leases of a run while the block runs.
-
-    Args:
-        leases: What to renew.
-    """
-
-    def __init__(self, leases: Leases) -> None:
-        self._leases = leases
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        # Not waited for: it may hang in a call to HBase, and what it could still do is only to renew.
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(RENEW_SECONDS):
-            try:
-                self._leases.renew()
-            except F1HBaseError as error:
-                _log.debug("the leases are not renewed: %s", error)
-
-
-def lease_row(meeting: Scope) -> bytes:
-    """Return the row of a meeting's lease in the reports."""
-    return SEPARATOR.join(["lease", str(meeting.year), str(meeting.meeting_key)]).encode()
 
 
 def _text(lease: Lease) -> bytes:
@@ -250,6 +220,6 @@ def ran_out_elsewhere(text: bytes | None) -> bool:
 
 def lease_of(connector: HBaseConnector, table: str, meeting: Scope) -> Lease | None:
     """Return who loads a meeting now, if anybody does."""
-    text = connector.get(table, lease_row(meeting), LEASE_COLUMN)
+    text = connector.get(table, lease_row(meeting), LEASE_CELL)
     lease = None if text is None else _parse(text)
     return lease if lease is not None and lease.is_current(datetime.now(UTC)) else None

@@ -1,46 +1,29 @@
-"""The table `f1_reports`: one row a run, one row a unit of work, one row a record in quarantine."""
+"""The table `f1_reports` as the state of HBase: a row a run, a unit of work, a record in quarantine."""
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from f1hbase.errors import F1HBaseError
-from f1hbase.model.coverage import Status, UnitState, status_of
-from f1hbase.model.units import Outcome, Scope, Unit, parse_time, parse_unit_key
-from f1hbase.stores.hbase.codec import SEPARATOR
+from f1hbase.model.outcomes import Outcome, Quarantined, RunState, Status, UnitState
+from f1hbase.model.units import SEPARATOR, Scope
+from f1hbase.state.base import Epochs
+from f1hbase.state.hbase import cells as names
 from f1hbase.stores.hbase.connector import HBaseConnector
 from f1hbase.stores.hbase.frames import RowMutation
+from f1hbase.stores.hbase.schema import REPORT_FAMILIES
 
 _log = logging.getLogger(__name__)
 
-_ENTRANTS = b"meta:entrants"
-_UNIT_STATS = (
-    "records", "rows", "duplicates", "quarantined", "bytes", "attempts", "seconds", "checksum",
-)  # fmt: skip
-
-
-def new_run_id(now: datetime) -> str:
-    """Return an identifier that sorts by time and is not given twice."""
-    return f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """One run as the reports remember it; the values are text as in the table."""
-
-    run_id: str
-    meta: Mapping[str, str] = field(default_factory=dict)
-    stats: Mapping[str, str] = field(default_factory=dict)
-    errors: Mapping[str, str] = field(default_factory=dict)
+ROLLED_BACK = "rolled back"
+"""The error of a line that a worker wrote after its session had been rolled back."""
 
 
 class HBaseReports:
-    """Reads and writes `f1_reports`.
+    """Reads and writes `f1_reports`; see `f1hbase.state.base` (State, Runs and StateIndex).
 
     Args:
         connector: The connection to use.
@@ -63,108 +46,113 @@ class HBaseReports:
                 "(--table-prefix)."
             )
 
+    # --- runs ---
+
     def write_run(self, run: RunState) -> None:
         """Write what is known of a run; fields written before and not now stay."""
         cells = {
             f"{family}:{name}".encode(errors="backslashreplace"): value.encode(errors="backslashreplace")
-            for family in ("meta", "stats", "errors")
+            for family in REPORT_FAMILIES
             for name, value in getattr(run, family).items()
         }
-        self._connector.put(self._table, [RowMutation(f"run{SEPARATOR}{run.run_id}".encode(), cells)])
+        self._connector.put(self._table, [RowMutation(names.run_row(run.run_id), cells)])
 
     def runs(self) -> list[RunState]:
         """Return all runs, the latest first."""
         runs = []
-        for key, cells in self._connector.scan(self._table, b"run" + SEPARATOR.encode()):
-            run = RunState(key.decode().partition(SEPARATOR)[2], {}, {}, {})
+        for key, cells in self._connector.scan(self._table, names.RUN):
             families = {"meta": dict[str, str](), "stats": dict[str, str](), "errors": dict[str, str]()}
             for column, value in cells.items():
                 family, _, name = column.decode().partition(":")
                 families[family][name] = value.decode()
-            runs.append(RunState(run.run_id, **families))
+            runs.append(RunState(key.decode().partition(SEPARATOR)[2], **families))
         return runs[::-1]
+
+    # --- units ---
 
     def write_units(self, run_id: str, outcomes: Sequence[Outcome]) -> None:
         """Remember how units ended; only ever after their rows are acknowledged."""
-        self._connector.put(self._table, [_unit_row(run_id, outcome) for outcome in outcomes])
-
-    def write_entrants(self, run_id: str, unit: Unit, asked_at: datetime, entrants: Collection[int]) -> None:
-        """Remember who drove on the line of a unit of the session; one without a line gets one without records."""
-        known = self._connector.get(self._table, unit.key.encode(), b"meta:status")
-        if known is None:
-            self.write_units(run_id, [Outcome(unit, asked_at, entrants=frozenset(entrants))])
-        else:
-            self._connector.put(self._table, [RowMutation(unit.key.encode(), {_ENTRANTS: _numbers(entrants)})])
+        self._connector.put(self._table, [names.unit_mutation(run_id, outcome) for outcome in outcomes])
 
     def unit_states(self, scope: Scope) -> list[UnitState]:
-        """Return the units known of one session (or of a meeting as such), with one short scan."""
+        """Return the units known of one session (or of a meeting as such), with one short scan.
+
+        A line of an older epoch counts as failed: what it speaks of was rolled back after it was fetched.
+        """
+        epoch = self.epochs(scope.meeting).of(scope)
         states = []
-        prefix = f"unit{SEPARATOR}{scope.prefix}{SEPARATOR}"
-        for key, cells in self._connector.scan(self._table, prefix.encode()):
+        for key, cells in self._connector.scan(self._table, names.units_of(scope)):
             try:
-                states.append(_unit_state(key.decode(), cells))
+                state = names.unit_state(key.decode(), cells)
+                if names.epoch_of(cells) < epoch:
+                    state = replace(state, status=Status.FAILED, error=ROLLED_BACK)
             except (ValueError, KeyError) as error:
                 # Not understood is not done: the unit is fetched again.
                 _log.warning("the report %r cannot be read (%s); what it speaks of counts as not loaded", key, error)
+                continue
+            states.append(state)
         return states
 
-    def quarantined(self) -> dict[tuple[str, str], int]:
+    def epochs(self, meeting: Scope) -> Epochs:
+        """Return how often the sessions of a meeting were rolled back, and when last."""
+        return parse_epochs(self._connector.get(self._table, names.lease_row(meeting), names.EPOCHS_CELL))
+
+    def unit_scopes(self) -> Iterator[str]:
+        """Yield the prefix of each scope that has units, by seeking from one to the next."""
+        position = names.UNIT
+        while True:
+            rows = self._connector.stream(self._table, names.UNIT, start=position, columns=[names.STATUS], chunk=1)
+            key, _ = next(rows, (None, None))
+            del rows  # and with it the scanner
+            if key is None:
+                return
+            parts = key.split(SEPARATOR.encode())[1:4]
+            yield b"#".join(parts).decode(errors="backslashreplace")
+            # The byte after `#`: comes after all keys of the scope.
+            position = names.UNIT + b"#".join(parts) + b"$"
+
+    # --- quarantine ---
+
+    def quarantined(self, scope: Scope, endpoint: str) -> list[tuple[str, str]]:
+        """Return what is in quarantine of an endpoint and session: each one's key, and the key of its unit."""
+        prefix = f"quarantine{SEPARATOR}{scope.prefix}{SEPARATOR}{endpoint}{SEPARATOR}".encode()
+        rows = self._connector.scan(self._table, prefix, columns=[names.QUARANTINED_UNIT])
+        return [(key.decode(), cells[names.QUARANTINED_UNIT].decode()) for key, cells in rows]
+
+    def put_quarantine(self, run_id: str, records: Collection[Quarantined]) -> None:
+        """Put records aside; the same record twice is once."""
+        if records:
+            mutations = {record.digest: names.quarantine_mutation(run_id, record) for record in records}
+            self._connector.put(self._table, list(mutations.values()))
+
+    def delete_quarantine(self, keys: Collection[str]) -> None:
+        """Take records out of quarantine, by their keys."""
+        families = [family.encode() for family in REPORT_FAMILIES]
+        self._connector.put(self._table, [RowMutation(key.encode(), {}, families) for key in keys])
+
+    def quarantine_counts(self) -> dict[tuple[str, str], int]:
         """Return how many records are in quarantine, by scope prefix and endpoint."""
         counts: dict[tuple[str, str], int] = {}
-        prefix = f"quarantine{SEPARATOR}".encode()
-        for key, _ in self._connector.scan(self._table, prefix, columns=[b"meta:found"]):
+        for key, _ in self._connector.scan(self._table, names.QUARANTINE, columns=[names.FOUND]):
             _, *scope, endpoint, _digest = key.decode().split(SEPARATOR)
             where = (SEPARATOR.join(scope), endpoint)
             counts[where] = counts.get(where, 0) + 1
         return counts
 
 
-def _unit_row(run_id: str, outcome: Outcome) -> RowMutation:
-    status = Status.FAILED if outcome.error is not None else status_of(outcome.unit, outcome.asked_at)
-    cells = {
-        b"meta:status": status.value.encode(),
-        b"meta:run": run_id.encode(),
-        b"meta:fetched": outcome.asked_at.isoformat().encode(),
-    }
-    last_error = b"errors:last"
-    if outcome.error is not None:
-        # The counts of an earlier success stay: they are still what the table holds.
-        cells[last_error] = outcome.error.encode(errors="backslashreplace")
-        return RowMutation(outcome.unit.key.encode(), cells)
-    cells[b"meta:drivers"] = json.dumps(sorted(outcome.drivers)).encode()
-    if outcome.entrants is not None:
-        cells[_ENTRANTS] = _numbers(outcome.entrants)
-    for name in _UNIT_STATS:
-        value = getattr(outcome, name)
-        text = f"{value:016x}" if name == "checksum" else f"{value:.3f}" if name == "seconds" else str(value)
-        cells[f"stats:{name}".encode()] = text.encode()
-    return RowMutation(outcome.unit.key.encode(), cells, deletes=[last_error])
+def parse_epochs(text: bytes | None) -> Epochs:
+    """Read the cell of a lease row that keeps epochs; what cannot be read has none."""
+    if text is None:
+        return Epochs()
+    try:
+        content = json.loads(text)
+        return Epochs({str(k): int(v) for k, v in content["sessions"].items()}, int(content.get("deleted_at", 0)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("the epochs of a lease cannot be read (%s): %.200r", error, text)
+        return Epochs()
 
 
-def _numbers(drivers: Collection[int]) -> bytes:
-    return json.dumps(sorted(drivers)).encode()
-
-
-def _unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
-    prefix, endpoint, driver, window = parse_unit_key(key)
-    stats = {
-        name: float(cells[column])
-        for name in _UNIT_STATS
-        if name != "checksum" and (column := f"stats:{name}".encode()) in cells
-    }
-    error, fetched = cells.get(b"errors:last"), cells.get(b"meta:fetched")
-    checksum = cells.get(b"stats:checksum")
-    return UnitState(
-        scope_prefix=prefix,
-        endpoint=endpoint,
-        driver=driver,
-        window=window,
-        status=Status(cells[b"meta:status"].decode()),
-        drivers=frozenset(json.loads(cells.get(b"meta:drivers", b"[]"))),
-        stats=stats,
-        error=None if error is None else error.decode(),
-        run=cells.get(b"meta:run", b"").decode(),
-        fetched=None if fetched is None else parse_time(fetched.decode()),
-        checksum=None if checksum is None else int(checksum, 16),
-        entrants=frozenset(json.loads(cells[b"meta:entrants"])) if b"meta:entrants" in cells else None,
-    )
+def epochs_text(epochs: Epochs) -> bytes:
+    """Return the cell that `parse_epochs` reads."""
+    content = {"sessions": dict(epochs.by_session), "deleted_at": epochs.deleted_at}
+    return json.dumps(content, separators=(",", ":")).encode()

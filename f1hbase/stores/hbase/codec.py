@@ -18,25 +18,21 @@ import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord, Slicing
+from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord
 from f1hbase.model.memo import Memo
+from f1hbase.model.records import JSON_SIGN, compact_json, key_hash
 from f1hbase.model.samples import Record, Samples
+from f1hbase.model.units import SEPARATOR, scope_prefix
 
-SEPARATOR = "#"
-MAX_ROW_KEY_BYTES = 32_767
-"""HBase keeps the length of a row key in a signed 16-bit number (`HConstants.MAX_ROW_LENGTH`)."""
+# A text cell holds the string as it is, so a value there that is no string needs a sign that it is JSON: an empty cell
+# beside it whose qualifier ends in JSON_SIGN. Without it, 1 would come back as "1".
+_SIGN = JSON_SIGN.encode()
 
-# A text cell holds the string as it is, so a value there that is no string (OpenF1 has been seen to send
-# qualifying_phase as a number) needs a sign that it is JSON: an empty cell beside it with this at the end of its
-# qualifier. Without it, 1 would come back as "1".
-_JSON_SIGN = "%json"
-
-
-class EncodeError(ValueError):
-    """A record that has no row key or no faithful cell form; the message says which field and why."""
+_FORMER_TEXTS = {"race_control": ("qualifying_phase",)}
+"""Fields that earlier versions stored as texts, so that their rows may have signs of them; rewriting deletes those."""
 
 
 class Row(NamedTuple):
@@ -78,12 +74,6 @@ class Block(NamedTuple):
         return Block(self.keys[start:end], self.columns, [column[start:end] for column in self.values])
 
 
-def scope_prefix(year: int, meeting_key: int, session_key: int | None) -> str:
-    """Return `{year}#{meeting_key}#{session_key}`, or `{year}#{meeting_key}` for a meeting."""
-    prefix = f"{year}{SEPARATOR}{meeting_key}"
-    return prefix if session_key is None else f"{prefix}{SEPARATOR}{session_key}"
-
-
 def escape(text: str) -> str:
     """Make a text safe as one component of a row key; `unescape` reverses it."""
     return text.replace("%", "%25").replace(SEPARATOR, "%23")
@@ -95,29 +85,18 @@ def unescape(component: str) -> str:
 
 
 def encode(endpoint: Endpoint, year: int, record: Record) -> Row:
-    """Turn a record into its row.
+    """Turn a record that `model.records.check` has let through into its row.
 
     Args:
         endpoint: Where the record came from.
         year: The meeting's year, which every row key begins with.
         record: The record, with `meeting_key` and (all but meetings) `session_key`.
-
-    Raises:
-        EncodeError: If a key field is missing or of another type than the API's, or a value has no JSON or UTF-8
-            form (NaN, Infinity, half of a surrogate pair). Such records belong in quarantine.
     """
-    key = _row_key(endpoint, year, record)
-    cells = _cells(endpoint, record)
-    if len(key) > MAX_ROW_KEY_BYTES:
-        raise EncodeError(f"the row key has {len(key)} bytes, HBase takes {MAX_ROW_KEY_BYTES}")
-    return Row(key, cells)
+    return Row(_row_key(endpoint, year, record), _cells(endpoint, record))
 
 
 def encode_samples(year: int, samples: Samples) -> Block | None:
-    """Turn samples into their rows, the same that `encode` makes of each; None if one of them has a null.
-
-    Of several samples of one identity, the last stands.
-    """
+    """Turn samples, each identity once, into their rows, the same that `encode` makes; None if one has a null."""
     if not samples.rows:
         return None
     meetings, sessions, drivers, dates, *values = zip(*samples.rows, strict=True)
@@ -128,13 +107,11 @@ def encode_samples(year: int, samples: Samples) -> Block | None:
         for place in set(zip(meetings, sessions, drivers, strict=True))
     }
     places = map(prefixes.__getitem__, zip(meetings, sessions, drivers, strict=True))
-    block = Block(
+    return Block(
         [place + date.encode() for place, date in zip(places, dates, strict=True)],
         tuple(_columns(samples.endpoint).names.values()),
         [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in values],
     )
-    last = {key: number for number, key in enumerate(block.keys)}
-    return block if len(last) == len(block.keys) else block.pick(last.values())
 
 
 _WHOLE_NUMBERS: Memo[int, bytes] = Memo(lambda number: b"%d" % number)
@@ -162,65 +139,39 @@ def decode(endpoint: Endpoint, key: bytes, cells: Mapping[bytes, bytes]) -> Reco
             continue
         name = column[len(prefix) :].decode()
         if name in endpoint.text:
-            is_json = f"{endpoint.family}:{name}{_JSON_SIGN}".encode() in cells
+            is_json = column + _SIGN in cells
             record[name] = _from_self_describing(value) if is_json else value.decode()
         elif name == "" and value == b"":
             continue  # the sign that a record without any other cell exists
-        elif not (name.endswith(_JSON_SIGN) and name.removesuffix(_JSON_SIGN) in endpoint.text):
+        elif not (name.endswith(JSON_SIGN) and name.removesuffix(JSON_SIGN) in endpoint.known):
             record[name] = _from_self_describing(value)
     return record
 
 
-def null_columns(endpoint: Endpoint, record: Record, cells: Mapping[bytes, bytes]) -> list[bytes]:
-    """Return the columns that the row of a record must not have when it is refreshed.
+def null_columns(
+    endpoint: Endpoint, record: Record, cells: Mapping[bytes, bytes], knows: frozenset[str] | None = None
+) -> list[bytes]:
+    """Return the columns that the row of a record must not have when it is stored again.
 
-    They are those of the fields that are null, known or not, and of the signs that its cells do without.
+    They are those of the fields that are null, of known fields that its source would have given, and of the signs that
+    its cells do without.
+
+    Args:
+        endpoint: The endpoint.
+        record: The record.
+        cells: What it is encoded to.
+        knows: The fields that the source would give where there is a value; all known ones by default.
     """
     columns = _columns(endpoint)
+    absent = columns.possible if knows is None else columns.possible_of(knows)
     unknown = [f"{endpoint.family}:{field}".encode() for field, value in record.items() if value is None]
-    return [column for column in {*columns.possible, *unknown} if column not in cells and column not in columns.keys]
+    return [column for column in {*absent, *unknown} if column not in cells and column not in columns.keys]
 
 
 def stale_signs(endpoint: Endpoint, cells: Mapping[bytes, bytes]) -> list[bytes]:
-    """Return the signs that the row must not have, because a text is written where something else may have been."""
-    if not endpoint.text:
-        return []
-    return [sign for sign, column in _columns(endpoint).signs.items() if column in cells and sign not in cells]
-
-
-def merge(endpoint: Endpoint, older: dict[bytes, bytes], newer: Mapping[bytes, bytes]) -> None:
-    """Put the cells of a later record of the same identity over those of an earlier one."""
-    for sign, column in _columns(endpoint).signs.items():
-        if column in newer and sign not in newer:
-            older.pop(sign, None)
-    older.update(newer)
-
-
-def unknown_fields(endpoint: Endpoint, record: Record) -> set[str]:
-    """Return the fields of a record that the catalogue does not know."""
-    return record.keys() - _columns(endpoint).known
-
-
-def compact_json(value: Any) -> str:
-    """Return the JSON of a value without spaces, non-ASCII characters as they are.
-
-    Raises:
-        EncodeError: If the value holds NaN or Infinity.
-    """
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise EncodeError(f"a number that JSON does not know ({error})") from error
-
-
-def raw_json(record: object) -> str:
-    """Return any decoded JSON as text that UTF-8 can hold: what quarantine keeps, NaN included."""
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(record, separators=(",", ":"))
-    return text
+    """Return the signs that the row must not have, because a value is written where another kind may have been."""
+    signs = _columns(endpoint).signs
+    return [sign for sign, column in signs.items() if column in cells and sign not in cells] if signs else []
 
 
 def checksum(row: tuple[bytes, Mapping[bytes, bytes]]) -> int:
@@ -262,26 +213,30 @@ class _Columns(NamedTuple):
     """The column names of one endpoint, worked out once."""
 
     names: dict[str, bytes]  # known fields that get a cell
-    known: frozenset[str]
     in_key: frozenset[str]
     keys: frozenset[bytes]  # the columns that fields in the key would have
     empty: bytes
-    signs: dict[bytes, bytes]  # the sign of each text field, and the column it stands beside
+    signs: dict[bytes, bytes]  # the sign of each field that may have one, and the column it stands beside
     possible: tuple[bytes, ...]
+
+    def possible_of(self, fields: frozenset[str]) -> list[bytes]:
+        """Return the columns that a record has where these fields have a value."""
+        mine = {column for field, column in self.names.items() if field in fields}
+        return [self.empty, *mine, *(sign for sign, column in self.signs.items() if column in mine)]
 
 
 @cache
 def _columns_of(endpoint_name: str) -> _Columns:
     endpoint = ENDPOINTS[endpoint_name]
     in_key = {"meeting_key", *endpoint.key_fields}
-    if endpoint.slicing is not Slicing.MEETING:
+    if not endpoint.of_meeting:
         in_key.add("session_key")
     prefix = f"{endpoint.family}:"
     names = {field: f"{prefix}{field}".encode() for field in endpoint.fields if field not in in_key}
-    signs = {names[field] + _JSON_SIGN.encode(): names[field] for field in sorted(endpoint.text)}
+    texts = [*sorted(endpoint.text), *_FORMER_TEXTS.get(endpoint_name, ())]
+    signs = {names[field] + _SIGN: names[field] for field in texts}
     return _Columns(
         names=names,
-        known=frozenset(endpoint.fields),
         in_key=frozenset(in_key),
         keys=frozenset(f"{prefix}{field}".encode() for field in in_key),
         empty=prefix.encode(),
@@ -295,11 +250,9 @@ def _columns(endpoint: Endpoint) -> _Columns:
 
 
 def _row_key(endpoint: Endpoint, year: int, record: Record) -> bytes:
-    parts = [str(year), _key_int(record, "meeting_key")]
-    if endpoint.slicing is not Slicing.MEETING:
-        parts.append(_key_int(record, "session_key"))
-    if endpoint.keyed_by_year and _key_int(record, "year") != parts[0]:
-        raise EncodeError(f"'year' is {record['year']}, but the meeting's is {year}")
+    parts = [str(year), str(record["meeting_key"])]
+    if not endpoint.of_meeting:
+        parts.append(str(record["session_key"]))
     parts.extend(_component(part, record) for part in endpoint.key)
     return SEPARATOR.join(parts).encode()
 
@@ -307,40 +260,13 @@ def _row_key(endpoint: Endpoint, year: int, record: Record) -> bytes:
 def _component(part: KeyPart, record: Record) -> str:
     match part:
         case KeyInt(field):
-            return _key_int(record, field)
+            return str(record[field])
         case KeyText(field):
-            text = _key_text(record, field)
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise EncodeError(f"the text of '{field}' has no UTF-8 form: {error.reason}") from error
-            return escape(text)
+            return escape(record[field])
         case KeyWord(word):
             return word
-        case KeyHash(fields):
-            # Halves of surrogate pairs and NaN are refused with the cells of the same fields.
-            message = json.dumps([record.get(field) for field in fields], ensure_ascii=False, separators=(",", ":"))
-            return sha256(message.encode(errors="surrogatepass")).hexdigest()[:8]
-
-
-def _key_int(record: Record, field: str) -> str:
-    value = record.get(field)
-    if type(value) is not int:
-        raise EncodeError(_wrong_key(record, field, "a whole number"))
-    return str(value)
-
-
-def _key_text(record: Record, field: str) -> str:
-    value = record.get(field)
-    if type(value) is not str:
-        raise EncodeError(_wrong_key(record, field, "a text"))
-    return value
-
-
-def _wrong_key(record: Record, field: str, wanted: str) -> str:
-    if record.get(field) is None:
-        return f"the key field '{field}' is missing"
-    return f"the key field '{field}' is {raw_json(record[field])[:40]}, not {wanted}"
+        case KeyHash():
+            return key_hash(part, record)
 
 
 def _cells(endpoint: Endpoint, record: Record) -> dict[bytes, bytes]:
@@ -350,28 +276,17 @@ def _cells(endpoint: Endpoint, record: Record) -> dict[bytes, bytes]:
     for field, value in record.items():
         if value is None or field in in_key:
             continue
-        try:
-            column = names.get(field) or _unknown_column(endpoint, field)
-            if field not in text:
-                cells[column] = _self_describing(field, value)
-            elif type(value) is str:
-                cells[column] = value.encode()
-            else:
-                cells[column] = compact_json(value).encode()
-                cells[column + _JSON_SIGN.encode()] = b""
-        except UnicodeEncodeError as error:
-            raise EncodeError(f"the text of '{field}' has no UTF-8 form: {error.reason}") from error
-        except EncodeError as error:
-            raise EncodeError(f"'{field}' holds {error}") from error
+        column = names.get(field) or f"{endpoint.family}:{field}".encode()
+        if field not in text:
+            cells[column] = _self_describing(field, value)
+        elif type(value) is str:
+            cells[column] = value.encode()
+        else:
+            cells[column] = compact_json(value).encode()
+            cells[column + _SIGN] = b""
     if not cells:
         cells[columns.empty] = b""
     return cells
-
-
-def _unknown_column(endpoint: Endpoint, field: str) -> bytes:
-    if field.endswith(_JSON_SIGN) and field.removesuffix(_JSON_SIGN) in endpoint.text:
-        raise EncodeError(f"the field name '{field}' is one that f1hbase uses itself")
-    return f"{endpoint.family}:{field}".encode()
 
 
 def _self_describing(field: str, value: Any) -> bytes:
@@ -407,7 +322,7 @@ def _key_values(endpoint: Endpoint, key: str) -> Record:
         ("year", int) if endpoint.keyed_by_year else None,
         ("meeting_key", int),
     ]
-    if endpoint.slicing is not Slicing.MEETING:
+    if not endpoint.of_meeting:
         expected.append(("session_key", int))
     for part in endpoint.key:
         match part:

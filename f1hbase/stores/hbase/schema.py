@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from f1hbase.errors import F1HBaseError, SchemaError
-from f1hbase.model.catalog import DATA_FAMILIES, REPORT_FAMILIES
-from f1hbase.model.units import Scope
-from f1hbase.stores.hbase.codec import scope_prefix
+from f1hbase.model.catalog import DATA_FAMILIES
+from f1hbase.model.units import Scope, scope_prefix
 from f1hbase.stores.hbase.connector import HBaseConnector
 from f1hbase.stores.hbase.shell import ShellError, run_shell
 
 _log = logging.getLogger(__name__)
+
+REPORT_FAMILIES = ("meta", "stats", "errors")
+"""The column families of `f1_reports`."""
 
 _SAFE_COMPRESSION = "GZ"
 """What every HBase can compress with: Java has it."""

@@ -1,0 +1,62 @@
+"""How OpenF1 is opened, by the settings of a run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from f1hbase.config import Config
+from f1hbase.errors import ConfigError
+from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.sources.base import Source
+from f1hbase.sources.openf1.query import FIRST_YEAR, FREE_LIMITS, OPENF1_URL, SUBSCRIPTION_LIMITS
+from f1hbase.sources.openf1.source import OpenF1Options, open_source
+
+
+@dataclass(frozen=True, slots=True)
+class OpenF1Recipe:
+    """OpenF1 as some options say; see `f1hbase.sources.base.SourceRecipe`."""
+
+    options: OpenF1Options
+
+    def open(self, patience: float) -> AbstractAsyncContextManager[Source]:
+        """Open the API; nothing is asked yet."""
+        return open_source(self.options, patience)
+
+
+def recipe(config: Config, location: str = "") -> OpenF1Recipe:
+    """Return how the settings say that OpenF1 is opened.
+
+    Raises:
+        ConfigError: If a season is asked for that OpenF1 has not.
+    """
+    del location  # its address is a setting of its own
+    for year in config.settings.year:
+        if year < FIRST_YEAR:
+            raise ConfigError(f"--year {year}: OpenF1 has no data before {FIRST_YEAR}.")
+    return OpenF1Recipe(options_of(config))
+
+
+def options_of(config: Config) -> OpenF1Options:
+    """Return how the settings say that OpenF1 is asked."""
+    settings, credentials = config.settings, config.credentials()
+    return OpenF1Options(
+        api_url=settings.api_url,
+        rates=limits(settings.rate, settings.api_url, authenticated=credentials is not None),
+        window=settings.window,
+        response_budget=settings.response_budget,
+        max_concurrent_requests=settings.max_concurrent_requests,
+        max_retries=settings.max_retries,
+        retry_delay=settings.retry_delay.total_seconds(),
+        request_timeout=settings.request_timeout.total_seconds(),
+        credentials=credentials,
+    )
+
+
+def limits(given: tuple[Rate, ...] | None, api_url: str, *, authenticated: bool) -> tuple[Rate, ...]:
+    """Return the limits that hold: those that are given, else OpenF1's own for its own host, else none."""
+    if given is not None:
+        return given
+    own_host = urlsplit(api_url).hostname == urlsplit(OPENF1_URL).hostname
+    return parse_rates(SUBSCRIPTION_LIMITS if authenticated else FREE_LIMITS) if own_host else ()
