@@ -11,7 +11,6 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from f1hbase import __version__
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.answers import HttpAnswer
 from f1hbase.sources.http.errors import (
@@ -28,6 +27,7 @@ from f1hbase.sources.http.errors import (
 )
 from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, bearer
+from f1hbase.version import __version__
 
 _CHUNK_BYTES = 256 * 1024
 _LONGEST_RETRY_AFTER_SECONDS = 86_400.0
