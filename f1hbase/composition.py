@@ -10,6 +10,7 @@ from importlib import import_module
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.operations.status.base import StateView, view_of
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
@@ -23,6 +24,11 @@ DESTINATIONS = {
     "hbase": "f1hbase.destinations.hbase",
 }
 """The module of each destination by the name that `--to` gives it."""
+
+STATE_VIEWS = {
+    "hbase": "f1hbase.state.hbase.brief",
+}
+"""The module of each destination whose state is read faster than session by session; others need none."""
 
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
@@ -51,6 +57,19 @@ def destination_recipe(config: Config, name: str | None = None) -> DestinationRe
     module = import_module(DESTINATIONS.get(location, _ANY_URL_DESTINATION))
     build: Callable[[Config, str], DestinationRecipe] = module.recipe
     return build(config, location)
+
+
+def state_view(config: Config, name: str | None = None) -> StateView:
+    """Return what a destination remembers, for `status` and `plan`; by default the first one of the settings.
+
+    Raises:
+        F1HBaseError: If it cannot be reached; says why and what to do.
+    """
+    location = config.settings.to[0] if name is None else name
+    if location in STATE_VIEWS:
+        build: Callable[[Config, str], StateView] = import_module(STATE_VIEWS[location]).view
+        return build(config, location)
+    return view_of(destination_recipe(config, location), import_module(_ANY_URL_SOURCE).reader(config, location))
 
 
 def load_request(config: Config) -> LoadRequest:

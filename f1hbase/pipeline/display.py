@@ -216,7 +216,8 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     lines = [
         f"units: {overall.stored:,} stored, {overall.failed:,} failed",
         f"requests: {overall.requests:,}, {overall.retries:,} of them retries; {overall.bytes / 1e6:,.1f} MB received",
-        f"records: {overall.records:,}, {count(overall.duplicates, 'duplicate')}, {overall.quarantined:,} in quarantine",
+        f"records: {overall.records:,}, {count(overall.duplicates, 'duplicate')}, "
+        f"{overall.quarantined:,} in quarantine",
         f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s), counted in each column family",
     ]
     lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
