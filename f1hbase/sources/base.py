@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -112,8 +112,8 @@ class AskedByRequest(Protocol):
     def learns_sizes(self) -> bool:
         """Whether requests are sized by earlier answers."""
 
-    def requests(self, units: Iterable[Unit]) -> int:
-        """Return how many requests some units take, at the most, if nothing fails or is too much for one answer."""
+    def requests(self, units: Collection[Unit]) -> int:
+        """Return how many requests some units take, about, if nothing fails or is too much for one answer."""
 
     def bytes_per_record(self, endpoint: str) -> float:
         """Return how many bytes a record has in an answer, about."""

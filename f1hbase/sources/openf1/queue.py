@@ -31,6 +31,7 @@ import tenacity
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.answers import Answer, RawAnswer, Records, RequestStats
 from f1hbase.model.samples import Samples
+from f1hbase.model.text import count
 from f1hbase.model.units import Scope, Unit
 from f1hbase.sources.base import Deliver
 from f1hbase.sources.http.answers import HttpAnswer
@@ -281,7 +282,7 @@ class RequestQueue:
                 raise
             else:
                 self._breaker.answered()
-                _log.debug("%s: %s records, %s bytes, %.2f s", query, f"{records:,}", f"{len(answer.body):,}", took)
+                _log.debug("%s: %s, %s, %.2f s", query, count(records, "record"), count(len(answer.body), "byte"), took)
                 return
 
     async def _admit(self) -> None:
@@ -337,7 +338,7 @@ class _Fetch:
                     error = GiveUpError(f"{error} (and it cannot be cut smaller)")
                 await self._fail([unit for unit in batch.units if unit not in self._delivered], error)
                 return
-            _log.info("%s: %s; asking in %d parts", batch, error, len(parts))
+            _log.info("%s: %s; asking in %s", batch, error, count(len(parts), "part"))
             if any(part.is_part for part in parts):
                 await self._fetch_in_parts(parts)
                 return
@@ -392,7 +393,7 @@ class _Fetch:
                     smaller = split(part)
                     if not smaller:
                         raise GiveUpError(f"{error} (and it cannot be cut smaller)") from error
-                    _log.info("%s: %s; asking in %d parts", part, error, len(smaller))
+                    _log.info("%s: %s; asking in %s", part, error, count(len(smaller), "part"))
                     parts = smaller + parts
         except F1HBaseError:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -41,8 +41,8 @@ class OpenF1Recipe:
         """Whether windows have no fixed length."""
         return self.options.window is None
 
-    def requests(self, units: Iterable[Unit]) -> int:
-        """Return how many requests some units take, with twenty cars on track all the time."""
+    def requests(self, units: Collection[Unit]) -> int:
+        """Return how many requests some units take, with twenty cars on track while sessions are on."""
         return expected_requests(units, self.options)
 
     def bytes_per_record(self, endpoint: str) -> float:

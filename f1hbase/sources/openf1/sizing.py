@@ -53,6 +53,9 @@ BEFORE_THE_START = timedelta(minutes=5)
 AFTER_THE_END = timedelta(minutes=15)
 """How long samples are expected before and after a session; 12 minutes after one have been seen."""
 
+_SHARE_OFF_TRACK = 0.25
+"""Of what twenty cars make on track, what they make before and after a session, when most of them stand still."""
+
 _INTERVALS_BYTES_PER_SECOND = 36_000 * 130 / 7_200
 """Of the intervals of a race, in JSON: some 36,000 records of 130 bytes in two hours."""
 
@@ -212,6 +215,22 @@ def window_seconds(window: Window, scope: Scope) -> float:
     if begin is None or end is None or end <= begin:
         return AFTER_THE_END.total_seconds()
     return (end - begin).total_seconds()
+
+
+def expected_windows(unit: Unit, budget: float) -> int | None:
+    """Return in how many windows the samples of all cars come, about; None where the times of the session are not known.
+
+    Twenty cars are on track while the session is on; before and after it they send a quarter as much.
+    """
+    scope = unit.scope
+    begin, end = _bounds(unit.window, scope)
+    if begin is None or end is None or scope.date_start is None or scope.over_at is None or scope.cancelled:
+        return None
+    all_seconds = (end - begin).total_seconds()
+    on_track = (min(end, scope.over_at) - max(begin, scope.date_start)).total_seconds()
+    on_track = max(0.0, on_track)
+    busy_seconds = on_track + _SHARE_OFF_TRACK * (all_seconds - on_track)
+    return max(1, math.ceil(busy_seconds * _BUSY_RATE / (_AIM * budget)))
 
 
 def _bounds(window: Window, scope: Scope) -> tuple[datetime | None, datetime | None]:

@@ -1,7 +1,9 @@
-"""Every option by flag, environment, file and default, and what is refused at the door."""
+"""Every setting by flag, environment, file and default, and what is refused before anything begins."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import date, timedelta
@@ -14,9 +16,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from f1hbase.cli.options import OPENF1_URL, Settings, click_options, defaults
+from f1hbase import values
+from f1hbase.cli.options import click_options, config_of
+from f1hbase.config import OPENF1_URL, Config, Settings, default_of, is_repeatable, resolve, setting_name
+from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.sources.openf1.recipe import limits, recipe
 
 FREE = (Rate(3, 1.0), Rate(30, 60.0))
 
@@ -26,17 +32,21 @@ def _own_folder_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """No f1hbase.toml and no F1HBASE_ variable but the test's own."""
     monkeypatch.chdir(tmp_path)
     for item in fields(Settings):
-        monkeypatch.delenv(f"F1HBASE_{item.name.upper()}", raising=False)
+        monkeypatch.delenv(f"F1HBASE_{setting_name(item.name).upper()}", raising=False)
     monkeypatch.delenv("F1HBASE_CONFIG", raising=False)
 
 
 class Outcome(NamedTuple):
-    settings: Settings | None
+    config: Config | None
     result: Result
 
     @property
     def error(self) -> str:
-        """What click says on one line, without the frame that a terminal's width gives it."""
+        """What is said on one line."""
+        if isinstance(self.result.exception, ConfigError):
+            assert self.result.exception.exit_code == 2
+            assert "\n" not in str(self.result.exception)
+            return str(self.result.exception)
         assert self.result.exit_code == 2, self.result.output
         return " ".join(self.result.output.split())
 
@@ -50,24 +60,30 @@ def run_with(names: tuple[str, ...] | None, *arguments: str, toml: str | None = 
     """Run a command with some of the settings as options."""
     if toml is not None:
         Path("f1hbase.toml").write_text(toml, encoding="utf-8")
-    seen: list[dict[str, Any]] = []
+    seen: list[Config] = []
 
     @click.command()
     @click_options(names)
     def command(**options: Any) -> None:
-        seen.append(options)
+        seen.append(config_of(options))
+        assert not options
 
     result = CliRunner().invoke(command, arguments, env=env)
-    if not seen:
-        return Outcome(None, result)
-    assert result.exit_code == 0, result.output
-    return Outcome(Settings(**seen[0]) if names is None else defaults(**seen[0]), result)
+    return Outcome(seen[0] if seen else None, result)
+
+
+def config_for(*arguments: str, toml: str | None = None, **env: str) -> Config:
+    config, result = run(*arguments, toml=toml, **env)
+    assert config is not None, (result.output, result.exception)
+    return config
 
 
 def settings_of(*arguments: str, toml: str | None = None, **env: str) -> Settings:
-    settings, result = run(*arguments, toml=toml, **env)
-    assert settings is not None, result.output
-    return settings
+    return config_for(*arguments, toml=toml, **env).settings
+
+
+def defaults(**changes: Any) -> Settings:
+    return Settings(**changes)
 
 
 class Example(NamedTuple):
@@ -93,6 +109,9 @@ def one_each(*values: object) -> Any:
 
 
 EXAMPLES = (
+    example("source", "openf1 ./zone s3://b/p", ("openf1", "./zone", "s3://b/p"), "openf1"),
+    example("to", "hbase ./zone s3://b/p", one_each("hbase", "./zone", "s3://b/p"), ("hbase",)),
+    example("layout", "units units units", ("units",) * 3, "units"),
     example("mode", "latest manual year", ("latest", "manual", "year"), None),
     example("num_sessions", "1 2 3", (1, 2, 3), None),
     example("year", "2023 2024 2025", one_each(2023, 2024, 2025), ()),
@@ -106,7 +125,7 @@ EXAMPLES = (
     example("driver", "1 44 0", one_each(1, 44, 0), ()),
     example("processes", "1 2 3", (1, 2, 3), 10),
     example("max_concurrent_requests", "1 2 3", (1, 2, 3), 10),
-    example("window", "5m 30m 1h", seconds(300, 1800, 3600), timedelta(minutes=15)),
+    example("window", "5m 30m 1h", seconds(300, 1800, 3600), None),
     example("response_budget", "1000 2000 3000", (1000, 2000, 3000), 4_000_000),
     example("max_retries", "0 1 2", (0, 1, 2), 3),
     example("retry_delay", "0 1s 1m", seconds(0, 1, 60), timedelta(seconds=5)),
@@ -119,6 +138,7 @@ EXAMPLES = (
     example("hbase_port", "1 9091 65535", (1, 9091, 65535), 9090),
     example("hbase_transport", "buffered framed auto", ("buffered", "framed", "auto"), "auto"),
     example("hbase_protocol", "binary compact auto", ("binary", "compact", "auto"), "auto"),
+    example("hbase_timeout", "1s 2s 1m", seconds(1, 2, 60), timedelta(seconds=60)),
     example("table_prefix", "a b-1 c.d", ("a", "b-1", "c.d"), ""),
     example("compression", "NONE SNAPPY zstd", ("NONE", "SNAPPY", "ZSTD"), "GZ"),
     example("patience", "0 1m 2h", seconds(0, 60, 7200), timedelta(minutes=30)),
@@ -132,15 +152,15 @@ each_switch = pytest.mark.parametrize("switch", SWITCHES)
 
 
 def flag(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
+    return f"--{key(field)}"
 
 
 def key(field: str) -> str:
-    return field.replace("_", "-")
+    return setting_name(field).replace("_", "-")
 
 
 def variable(field: str) -> str:
-    return f"F1HBASE_{field.upper()}"
+    return f"F1HBASE_{setting_name(field).upper()}"
 
 
 # --- where a value comes from ---
@@ -156,7 +176,7 @@ def test_every_setting_is_tried_here() -> None:
 @each_setting
 def test_without_anything_a_setting_has_its_default(example: Example) -> None:
     assert getattr(settings_of(), example.field) == example.default
-    assert getattr(defaults(), example.field) == example.default
+    assert getattr(defaults(), example.field) == default_of(example.field) == example.default
 
 
 @each_setting
@@ -191,7 +211,7 @@ def test_flags_alone_are_what_defaults_gives_with_the_same_changes() -> None:
     assert settings_of("--year", "2024", "--window", "5m") == defaults(year=(2024,), window=timedelta(minutes=5))
 
 
-@pytest.mark.parametrize("field", [item.name for item in fields(Settings) if item.metadata.get("multiple")])
+@pytest.mark.parametrize("field", [item.name for item in fields(Settings) if is_repeatable(item.name)])
 def test_a_repeatable_setting_takes_several_values_in_each_place(field: str) -> None:
     example = next(example for example in EXAMPLES if example.field == field)
     wanted = tuple(value for values in example.values for value in values)
@@ -202,8 +222,8 @@ def test_a_repeatable_setting_takes_several_values_in_each_place(field: str) -> 
 
 
 def test_only_these_settings_are_repeatable() -> None:
-    repeatable = {item.name for item in fields(Settings) if item.metadata.get("multiple")}
-    assert repeatable == {"year", "date", "meeting_key", "session_key", "endpoint", "driver"}
+    repeatable = {item.name for item in fields(Settings) if is_repeatable(item.name)}
+    assert repeatable == {"to", "year", "date", "meeting_key", "session_key", "endpoint", "driver"}
 
 
 def test_the_file_takes_toml_s_own_numbers_dates_and_lists() -> None:
@@ -236,7 +256,8 @@ def test_every_flag_is_explained_in_the_help() -> None:
 
 def test_a_command_can_take_some_settings_and_leave_the_others_in_the_file_alone() -> None:
     outcome = run_with(("hbase_host", "hbase_port"), "--hbase-port", "1", toml="year = 2024\nhbase-host = 'x'")
-    assert outcome.settings == defaults(hbase_host="x", hbase_port=1)
+    assert outcome.config is not None
+    assert outcome.config.settings == defaults(hbase_host="x", hbase_port=1)
     assert "No such option" in run_with(("hbase_host",), "--year", "2024").error
 
 
@@ -285,7 +306,7 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
     assert "year" in error or "session-key" in error
 
 
-@pytest.mark.parametrize("field", [e.field for e in EXAMPLES if e.field not in {"hbase_host", "log_file"}])
+@pytest.mark.parametrize("field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "log_file"}])
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
     wrong = "?!"
     for outcome in (
@@ -329,16 +350,10 @@ def test_a_length_of_time_that_nobody_can_mean_is_refused_with_the_most(text: st
 
 @given(st.integers(1, 30 * 24 * 60))
 def test_a_length_of_time_without_a_unit_is_seconds(number: int) -> None:
-    assert defaults(patience=timedelta(seconds=number)).patience == timedelta(seconds=number)
-    assert duration_type(str(number)) == timedelta(seconds=number)
-    assert duration_type(f"{number}m") == timedelta(minutes=number)
-
-
-def duration_type(text: str) -> timedelta:
-    kind = next(item.metadata["type"] for item in fields(Settings) if item.name == "patience")
-    value = kind.convert(text, None, None)
-    assert isinstance(value, timedelta)
-    return value
+    read = values.duration()
+    assert read(str(number)) == timedelta(seconds=number)
+    if number <= 30 * 24 * 60:
+        assert read(f"{number}m") == timedelta(minutes=number)
 
 
 @pytest.mark.parametrize("text", ["08.12.2024", "2024-13-01", "2023-02-29", "2024-12-08T00:00", "yesterday", ""])
@@ -441,7 +456,7 @@ def test_a_misspelt_endpoint_is_refused_with_the_one_that_was_probably_meant_and
 
 
 def test_an_endpoint_is_known_in_whatever_case() -> None:
-    assert settings_of("--endpoint", "Laps").endpoints == ("laps",)
+    assert settings_of("--endpoint", "Laps").selection.endpoints == ("laps",)
 
 
 # --- combinations ---
@@ -456,16 +471,22 @@ def test_an_endpoint_is_known_in_whatever_case() -> None:
         ({"mode": "all", "meeting_key": (1,)}, "leave it out to load only what --meeting-key names"),
         ({"mode": "all", "date": (date(2024, 1, 1),)}, "leave it out to load only what --date names"),
         ({"mode": "all", "year": (2024,)}, "leave it out to load only what --year names"),
-        ({"year": (2022,)}, "--year 2022: OpenF1 has no data before 2023"),
-        ({"year": (2024, 1950)}, "--year 1950"),
         ({"quiet": True, "verbose": True}, "--quiet and --verbose exclude each other"),
     ],
 )
 def test_a_combination_that_makes_no_sense_is_refused_with_what_to_do(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(click.UsageError) as refused:
+    with pytest.raises(ConfigError) as refused:
         defaults(**options).check()
-    assert said in refused.value.message
+    assert said in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("years", [(2022,), (2024, 1950)])
+def test_a_season_that_the_source_has_not_is_refused_by_the_source(years: tuple[int, ...]) -> None:
+    settings = defaults(year=years)
+    settings.check()
+    with pytest.raises(ConfigError, match=f"--year {min(years)}: OpenF1 has no data before 2023"):
+        recipe(Config(settings))
 
 
 @pytest.mark.parametrize(
@@ -487,39 +508,121 @@ def test_a_combination_that_makes_sense_is_taken(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("url", [OPENF1_URL, "https://API.OpenF1.org/v1", "http://api.openf1.org:80/v1"])
 def test_openf1_s_own_host_is_asked_within_its_limits(url: str) -> None:
-    assert parse_rates("3/s,30/m") == FREE
-    assert defaults(api_url=url).rates() == FREE
+    assert limits(None, url, authenticated=False) == parse_rates("3/s,30/m") == FREE
+    assert limits(None, url, authenticated=True) == (Rate(6, 1.0), Rate(60, 60.0))
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8000/v1", "https://openf1.org/v1", "https://mirror.example/v1"])
 def test_any_other_host_has_no_limits_by_default(url: str) -> None:
-    assert defaults(api_url=url).rates() == ()
+    assert limits(None, url, authenticated=False) == limits(None, url, authenticated=True) == ()
 
 
 @pytest.mark.parametrize("url", [OPENF1_URL, "http://localhost:8000/v1"])
 def test_limits_that_are_given_hold_for_any_host(url: str) -> None:
-    assert defaults(api_url=url, rate=parse_rates("1/s")).rates() == (Rate(1, 1.0),)
-    assert defaults(api_url=url, rate=parse_rates("none")).rates() == ()
-
-
-def test_with_a_subscription_openf1_s_own_host_allows_twice_as_much() -> None:
-    assert defaults().rates(authenticated=True) == (Rate(6, 1.0), Rate(60, 60.0))
-    assert defaults(rate=parse_rates("1/s")).rates(authenticated=True) == (Rate(1, 1.0),)
-    assert defaults(api_url="http://localhost:8000").rates(authenticated=True) == ()
-
-
-def test_the_window_auto_lets_a_request_carry_several_units_of_15_minutes() -> None:
-    assert settings_of("--window", "auto").window is None
-    assert settings_of("--window", "auto").unit_window == timedelta(minutes=15)
-    assert settings_of("--window", "5m").unit_window == timedelta(minutes=5)
+    for authenticated in (False, True):
+        assert limits(parse_rates("1/s"), url, authenticated=authenticated) == (Rate(1, 1.0),)
+        assert limits(parse_rates("none"), url, authenticated=authenticated) == ()
 
 
 def test_all_endpoints_are_loaded_unless_some_are_named_and_always_in_the_catalogue_s_order() -> None:
-    assert defaults().endpoints == tuple(ENDPOINTS)
-    assert defaults(endpoint=("car_data", "drivers", "laps")).endpoints == ("drivers", "laps", "car_data")
+    assert defaults().selection.endpoints == tuple(ENDPOINTS)
+    assert defaults(endpoint=("car_data", "drivers", "laps")).selection.endpoints == ("drivers", "laps", "car_data")
 
 
 def test_settings_cannot_be_changed_by_accident() -> None:
     change: Callable[..., None] = setattr
     with pytest.raises(AttributeError):
         change(defaults(), "year", (2024,))
+
+
+# --- what a hostile file, variable or flag can do ---
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "f1hbase.toml").write_bytes(b"\xef\xbb\xbfprocesses = 7\n")
+    assert settings_of().processes == 7
+
+
+def test_a_link_that_leads_nowhere_is_named_instead_of_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "f1hbase.toml").symlink_to("gone.toml")
+    assert "cannot read 'f1hbase.toml': No such file" in run().error
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/stdin", "/dev/tty", "fifo", "."])
+def test_what_is_no_regular_file_is_refused_at_once(device: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert re.search("is no regular file|cannot read", run("--config", device).error)
+    assert re.search("is no regular file|cannot read", run(F1HBASE_CONFIG=device).error)
+
+
+def test_a_file_that_is_larger_than_settings_can_be_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "huge.toml").open("wb") as file:
+        file.truncate(50_000_000_000)  # no block of it is on the disk
+    assert "is larger than 1,000,000 bytes" in run("--config", "huge.toml").error
+
+
+@pytest.mark.parametrize("toml", ["x = " + "[" * 5000, "x = " + "{a=" * 2000, "a" + ".a" * 20_000 + " = 1"])
+def test_a_file_that_is_nested_deeply_is_refused_without_a_stack_trace(toml: str) -> None:
+    assert re.search("nested too deep|is not TOML|is not a setting", run(toml=toml).error)
+
+
+def test_a_key_or_value_in_the_file_is_quoted_harmlessly_and_shortened() -> None:
+    error = run(toml=f'"\\u001b[2J{"x" * 5000}" = 1').error
+    assert error.isprintable()
+    assert len(error) < 400
+    error = run(toml=f'window = "\\u001b[2J{"x" * 5000}"').error
+    assert error.isprintable()
+    assert len(error) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "gateways"),
+    [("[::1]", [("::1", 9090)]), ("[::1]:9091", [("::1", 9091)]), ("::1", [("::1", 9090)]),
+     ("a,[fe80::1%eth0]:9095,b:1", [("a", 9090), ("fe80::1%eth0", 9095), ("b", 1)])],
+)  # fmt: skip
+def test_a_gateway_may_have_an_ipv6_address(text: str, gateways: list[tuple[str, int]]) -> None:
+    assert list(settings_of("--hbase-host", text).gateways) == gateways
+
+
+@pytest.mark.parametrize("host", ["a" * 64, f"b.{'a' * 64}.org", ".".join(["abc"] * 80), "a b", "a/b", "", "a:0"])
+def test_what_can_be_no_host_is_refused(host: str) -> None:
+    assert re.search("is no host|is not a host|is not a port", run("--hbase-host", host).error)
+    if host and ":" not in host and "/" not in host:
+        assert re.search("is no host|has a space", run("--api-url", f"http://{host}/v1").error)
+
+
+@pytest.mark.parametrize("url", ["http://a\r\nHost: b/v1", "http://a/v1\n", "http://a\t/v1", "http://a/\x00v1"])
+def test_an_address_with_a_control_character_is_refused(url: str) -> None:
+    assert "space or a control character" in run("--api-url", url).error
+
+
+def test_the_last_day_there_is_can_be_asked_for() -> None:
+    assert settings_of("--date", "9999-12-31").date == (date(9999, 12, 31),)
+
+
+def test_a_table_prefix_is_short_enough_for_the_names_that_hbase_takes() -> None:
+    assert len(settings_of("--table-prefix", "a" * 100).table_prefix) == 100
+    assert "is longer than 100" in run("--table-prefix", "a" * 101).error
+    assert len(f"{'a' * 100}_f1_reports") + len(".regionserver-00000000000000000000.snapshot") < 255
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_one_that_was_probably_meant() -> None:
+    warnings = config_for(F1HBASE_PROCESES="3", F1HBASE_API_USERNAME="a", F1HBASE_SERVE_TOKEN="t").warnings
+    assert list(warnings) == ["the variable F1HBASE_PROCESES is no setting; did you mean F1HBASE_PROCESSES?"]
+
+
+def test_where_each_value_comes_from_is_known() -> None:
+    origins = config_for("--year", "2024", toml="processes = 3", F1HBASE_PATIENCE="1m").origins
+    assert {origins[name] for name in ("year", "processes", "patience", "window")} == {
+        "given", "file", "environment", "default",
+    }  # fmt: skip
+    assert [origins[name] for name in ("year", "processes", "patience")] == ["given", "file", "environment"]
+
+
+def test_from_python_values_may_have_their_own_types() -> None:
+    settings = resolve({"year": [2024, 2023], "window": timedelta(minutes=5), "log_file": Path("x")}).settings
+    assert (settings.year, settings.window, settings.log_file) == ((2024, 2023), timedelta(minutes=5), Path("x"))
+    assert resolve({"date": date(2024, 1, 2), "retry_delay": 1.5}).settings.date == (date(2024, 1, 2),)
+    with pytest.raises(ConfigError, match="'fast' is not a length of time"):
+        resolve({"window": "fast"})
