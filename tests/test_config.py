@@ -306,7 +306,9 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
     assert "year" in error or "session-key" in error
 
 
-@pytest.mark.parametrize("field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "log_file"}])
+@pytest.mark.parametrize(
+    "field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "log_file"}]
+)
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
     wrong = "?!"
     for outcome in (

@@ -3,164 +3,172 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from hbase_server import free_ports
-from samples import END, START, a_meeting, a_scope
+from samples import END, START, a_meeting, a_scope, sample
 
-from f1hbase.cli.options import defaults
-from f1hbase.model.coverage import Status, UnitState
+from f1hbase.config import Config, Settings
+from f1hbase.errors import UnreachableError
+from f1hbase.model.answers import Listing
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.outcomes import RunState, Status, UnitState
+from f1hbase.model.plans import MeetingPlan, Plan, Selection, SessionPlan
 from f1hbase.model.rates import parse_rates
 from f1hbase.model.text import size
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
-from f1hbase.operations.estimate import (
-    CostModel,
-    Estimate,
-    SessionEstimate,
-    forecast,
-    forecast_json,
-    forecast_lines,
-    learn,
-    seconds_at,
-    supposed_drivers,
-    usual_requests,
-    window_seconds,
-)
-from f1hbase.operations.status import Overview, ScopeStatus, status_lines
-from f1hbase.pipeline.plan import Remaining
+from f1hbase.operations.estimate.costs import CostModel, learn
+from f1hbase.operations.estimate.forecast import Estimate, SessionEstimate, estimate_load
+from f1hbase.operations.estimate.limits import seconds_at
+from f1hbase.operations.estimate.lines import estimate_json, estimate_lines
+from f1hbase.operations.status.base import StateView
+from f1hbase.operations.status.judging import weight, window_seconds
+from f1hbase.sources.base import AskedByRequest
+from f1hbase.sources.openf1.recipe import OpenF1Recipe, recipe
 
-RACE = a_scope(name="British Grand Prix, Race")
+RACE = a_scope(name="British Grand Prix, Race", kind="Race")
 QUARTER = timedelta(minutes=15)
+AN_HOUR = 20 * 3.7 * 3600
+
+
+def openf1(**settings: object) -> OpenF1Recipe:
+    return recipe(Config(Settings(**settings)))  # type: ignore[arg-type]
 
 
 def state(endpoint: str, window: Window = ALL_TIME, driver: int | None = None, **stats: float) -> UnitState:
-    run = "auto" if stats.pop("auto", 0) else "plain"
+    run = "sized" if stats.pop("sized", 1) else "fixed"
     return UnitState(RACE.prefix, endpoint, driver, window, Status.DONE, stats=stats, run=run)
 
 
-def learnt(*states: UnitState, auto: bool = False) -> CostModel:
-    return learn(states, {RACE.prefix: RACE}, {"auto"}, auto=auto)
+def learnt(*states: UnitState) -> CostModel:
+    return learn(states, {RACE.prefix: RACE}, {"sized"})
 
 
-# --- the weight of windows ---
+# --- how much of a session is in a window ---
 
 
 def test_the_windows_of_a_session_weigh_together_what_the_session_does() -> None:
     windows = slice_time(START, END, QUARTER)
     assert [window_seconds(window, RACE) for window in windows] == [900.0] * 8
-    assert sum(usual_requests(window, RACE) for window in windows) == usual_requests(ALL_TIME, RACE) == 8
+    assert (
+        sum(weight(Unit("car_data", RACE, None, window)) for window in windows) == weight(Unit("car_data", RACE)) == 8
+    )
 
 
-def test_a_window_beside_its_session_weighs_nothing_and_one_across_its_end_what_is_inside() -> None:
+def test_a_window_beside_its_session_has_nothing_and_one_across_its_end_what_is_inside() -> None:
     assert window_seconds(Window(END, None), RACE) == 0
     assert window_seconds(Window(END - QUARTER, END + QUARTER), RACE) == 900
 
 
-def test_a_session_shorter_than_a_window_takes_a_request_all_the_same() -> None:
-    assert usual_requests(ALL_TIME, replace(RACE, date_end=START + timedelta(minutes=1))) == 1
+# --- what is known before anything is loaded ---
+
+
+def test_twenty_cars_make_3_7_records_a_second_at_the_most() -> None:
+    assert CostModel().rows(Unit("car_data", RACE)) == pytest.approx(2 * AN_HOUR)
+    assert CostModel().rows(Unit("car_data", RACE, 44)) == pytest.approx(2 * AN_HOUR / 20)
+    assert CostModel().bytes(Unit("car_data", RACE), openf1()) == pytest.approx(2 * AN_HOUR * 65)
+    assert CostModel().bytes(Unit("car_data", RACE), None) == 0, "where no API is asked nothing is received"
+    assert "the most there" in "".join(CostModel().lines())
+
+
+def weekend() -> list[Scope]:
+    lengths = {"Practice 1": 1, "Practice 2": 1, "Practice 3": 1, "Qualifying": 1, "Race": 2}
+    return [
+        replace(
+            RACE, session_key=key, name=f"GP, {name}", kind=name.split()[0], date_end=START + timedelta(hours=hours)
+        )
+        for key, (name, hours) in enumerate(lengths.items(), 1)
+    ]
+
+
+def test_a_race_weekend_has_the_3_2_million_records_that_it_is_known_to_have() -> None:
+    units = [Unit(name, scope) for name in ("car_data", "location") for scope in weekend()]
+    assert sum(map(CostModel().rows, units)) == pytest.approx(3_200_000, rel=0.01)
+
+
+def test_a_day_of_tests_has_a_third_of_what_twenty_cars_would_make() -> None:
+    day = replace(RACE, kind="Practice", date_end=START + timedelta(hours=9))
+    assert CostModel().rows(Unit("car_data", day)) == pytest.approx(755_919, rel=0.03)
+    of_others = learnt(state("car_data", rows=2 * AN_HOUR))
+    assert of_others.rows(Unit("car_data", day)) == pytest.approx(755_919, rel=0.03), "a race says nothing of it"
+
+
+def test_a_weekend_takes_less_than_a_hundred_requests_and_a_season_little_more_than_an_hour() -> None:
+    names = [name for name, endpoint in ENDPOINTS.items() if not endpoint.keyed_by_year]
+    requests = CostModel().requests([Unit(name, scope) for scope in weekend() for name in names], openf1())
+    assert 80 < requests <= 91
+    seconds = seconds_at(parse_rates("3/s,30/m"), 24 * requests)
+    assert seconds is not None
+    assert seconds < 75 * 60
 
 
 # --- what is learnt ---
 
 
-def test_without_experience_a_driver_on_track_makes_3350_records_of_189_bytes_in_15_minutes() -> None:
-    unit = Unit("car_data", RACE, 44, slice_time(START, END, QUARTER)[3])
-    assert CostModel().rows(unit) == 3_350
-    assert CostModel().bytes(unit, as_csv=False) == pytest.approx(633_000)
-    assert CostModel().bytes(unit, as_csv=True) == pytest.approx(633_000 / 2.6)
-    assert "3,350 records or 633 KB" in "".join(CostModel().lines())
-
-
-def test_without_experience_a_race_weekend_has_the_millions_of_rows_that_it_is_known_to_have() -> None:
-    hours = [1, 1, 1, 1, 2]
-    scopes = [replace(RACE, date_end=START + timedelta(hours=length)) for length in hours]
-    units = [Unit(name, scope) for name in ("car_data", "location") for scope in scopes]
-    assert sum(map(CostModel().rows, units)) == pytest.approx(3_200_000, rel=0.01)
-
-
-def test_rows_and_bytes_are_learnt_by_driver_and_hour_with_the_open_windows_at_their_length() -> None:
+def test_rows_and_bytes_are_learnt_by_hour_with_the_open_windows_at_their_length() -> None:
     first, second, *_ = slice_time(START, END, QUARTER)
     costs = learnt(
-        state("car_data", first, 44, rows=1_000, bytes=100_000),
-        state("car_data", second, 44, rows=3_000, bytes=500_000),
+        state("car_data", first, rows=20_000, bytes=1_000_000),
+        state("car_data", second, rows=40_000, bytes=2_600_000),
     )
-    assert costs.rows(Unit("car_data", RACE, 1)) == 4_000 / 0.5 * 2
-    assert costs.bytes(Unit("car_data", RACE, 1), as_csv=False) == 16_000 * 150
-    assert costs.rows(Unit("location", RACE, 1, first)) == 3_350, "of which nothing is known"
-    assert any("car_data: 8,000 rows of a driver in an hour, 150 bytes each" in line for line in costs.lines())
+    assert costs.rows(Unit("car_data", RACE)) == 60_000 / 0.5 * 2
+    assert costs.bytes(Unit("car_data", RACE), openf1()) == 240_000 * 60
+    assert costs.rows(Unit("location", RACE)) == pytest.approx(2 * AN_HOUR), "of which nothing is known"
+    assert any("car_data: 120,000 rows of all cars in an hour, 60 bytes each" in line for line in costs.lines())
+
+
+def test_a_session_that_was_loaded_by_driver_teaches_what_all_cars_make_if_all_were_loaded() -> None:
+    drivers = [state("car_data", driver=number, rows=10_000, bytes=1_000_000) for number in range(20)]
+    assert learnt(*drivers).rows(Unit("car_data", RACE)) == 200_000
+    assert learnt(*drivers[:2]).rows(Unit("car_data", RACE)) == pytest.approx(2 * AN_HOUR), "two say nothing of all"
 
 
 def test_a_kind_of_session_goes_by_its_own_kind_and_others_by_all_of_them() -> None:
-    practice = replace(RACE, session_key=1, name="British Grand Prix, Practice 1")
+    practice = replace(RACE, session_key=1, name="British Grand Prix, Practice 1", kind="Practice")
     known = {RACE.prefix: RACE, practice.prefix: practice}
     units = [
         state("intervals", rows=30_000),
         replace(state("intervals", rows=0), scope_prefix=practice.prefix),
-        state("car_data", driver=44, rows=20_000),
-        replace(state("car_data", driver=44, rows=4_000), scope_prefix=practice.prefix),
+        state("car_data", rows=20_000),
+        replace(state("car_data", rows=4_000), scope_prefix=practice.prefix),
     ]
-    costs = learn(units, known, (), auto=False)
+    costs = learn(units, known, ())
     other = replace(practice, name="Monaco Grand Prix, Practice 3")
     assert costs.rows(Unit("intervals", RACE)) == 30_000
     assert costs.rows(Unit("intervals", other)) == 0
-    assert costs.rows(Unit("car_data", other, 1)) == 4_000
-    assert costs.rows(Unit("car_data", replace(RACE, name="Monaco Grand Prix, Qualifying"), 1)) == 12_000
+    assert costs.rows(Unit("car_data", other)) == 4_000
+    assert costs.rows(Unit("car_data", replace(RACE, name="Monaco Grand Prix, Qualifying"))) == 12_000
 
 
-def test_what_a_load_with_large_requests_took_is_learnt_for_its_like_only() -> None:
-    both = [
-        state("car_data", driver=44, rows=1_000, bytes=200_000, attempts=8),
-        state("car_data", driver=1, rows=1_000, bytes=50_000, attempts=1, auto=1),
-    ]
-    assert learnt(*both).requests_per_hour is None
-    assert learnt(*both).bytes_per_row == {"car_data": 200}
-    assert learnt(*both, auto=True).requests_per_hour == 0.5
-    assert learnt(*both, auto=True).bytes_per_row == {"car_data": 50}
-
-
-def test_how_many_drive_is_learnt_from_who_drove() -> None:
-    other = replace(RACE, session_key=1)
-    unknown = Unit("car_data", other, None, slice_time(START, END, QUARTER)[3])
-    assert learnt(state("drivers", rows=22)).drivers == 22
-    assert learnt(state("drivers", rows=22)).rows(unknown) == 22 * 3_350
-    assert learnt(state("laps", rows=900)).drivers == 20
-    assert learnt(state("drivers", driver=44, rows=1)).drivers == 20, "asked for one says nothing of the others"
+def test_requests_are_learnt_from_loads_that_sized_them_and_only_where_a_load_would() -> None:
+    quiet = [state(name, rows=20_000, attempts=4) for name in ("car_data", "location")]
+    units = [Unit("car_data", RACE), Unit("location", RACE), Unit("laps", RACE)]
+    most = openf1().requests(units)
+    assert learnt(*quiet).requests(units, openf1()) == 4 + 4 + 1 < most
+    assert learnt(*(replace(one, run="fixed") for one in quiet)).requests(units, openf1()) == most
+    fixed = openf1(window=QUARTER)
+    assert learnt(*quiet).requests(units, fixed) == fixed.requests(units) == 8 + 8 + 1
+    slow = [state(name, rows=20_000, attempts=400) for name in ("car_data", "location")]
+    assert learnt(*slow).requests(units, openf1()) == most, "never more than full cars would take"
+    assert learnt(*quiet).requests(units, None) == 0
 
 
 def test_a_cancelled_session_is_expected_to_have_no_rows_and_teaches_nothing() -> None:
     cancelled = replace(RACE, cancelled=True)
-    costs = learnt(state("laps", rows=900), state("drivers", rows=20))
+    costs = learnt(state("laps", rows=900))
     assert costs.rows(Unit("laps", RACE)) == 900
     assert costs.rows(Unit("laps", cancelled)) == 0
     assert CostModel().rows(Unit("intervals", cancelled)) == 0
-    assert CostModel().rows(Unit("car_data", cancelled, 44)) == 0
-    assert learn([state("laps", rows=0)], {RACE.prefix: cancelled}, (), auto=False) == CostModel()
+    assert CostModel().rows(Unit("car_data", cancelled)) == 0
+    assert learn([state("laps", rows=0)], {RACE.prefix: cancelled}, ()) == CostModel()
 
 
-def test_units_of_sessions_that_nobody_knows_teach_nothing() -> None:
-    assert learn([state("car_data", driver=44, rows=1_000)], {}, (), auto=False) == CostModel()
-
-
-# --- who drove ---
-
-
-def test_drivers_of_whom_some_endpoint_has_records_are_not_taken_for_all() -> None:
-    def supposed(*states: UnitState, cancelled: bool = False, usual: int = 20) -> list[int]:
-        meeting = a_meeting(cancelled=cancelled)
-        scope = meeting.sessions[0].scope
-        return supposed_drivers(
-            scope, Remaining(meeting, states, defaults(), meeting.asked_at), CostModel(drivers=usual)
-        )
-
-    one = replace(state("laps", driver=3), drivers=frozenset([3]))
-    assert len(supposed()) == 20
-    assert len(supposed(one)) == 19
-    assert 3 not in supposed(one)
-    assert len(supposed(one, usual=22)) == 21
-    assert supposed(one, replace(state("drivers"), drivers=frozenset([3]))) == [], "somebody said who drove"
-    assert supposed(one, cancelled=True) == []
+def test_units_of_sessions_that_nobody_knows_and_failures_teach_nothing() -> None:
+    assert learn([state("car_data", rows=1_000)], {}, ()) == CostModel()
+    assert learnt(replace(state("laps", rows=900), status=Status.FAILED)) == CostModel()
 
 
 # --- at the limits ---
@@ -174,85 +182,156 @@ def test_the_time_is_what_the_limiter_takes(rates: str, requests: int, seconds: 
     assert seconds_at(parse_rates(rates), requests) == (None if seconds is None else pytest.approx(seconds))
 
 
-# --- the forecast as a whole ---
+# --- the estimate as a whole ---
+
+
+class View:
+    """What a destination remembers of one session."""
+
+    name = home = "memory"
+
+    def __init__(self, *states: UnitState) -> None:
+        self._states = states
+        self.closed = False
+
+    def absent(self) -> str | None:
+        return None
+
+    def runs(self) -> list[RunState]:
+        return [RunState("sized", {"window": ""}), RunState("fixed", {"window": "900s"})]
+
+    def scopes(self) -> dict[str, Scope]:
+        return {RACE.prefix: RACE}
+
+    def unit_states(self, scope: Scope) -> list[UnitState]:
+        return [state for state in self._states if state.scope_prefix == scope.prefix]
+
+    def measured(self, most: int) -> Iterator[UnitState]:
+        return iter(self._states[:most])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def a_plan(meeting: MeetingPlan | None = None) -> Plan:
+    meeting = meeting or a_meeting(kind="Race")
+    return Plan([meeting], [], Listing("openf1", [], [], meeting.asked_at))
+
+
+def away() -> StateView:
+    raise UnreachableError("HBase does not answer.")
+
+
+def estimated(*views: View, selection: Selection | None = None, meeting: MeetingPlan | None = None) -> Estimate:
+    opened = [lambda view=view: view for view in views] or [away]
+    plan = a_plan(meeting)
+    return estimate_load(plan, selection or Selection(), openf1(rate=parse_rates("3/s,30/m")), opened)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def estimate() -> Estimate:
     """Of one session of two hours of which nothing is loaded, with no HBase there."""
-    (port,) = free_ports(1)
-    return forecast([a_meeting()], defaults(hbase_host="127.0.0.1", hbase_port=port), parse_rates("3/s,30/m"))
+    return estimated()
 
 
-def test_without_hbase_the_forecast_is_made_as_if_nothing_were_loaded(estimate: Estimate) -> None:
+def test_without_hbase_the_plan_is_made_as_if_nothing_were_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "f1hbase"):
+        estimate = estimated()
+    assert "HBase does not answer. The plan is made as if nothing were loaded there." in caplog.text
     (session,) = estimate.sessions
-    endpoints_by_session, drivers, windows = 14, 20, 8
-    # The records of meetings and sessions come with the plan.
-    assert estimate.total.units == 2 + endpoints_by_session + 2 * drivers * windows
-    assert session.requests == estimate.total.requests == endpoints_by_session + 2 * drivers * windows
-    assert session.rows == 2 * drivers * windows * 3_350 + 36_000
-    assert session.estimated
+    assert (session.units, estimate.units) == (17, 18), "one for each endpoint; the meeting has one"
+    # The records of meetings and sessions come with the plan; intervals of a race are cut in two.
+    assert estimate.all_requests == 2 * 11 + 13 + 2
+    assert session.rows == pytest.approx(4 * AN_HOUR + 36_000, rel=0.001)
+    assert not estimate.exact
 
 
-def test_what_is_an_estimate_has_its_sign_and_what_is_exact_has_none(estimate: Estimate) -> None:
-    lines = list(forecast_lines(estimate))
-    assert lines[2].split()[-5:] == ["~335", "~334", "~1,108,000", "~209", "MB"]
-    assert "1 session, about 336 units in about 334 requests" in lines
-    assert any("20 drivers where it is not known who drove" in line for line in lines)
-    exact = replace(estimate, forecasts=[replace(item, estimated=False) for item in estimate.forecasts])
-    assert list(forecast_lines(exact))[2].split()[-5:] == ["335", "334", "~1,108,000", "~209", "MB"]
-    assert "1 session, 336 units in 334 requests" in forecast_lines(exact)
+def test_what_is_loaded_is_not_asked_for_and_what_any_destination_lacks_is() -> None:
+    done = [replace(state(name), fetched=END + timedelta(days=90)) for name in ENDPOINTS]
+    done.append(replace(done[0], scope_prefix=RACE.meeting.prefix))
+    full, empty = View(*done), View()
+    nothing = estimated(full)
+    assert (nothing.units, nothing.all_requests, nothing.seconds) == (0, 0, 0)
+    assert list(estimate_lines(nothing))[1] == "1240 2024 Silverstone Grand Prix: 1 session, nothing left to load"
+    assert estimated(full, empty).units == 18
+    assert full.closed
+    assert empty.closed
+
+
+def test_what_is_due_again_of_other_sessions_of_the_season_is_counted() -> None:
+    meeting = a_meeting(kind="Race")
+    earlier = Scope(
+        2024, 1240, 1, START - timedelta(days=30), END - timedelta(days=30), "GP, Practice 1", kind="Practice"
+    )
+    record = sample("sessions", session_key=1)
+    meeting = replace(
+        meeting, sessions=(SessionPlan(earlier, record), *meeting.sessions), sessions_to_settle=frozenset({1})
+    )
+    early = END - timedelta(days=30)
+    provisional = [
+        UnitState(earlier.prefix, name, None, ALL_TIME, Status.PROVISIONAL, stats={"rows": 5.0}, fetched=early)
+        for name in ("laps", "weather")
+    ]
+    estimate = estimated(View(*provisional), meeting=meeting)
+    assert [part.scope.session_key for part in estimate.sessions] == [9558]
+    assert [(part.scope.session_key, part.units) for part in estimate.settling] == [(1, 2)]
+    lines = list(estimate_lines(estimate))
+    assert "of which due again: 2 units of 1 other session" in lines
+    assert any("1 Practice 1" in line and "due again" in line for line in lines)
+    assert estimate_json(estimate)["due_again"][0]["session_key"] == 1
 
 
 def test_the_lines_fit_into_80_columns_and_say_how_long_it_takes(estimate: Estimate) -> None:
-    lines = list(forecast_lines(estimate))
-    assert max(map(len, lines)) <= 80
-    assert "at least 11 min at the API's limits (3/s,30/m)" in lines
+    lines = list(estimate_lines(estimate))
+    assert max(map(len, lines)) <= 90
+    assert max(map(len, lines[:3])) <= 80
+    assert lines[1].split()[-1] == "~37"
+    assert lines[2].split()[-4:] == ["17", "~1,101,600", "~76", "MB"]
+    assert "1 session, 18 units in about 37 requests" in lines
+    assert "at least 61 s at the source's limits (3/s,30/m)" in lines
 
 
-def test_where_nothing_tells_how_many_rows_there_will_be_none_are_foretold(estimate: Estimate) -> None:
-    meeting, session = (replace(item, rows=0, bytes=0) for item in estimate.forecasts)
-
-    def numbers(session: SessionEstimate, costs: CostModel) -> list[str]:
-        lines = list(forecast_lines(replace(estimate, forecasts=[meeting, session], costs=costs)))
-        return lines[2].split()[-2:]
-
-    assert numbers(session, CostModel()) == ["?", "?"]
-    assert numbers(session, CostModel(units=1)) == ["0", "0"]
-    cancelled = replace(session, scope=replace(session.scope, cancelled=True))
-    assert numbers(cancelled, CostModel()) == ["0", "0"]
+def test_where_requests_are_exact_they_have_no_sign() -> None:
+    exact = estimated(selection=Selection(endpoints=("laps", "pit")))
+    lines = list(estimate_lines(exact))
+    assert exact.exact
+    assert "1 session, 2 units in 2 requests" in lines
+    assert lines[1].split()[-1] == "2"
 
 
-def test_where_the_limits_make_nobody_wait_they_are_not_spoken_of(estimate: Estimate) -> None:
-    few = [replace(item, requests=1) for item in estimate.sessions]
-    assert not [line for line in forecast_lines(replace(estimate, forecasts=few)) if "limits" in line]
+def test_where_nothing_says_how_many_rows_there_will_be_none_are_foretold() -> None:
+    def numbers(costs: CostModel, **changes: object) -> list[str]:
+        part = SessionEstimate(replace(RACE, **changes), 3, 0, 0)  # type: ignore[arg-type]
+        meeting = SessionEstimate(RACE.meeting, 0, 0, 0)
+        return list(estimate_lines(Estimate([meeting, part], {(2024, 1240): 3}, costs)))[2].split()[-2:]
+
+    assert numbers(CostModel()) == ["?", "?"]
+    assert numbers(CostModel(units=1)) == ["0", "0"]
+    assert numbers(CostModel(), cancelled=True) == ["0", "0"]
 
 
-def test_status_speaks_of_the_limits_only_where_they_make_somebody_wait() -> None:
-    def said(left: float, rates: str) -> list[str]:
-        scopes = [ScopeStatus(2024, 1240, 9558, asked=400, left=left)]
-        return [line for line in status_lines(Overview(scopes, rates=parse_rates(rates))) if "limits" in line]
-
-    assert said(300, "3/s,30/m") == ["  at least 9 min at the API's limits (3/s,30/m)"]
-    assert said(3, "3/s,30/m") == said(0, "3/s,30/m") == said(300, "none") == []
+def test_where_the_limits_make_nobody_wait_they_are_not_spoken_of() -> None:
+    few = Estimate([SessionEstimate(RACE, 1, 0, 0)], {(2024, 1240): 1}, CostModel(), parse_rates("3/s,30/m"))
+    assert not [line for line in estimate_lines(few) if "limits" in line]
 
 
-def test_a_meeting_of_which_nothing_is_left_takes_one_line() -> None:
-    meeting = Scope(2024, 1240, None, name="2024 British Grand Prix")
-    nothing = [SessionEstimate(scope, 0, 0, 0, 0, estimated=False) for scope in (meeting, RACE)]
-    lines = list(forecast_lines(Estimate(nothing, CostModel(), ())))
-    assert lines[1] == "1240 2024 British Grand Prix: 1 session, nothing left to load"
-    assert "1 session, 0 units in 0 requests" in lines
+def test_a_source_without_requests_takes_none_and_no_time() -> None:
+    assert not isinstance(object(), AskedByRequest)
+    estimate = estimate_load(a_plan(), Selection(), object(), [away])
+    assert (estimate.all_requests, estimate.bytes, estimate.seconds) == (0, 0, None)
+    assert estimate.rows > 1_000_000
+    assert "1 session, 18 units" in list(estimate_lines(estimate))
 
 
 def test_the_same_is_there_as_json(estimate: Estimate) -> None:
-    content = json.loads(json.dumps(forecast_json(estimate)))
+    content = json.loads(json.dumps(estimate_json(estimate)))
     assert content["total"] == {
-        "sessions": 1, "units": 336, "requests": 334, "units_and_requests_are_estimates": True,
-        "expected_rows": 1_108_001, "expected_bytes": content["sessions"][0]["expected_bytes"],
+        "sessions": 1, "units": 18, "requests": 37, "requests_are_an_estimate": True,
+        "expected_rows": estimate.rows, "expected_bytes": estimate.bytes,
     }  # fmt: skip
     assert content["sessions"][0]["session_key"] == 9558
-    assert (content["limits"], content["seconds_at_limits"]) == (["3/s", "30/m"], 666.6)
+    assert datetime.fromisoformat(content["sessions"][0]["date_start"]) == START
+    assert (content["limits"], content["seconds_at_limits"]) == (["3/s", "30/m"], 60.6)
 
 
 @pytest.mark.parametrize(

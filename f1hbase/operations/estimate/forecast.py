@@ -120,7 +120,7 @@ def estimate_load(
         costs = _learnt(views[0], plan, now) if views else CostModel()
         parts: list[SessionEstimate] = []
         requests: dict[tuple[int, int], int] = {}
-        exact = asked is None or not asked.learns_sizes
+        exact = True
         for meeting in plan.meetings:
             states = [[state for scope in meeting.scopes for state in view.unit_states(scope)] for view in views]
             nothing: list[list[UnitState]] = [[] for _ in range(empty)]
@@ -131,9 +131,8 @@ def estimate_load(
             to_ask = [unit for unit in units if unit.endpoint not in {"meetings", "sessions"}]
             requests[meeting.scope.year, meeting.scope.meeting_key] = costs.requests(to_ask, asked)
             parts += _parts(meeting, units, costs, asked)
-            exact &= not any(ENDPOINTS[unit.endpoint].sampled for unit in to_ask) or (
-                asked is not None and not asked.learns_sizes
-            )
+            if asked is not None and asked.learns_sizes:
+                exact &= not any(ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
         return Estimate(parts, requests, costs, () if asked is None else asked.rates, exact)
     finally:
         for view in views:
