@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from f1hbase.sources.openf1.batches import batch_of
 from samples import START, a_scope
 
 from f1hbase.model.rates import parse_rates
@@ -32,7 +33,6 @@ from f1hbase.sources.http.errors import (
     TransientError,
 )
 from f1hbase.sources.http.limiter import SharedRateLimiter
-from f1hbase.sources.openf1.batches import batch_of
 from f1hbase.sources.openf1.client import OpenF1Client, address
 from f1hbase.sources.openf1.formats import decode_json
 from f1hbase.sources.openf1.queue import RequestQueue

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from samples import END, START, a_meeting, a_scope, sample
@@ -223,9 +225,9 @@ def away() -> StateView:
 
 
 def estimated(*views: View, selection: Selection | None = None, meeting: MeetingPlan | None = None) -> Estimate:
-    opened = [lambda view=view: view for view in views] or [away]
-    plan = a_plan(meeting)
-    return estimate_load(plan, selection or Selection(), openf1(rate=parse_rates("3/s,30/m")), opened)  # type: ignore[arg-type]
+    opened: list[Any] = [partial(lambda view: view, view) for view in views] or [away]
+    source = openf1(rate=parse_rates("3/s,30/m"))
+    return estimate_load(a_plan(meeting), selection or Selection(), source, opened)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from f1hbase.sources.openf1.batches import Capacity, Packer, RequestBatch, batch_of, first_capacity, sort_records, split
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from samples import END, HOUR, START, a_scope
@@ -21,7 +22,6 @@ from f1hbase.model.coverage import subtract
 from f1hbase.model.samples import Samples, samples_of_json
 from f1hbase.model.units import ALL_TIME, Unit, Window, parse_time, slice_time
 from f1hbase.sources.http.errors import WrongAnswerError
-from f1hbase.sources.openf1.batches import Capacity, Packer, RequestBatch, batch_of, first_capacity, sort_records, split
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

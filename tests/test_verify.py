@@ -17,13 +17,13 @@ from pathlib import Path
 import happybase
 import pytest
 from cli import ENTRY_POINT, Loader
+from f1hbase.cli.scan_progress import make_scan_display
 from hbase_server import LocalHBase, free_ports
 from replay_server import ReplayServer
 from samples import END, START
 from tables import source_identities
 
 from f1hbase.cli.options import Settings, defaults
-from f1hbase.cli.scan_progress import make_scan_display
 from f1hbase.destinations.hbase import HBaseSink
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.coverage import Status, UnitState

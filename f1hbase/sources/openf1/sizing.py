@@ -152,6 +152,22 @@ class Sizes:
         if batch.units[0].endpoint == "car_data" and batch.units[0].driver is None:
             self._profiles[batch.scope].add(samples)
 
+    def suppose(self, batch: RequestBatch) -> None:
+        """Take an answer into account as it is to be expected: twenty cars on track while the session is on."""
+        scope = batch.scope
+        if not batch.endpoint.sampled or batch.units[0].driver is not None or self.window is not None:
+            return
+        size, samples = 0.0, self._profiles[scope].samples
+        for minute in _minutes(batch.window, scope):
+            on_track = (scope.date_start is None or minute >= scope.date_start) and (
+                scope.over_at is None or minute < scope.over_at
+            )
+            of_minute = 60 * _BUSY_RATE * (1.0 if on_track else _SHARE_OFF_TRACK)
+            size += of_minute
+            if batch.units[0].endpoint == "car_data":
+                samples[api_time(minute)[:16]] = round(of_minute / _BYTES_PER_CAR_SAMPLE)
+        self.learn(batch, round(size))
+
     def shrink(self, batch: RequestBatch) -> None:
         """Ask for less at once after a request was too much."""
         if batch.endpoint.sampled:
@@ -215,22 +231,6 @@ def window_seconds(window: Window, scope: Scope) -> float:
     if begin is None or end is None or end <= begin:
         return AFTER_THE_END.total_seconds()
     return (end - begin).total_seconds()
-
-
-def expected_windows(unit: Unit, budget: float) -> int | None:
-    """Return in how many windows the samples of all cars come, about; None where the times of the session are not known.
-
-    Twenty cars are on track while the session is on; before and after it they send a quarter as much.
-    """
-    scope = unit.scope
-    begin, end = _bounds(unit.window, scope)
-    if begin is None or end is None or scope.date_start is None or scope.over_at is None or scope.cancelled:
-        return None
-    all_seconds = (end - begin).total_seconds()
-    on_track = (min(end, scope.over_at) - max(begin, scope.date_start)).total_seconds()
-    on_track = max(0.0, on_track)
-    busy_seconds = on_track + _SHARE_OFF_TRACK * (all_seconds - on_track)
-    return max(1, math.ceil(busy_seconds * _BUSY_RATE / (_AIM * budget)))
 
 
 def _bounds(window: Window, scope: Scope) -> tuple[datetime | None, datetime | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -29,7 +29,7 @@ from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.formats import decode_json
 from f1hbase.sources.openf1.query import FIRST_YEAR, OPENF1_URL, Query
 from f1hbase.sources.openf1.queue import NAME, RequestQueue
-from f1hbase.sources.openf1.sizing import Packer, Sizes, expected_windows
+from f1hbase.sources.openf1.sizing import Packer, Sizes
 from f1hbase.sources.openf1.token import TokenProvider, token_path
 
 _PROBES = (
@@ -135,15 +135,14 @@ def expected_units(units: Iterable[Unit], options: OpenF1Options) -> int:
     return sum(len(batch.units) for batch in _batches(units, options))
 
 
-def expected_requests(units: Collection[Unit], options: OpenF1Options) -> int:
+def expected_requests(units: Iterable[Unit], options: OpenF1Options) -> int:
     """Return how many requests units take, with cars on track while sessions are on."""
-    sized = {
-        unit: expected_windows(unit, options.response_budget)
-        for unit in units
-        if ENDPOINTS[unit.endpoint].sampled and unit.driver is None and options.window is None
-    }
-    others = [unit for unit in units if sized.get(unit) is None]
-    return sum(filter(None, sized.values())) + len(_batches(others, options))
+    sizes = Sizes(options.response_budget, options.window)
+    packer, number = Packer(units, sizes), 0
+    while packer:
+        sizes.suppose(packer.take())
+        number += 1
+    return number
 
 
 def _batches(units: Iterable[Unit], options: OpenF1Options) -> list[Any]:
