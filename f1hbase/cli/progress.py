@@ -19,6 +19,7 @@ from f1hbase.pipeline.tally import Tally
 _RATE_SECONDS = 30.0
 """The span over which the rate on the bars is taken, so that it shows what happens now."""
 
+_ROOM = 2
 _WIDE_COLUMNS = 100
 _WIDE = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix} [{elapsed}<{remaining}]"
 _NARROW = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} <{remaining}"
@@ -144,11 +145,21 @@ class Bars:
         _move(self._overall, overall, self._pace, self._meetings.expected_units(overall))
 
     def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
-        return tqdm(
+        bar: tqdm[NoReturn] = tqdm(
             desc=f"{safe(name)[:16]:<16}", total=0, position=line, leave=keep, file=self._stream, dynamic_ncols=True,
             bar_format=_WIDE if self._is_wide() else _NARROW,
             colour="green" if keep and wants_colour(self._stream) else None,
         )  # fmt: skip
+        bar.dynamic_ncols = self._shape  # type: ignore[assignment]  # what tqdm asks, once it is told to ask
+        return bar
+
+    def _shape(self, _: TextIO) -> tuple[int | None, int | None]:
+        """Return columns and rows for a bar: there is room behind it for the `^C` of a terminal, which would wrap."""
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except OSError:  # gone
+            return None, None
+        return max(1, size.columns - _ROOM), size.lines
 
     def _is_wide(self) -> bool:
         try:
