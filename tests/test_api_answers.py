@@ -58,7 +58,7 @@ class Limiter(SharedRateLimiter):
         await asyncio.sleep(0)
         return 0.0
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, reason: str = "", *, bound: float = 1800.0) -> None:
         self.pauses.append(seconds)
 
     def paused_for(self) -> float:
@@ -303,7 +303,7 @@ def http_date(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-@pytest.mark.parametrize(("header", "pause"), [("7", 7.0), (" 0 ", 0.0), (None, 10.0), ("soon", 10.0), ("-3", 10.0)])
+@pytest.mark.parametrize(("header", "pause"), [("7", 7.0), (" 0 ", 1.0), (None, 10.0), ("soon", 10.0), ("-3", 10.0)])
 async def test_after_a_429_everything_pauses_for_as_long_as_the_api_says_or_10_seconds(
     api: aioresponses, fetch: Ask, limiter: Limiter, header: str | None, pause: float
 ) -> None:
@@ -312,7 +312,7 @@ async def test_after_a_429_everything_pauses_for_as_long_as_the_api_says_or_10_s
     assert limiter.pauses == [pause]
 
 
-@pytest.mark.parametrize(("ahead", "least", "most"), [(30.0, 25.0, 30.0), (-30.0, 0.0, 0.0)])
+@pytest.mark.parametrize(("ahead", "least", "most"), [(30.0, 25.0, 30.0), (-30.0, 1.0, 1.0)])
 async def test_a_429_may_say_until_when_with_a_date(
     api: aioresponses, fetch: Ask, limiter: Limiter, ahead: float, least: float, most: float
 ) -> None:
@@ -340,7 +340,7 @@ async def test_a_429_holds_back_the_next_request_of_every_process(
         now[0] += seconds
 
     def limiter_of_a_process() -> SharedRateLimiter:
-        return SharedRateLimiter(parse_rates("100/s"), tmp_path / "rate", clock=lambda: now[0], sleep=sleep)
+        return SharedRateLimiter(parse_rates("100/s"), tmp_path / "api.sqlite", clock=lambda: now[0], sleep=sleep)
 
     answer_with(api, {"status": 429, "headers": {"Retry-After": "60"}}, good())
     mine, other = limiter_of_a_process(), limiter_of_a_process()
@@ -377,7 +377,7 @@ async def test_a_live_session_is_said_and_looked_at_again_until_it_is_over_whate
         if looks:
             raise looks.pop()
 
-    gate = CircuitBreaker(tmp_path / "gate", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
+    gate = CircuitBreaker(tmp_path / "api.sqlite", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
     await gate.closed(SessionLiveError("HTTP 401: Live F1 session in progress"))
 
     assert not looks
