@@ -19,14 +19,18 @@ from f1hbase.sources.http.shared import SharedState, machine_clock
 RATES = (Rate(200, 1.0), Rate(20, 0.05))
 
 
-async def take_slots(path: Path, seconds: float) -> None:
+async def take_slots(path: Path, seconds: float, coroutines: int) -> None:
     limiter = SharedRateLimiter(RATES, path)
     say("ready")
     sys.stdin.readline()
     end = machine_clock() + seconds
-    while machine_clock() < end:
-        await limiter.acquire()
-        say(repr(machine_clock()))
+
+    async def take() -> None:
+        while machine_clock() < end:
+            await limiter.acquire()
+            say(repr(machine_clock()))
+
+    await asyncio.gather(*(take() for _ in range(coroutines)))
 
 
 def hold_lock(path: Path) -> None:
@@ -70,4 +74,4 @@ if __name__ == "__main__":
     elif sys.argv[1] == "kill":
         kill_takers(Path(sys.argv[2]), int(sys.argv[3]))
     else:
-        asyncio.run(take_slots(Path(sys.argv[2]), float(sys.argv[3])))
+        asyncio.run(take_slots(Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else 1))

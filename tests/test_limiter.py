@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import f1hbase.model.rates
-from f1hbase.model.rates import Rate, next_grant, parse_rates, upcoming, with_margin
+from f1hbase.model.rates import (
+    ByteRate,
+    Limits,
+    Rate,
+    next_grant,
+    parse_limits,
+    parse_rates,
+    upcoming,
+    with_margin,
+)
 from f1hbase.sources.http import limiter as limiter_module
 from f1hbase.sources.http import shared as shared_module
 from f1hbase.sources.http.limiter import SharedRateLimiter, state_path
@@ -106,7 +116,7 @@ def test_the_examples_in_the_docstrings_run() -> None:
     assert doctest.testmod(limiter_module, extraglobs={"Path": Path, "parse_rates": parse_rates}).failed == 0
 
 
-@pytest.mark.parametrize("text", ["3/s,30/m", "1/h", "10/4.0s", "200/0.5s", "4096/m"])
+@pytest.mark.parametrize("text", ["3/s,30/m", "1/h", "10/4.0s", "200/0.5s", "4096/m", "1/2.5s"])
 def test_rates_are_read_as_they_are_written(text: str) -> None:
     assert ",".join(map(str, parse_rates(text))) == text
 
@@ -128,6 +138,54 @@ def test_what_is_not_a_rate_is_named_with_an_example(text: str, named: str) -> N
     with pytest.raises(ValueError, match=named) as caught:
         parse_rates(text)
     assert "3/s,30/m" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("2.8/s", Rate(14, 5.0)),
+        ("2.0/s", Rate(2, 1.0)),
+        ("0.5/s", Rate(1, 2.0)),
+        ("27.5/m", Rate(55, 120.0)),
+        ("1.5/10s", Rate(3, 20.0)),
+        ("2.857/s", Rate(2, 2 / 2.857)),
+        ("0.01/s", Rate(1, 100.0)),
+    ],
+)
+def test_a_rate_may_have_decimals(text: str, rate: Rate) -> None:
+    (parsed,) = parse_rates(text)
+    assert parsed.limit == rate.limit
+    assert parsed.seconds == pytest.approx(rate.seconds)
+
+
+@given(st.decimals("0.002", "100", places=3))
+def test_a_rate_with_decimals_is_as_fast_as_it_says_and_its_window_short(value: Decimal) -> None:
+    (parsed,) = parse_rates(f"{value}/s")
+    assert parsed.per_second == pytest.approx(float(value))
+    assert parsed.seconds <= 10.0 or parsed.limit == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("4MB/10s", ByteRate(4_000_000, 10.0)),
+        ("4 MB / 10 s", ByteRate(4_000_000, 10.0)),
+        ("1.5kb/m", ByteRate(1_500, 60.0)),
+        ("1GB/h", ByteRate(10**9, 3600.0)),
+        ("100B/s", ByteRate(100, 1.0)),
+    ],
+)
+def test_bytes_are_limited_beside_requests(text: str, rate: ByteRate) -> None:
+    assert parse_limits(f"3/s,{text}") == Limits((Rate(3, 1.0),), (rate,))
+    assert parse_limits(str(rate)).bytes == (rate,)
+    with pytest.raises(ValueError, match="rate of bytes"):
+        parse_rates(text)
+
+
+@pytest.mark.parametrize("text", ["0MB/s", "4MB", "4TB/s", "4MB/9h", "0.1B/s", "MB/s", "4Mb s", "9999999999999/s"])
+def test_what_is_not_a_rate_of_bytes_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=text.split("/", maxsplit=1)[0]):
+        parse_limits(text)
 
 
 rate_lists = st.lists(st.builds(Rate, st.integers(1, 60), st.floats(0.05, 120.0)), min_size=1, max_size=3)

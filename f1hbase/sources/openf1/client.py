@@ -178,7 +178,12 @@ class OpenF1Client:
             async with session.get(url, auth=auth, allow_redirects=False) as response:
                 self.date = response.headers.get("Date")
                 body = await self._read(response)
-                if query.as_csv and response.content_length is None and not _is_chunked(response):
+                if (
+                    response.status == 200
+                    and query.as_csv
+                    and response.content_length is None
+                    and not _is_chunked(response)
+                ):
                     # JSON ends in a bracket; CSV that has lost its last lines looks like any other.
                     raise UnfaithfulError("the CSV answer does not say how long it is, so it may be cut off")
                 answer = HttpAnswer(
