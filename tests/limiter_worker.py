@@ -39,6 +39,13 @@ def hold_lock(path: Path) -> None:
         sys.stdin.readline()
 
 
+def die_while_writing(path: Path) -> None:
+    with SharedState(path).transaction() as (db, _):
+        db.execute("PRAGMA cache_size = 1")  # so that pages go to the file before the end
+        db.execute("UPDATE grants SET at = at + 1.0")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def kill_takers(path: Path, count: int) -> None:
     """Fork takers one after the other, kill each while it takes slots, and print how many they said they got."""
     said, say_here = os.pipe()
@@ -71,6 +78,8 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "hold":
         hold_lock(Path(sys.argv[2]))
+    elif sys.argv[1] == "die":
+        die_while_writing(Path(sys.argv[2]))
     elif sys.argv[1] == "kill":
         kill_takers(Path(sys.argv[2]), int(sys.argv[3]))
     else:

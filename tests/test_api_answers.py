@@ -305,7 +305,7 @@ async def test_the_words_of_the_api_are_kept_on_one_line(api: aioresponses, clie
 
 
 async def test_an_answer_comes_whole_with_its_times_and_its_address(api: aioresponses, client: OpenF1Client) -> None:
-    answer_with(api, {"status": 200, "body": "[]", "headers": {"Content-Type": "application/json"}})
+    answer_with(api, {"status": 200, "body": "[]", "headers": {"Content-Type": "application/json; charset=utf-8"}})
     before = datetime.now(UTC)
     answer = await client.fetch(LAPS)
     assert (answer.status, answer.content_type, answer.body) == (200, "application/json", b"[]")

@@ -30,6 +30,7 @@ from f1hbase.sources.http.errors import (
     TooMuchError,
     TransientError,
 )
+from f1hbase.sources.http.shared import role
 
 AWAY = TransientError("HTTP 503: upstream connect error")
 LIVE = SessionLiveError("HTTP 401: Live F1 session in progress")
@@ -367,6 +368,22 @@ def test_when_the_one_who_looks_is_cancelled_another_goes_on_looking(path: Path)
     was_away, api = simulate(main())
     assert was_away
     assert {name for name, time in api.looks if time > 110.0} == {"other"}
+
+
+def test_when_the_one_who_probes_has_stopped_the_others_do_not_wait_for_ever_and_say_that_they_wait(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "f1hbase")
+
+    async def main() -> float:
+        api = Api()
+        # It has the role, and never probes.
+        with role(path, "probe"), pytest.raises(AwayError, match=r"has stopped.*HTTP 503"):
+            await fail(api.breaker(path))
+        return since(api)
+
+    assert HALF_AN_HOUR <= simulate(main()) <= HALF_AN_HOUR + 180.0
+    assert 29 <= caplog.text.count("another process probes whether the API is back") <= 33, "once a minute"
 
 
 def test_processes_that_wait_for_different_apis_do_not_wait_for_each_other(tmp_path: Path) -> None:

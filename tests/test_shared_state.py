@@ -6,11 +6,14 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import limiter_worker
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_limiter import FREE, assert_within, go, now, run_for, simulate, simulated, take, workers
 
@@ -87,6 +90,7 @@ def test_what_cannot_be_a_host_has_no_file(host: str) -> None:
 
 
 @given(st.lists(st.text("aZ9-_/\\:é..", max_size=70), max_size=6).map(".".join))
+@example(".".join(["a" * 60] * 6))
 def test_a_file_name_is_never_another_folders_nor_too_long(host: str) -> None:
     try:
         path = state_path(host, Path("/state"))
@@ -112,6 +116,24 @@ def test_a_journal_that_a_removed_file_left_behind_is_not_applied_to_the_new_one
     assert b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" not in (journal.read_bytes() if journal.exists() else b"")
 
 
+def test_what_a_killed_process_had_written_without_its_end_is_undone_and_nobody_waits(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker is killed when the half of its transaction is in the file, and the rest in its memory."""
+    times = [number / 1000.0 for number in range(3000)]
+    state = SharedState(path)
+    with state.transaction() as (db, _):
+        db.executemany("INSERT INTO grants (at) VALUES (?)", [(time,) for time in times])
+    state.close()
+    before = path.read_bytes()
+    assert subprocess.call([sys.executable, limiter_worker.__file__, "die", str(path)]) == -signal.SIGKILL
+    assert path.read_bytes() != before, "some of it is in the file"
+    assert asyncio.run(SharedRateLimiter(parse_rates("100/s"), path).acquire()) < 1.0
+    assert [row["at"] for row in state.rows("SELECT at FROM grants ORDER BY id")][:-1] == times
+    assert state.rows("PRAGMA integrity_check")[0][0] == "ok"
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 @pytest.mark.parametrize("statement", ["DROP TABLE grants", "DELETE FROM host", "DROP TABLE host"])
 def test_a_file_that_lacks_something_is_made_anew_aloud(
     path: Path, caplog: pytest.LogCaptureFixture, statement: str
@@ -134,7 +156,7 @@ def test_a_clock_that_goes_back_costs_a_window_and_is_said(path: Path, caplog: p
         return await simulated(FREE, path).acquire()
 
     assert simulate(main()) == pytest.approx(60.6, abs=0.05)
-    assert "the clock went back" in caplog.text
+    assert "the clock went back: requests wait" in caplog.text
     assert "waiting, until" in caplog.text
 
 

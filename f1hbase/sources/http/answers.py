@@ -46,8 +46,8 @@ class HttpAnswer:
 
     Attributes:
         status: 200, or what stands for "no records": 404 with its words, 500 for CSV.
-        content_type: As the server has it; empty if it has none.
-        body: Decoded from its content encoding; empty where the status is not 200.
+        content_type: Without its parameters; empty if the server names none.
+        body: Decoded from its content encoding, as it came.
         asked_at: When it was sent (UTC).
         received_at: When the last byte had come (UTC).
         url: What was asked, without user and password.

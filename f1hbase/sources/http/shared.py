@@ -12,7 +12,6 @@ noticed only if it makes the time impossible.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import functools
@@ -209,7 +208,7 @@ class SharedState:
         return (os.getpid(),)
 
     def _open(self) -> sqlite3.Connection:
-        with _locked_folder(self._path.parent) as folder:
+        with _locked_folder(self._path.parent):
             # SQLite drops its locks when the process closes any descriptor of the file, so it is not opened here.
             status = _own(self._path)
             if status is not None and status.st_mode & 0o077:
@@ -219,9 +218,7 @@ class SharedState:
                 self._remove("cut short")
                 status = None
             if status is None:
-                for suffix in ("-journal", "-wal", "-shm"):  # of a file that was removed: they would be applied to ours
-                    with suppress(FileNotFoundError):
-                        os.unlink(f"{self._path.name}{suffix}", dir_fd=folder)
+                # SQLite deletes the journal that a removed file left behind, since ours is empty.
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             db = sqlite3.connect(self._path, timeout=0.0, isolation_level=None, check_same_thread=False)
             db.row_factory = sqlite3.Row
@@ -367,11 +364,12 @@ def _own(path: Path) -> os.stat_result | None:
 
 
 @contextmanager
-def _locked_folder(folder: Path) -> Iterator[int]:
+def _locked_folder(folder: Path) -> Iterator[None]:
     """Keep other processes from making or removing files of the folder."""
     private_folder(folder)
-    with contextlib.ExitStack() as stack:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, fd)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield fd
+        yield
+    finally:
+        os.close(fd)

@@ -188,7 +188,7 @@ class OpenF1Client:
                     raise UnfaithfulError("the CSV answer does not say how long it is, so it may be cut off")
                 answer = HttpAnswer(
                     response.status,
-                    response.headers.get("Content-Type", ""),
+                    response.headers.get("Content-Type", "").partition(";")[0].strip(),
                     body,
                     asked_at,
                     datetime.now(UTC),
