@@ -161,6 +161,22 @@ def test_of_many_failures_at_once_one_look_tells_for_all(path: Path) -> None:
     assert len(api.looks) == 1
 
 
+@pytest.mark.parametrize("while_waiting", [False, True])
+def test_a_probe_that_must_not_be_sent_ends_the_run_and_is_no_answer(path: Path, while_waiting: bool) -> None:
+    """The limiter says so when requests are paused for longer than patience lasts."""
+
+    async def main() -> float:
+        api = Api(failure=AWAY if while_waiting else AwayError("paused"))
+        failing = task(fail(api.breaker(path)))
+        await asyncio.sleep(1.0)
+        api.failure = AwayError("paused")
+        with pytest.raises(AwayError, match="paused"):
+            await failing
+        return since(api)
+
+    assert simulate(main()) < 10.0
+
+
 # --- waiting ---
 
 
@@ -196,6 +212,7 @@ def test_the_run_says_that_it_waits_and_why(path: Path, caplog: pytest.LogCaptur
     simulate(main())
     waits = [record for record in caplog.records if "HTTP 503: upstream connect error" in record.getMessage()]
     assert 5 <= len(waits) <= 9, "a line a minute, and some at first"
+    assert "away for 0 s" not in caplog.text
     assert "answers again" in caplog.text
 
 

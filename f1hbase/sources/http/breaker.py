@@ -21,10 +21,10 @@ from f1hbase.sources.http.waits import WaitNotice
 
 _log = logging.getLogger(__name__)
 
-_FIRST_LOOK_SECONDS = 5.0
-_LOOK_SECONDS = 60.0
+_FIRST_PROBE_SECONDS = 5.0
+_PROBE_SECONDS = 60.0
 _FOLLOW_SECONDS = 1.0
-"""How often those who wait look whether the one who probes has been answered."""
+"""How often those who wait read whether the one who probes has been answered."""
 
 _NOTE_SECONDS = 0.25
 """How often an answer is noted in the file; every answer would be a write more than it is worth."""
@@ -76,7 +76,7 @@ class CircuitBreaker:
         """
         if self._read().closed:
             # Whoever noted it may be gone, so there is no reason to wait before the first probe.
-            await self._stand(TransientError("the API did not answer another process"), first_look=0.0)
+            await self._stand(TransientError("the API did not answer another process"), first_pause=0.0)
 
     async def away(self, error: RequestError, asked: float) -> bool:
         """Return, after a request failed, whether it was the API that was away; then it is back by now.
@@ -102,8 +102,8 @@ class CircuitBreaker:
         """Tell the time by the clock of the circuit breaker."""
         return self._clock()
 
-    async def _stand(self, error: RequestError, first_look: float = _FIRST_LOOK_SECONDS) -> None:
-        """Wait until the API answers: as the one who asks it, or as one who looks whether it has answered that one."""
+    async def _stand(self, error: RequestError, first_pause: float = _FIRST_PROBE_SECONDS) -> None:
+        """Wait until the API answers: as the one who asks it, or as one who follows."""
         began = self._clock()
         async with self._asking:
             seen = self._read()
@@ -114,7 +114,7 @@ class CircuitBreaker:
             while True:
                 with self._role() as probes:
                     if probes:
-                        await self._ask(error, began, first_look)
+                        await self._ask(error, began, first_pause)
                         return
                 self._notice.waiting(f"another process probes whether the API is back: {error}", level=logging.INFO)
                 await self._sleep(_FOLLOW_SECONDS)
@@ -122,8 +122,8 @@ class CircuitBreaker:
                 if not seen.closed:
                     self._notice.over()
                     return
-                # It looks once a minute; if it has not for so long, it has been stopped (SIGSTOP, a debugger).
-                if self._clock() - max(began, seen.probed) > self.patience + 2 * _LOOK_SECONDS:
+                # It probes once a minute; if it has not for so long, it has been stopped (SIGSTOP, a debugger).
+                if self._clock() - max(began, seen.probed) > self.patience + 2 * _PROBE_SECONDS:
                     raise AwayError(f"the API is away, and the process that probes it has stopped: {error}")
 
     async def _ask(self, error: RequestError, began: float, pause: float) -> None:
@@ -136,12 +136,12 @@ class CircuitBreaker:
                 raise AwayError(f"the API is away: {error}")
             if not live:
                 pause = min(pause, self.patience - waited)
-            state = (
-                "closed while a session is live, until half an hour after it" if live else f"away for {waited:.0f} s"
-            )
-            _log.warning("the API is %s: %s; all requests wait, looking again in %.0f s", state, error, pause)
+            state = "closed while a session is live, until half an hour after it" if live else "away"
+            if not live and waited >= 1.0:
+                state = f"away for {waited:.0f} s"
+            _log.warning("the API is %s: %s; all requests wait, probing again in %.0f s", state, error, pause)
             await self._sleep(pause)
-            pause = min(max(2 * pause, _FIRST_LOOK_SECONDS), _LOOK_SECONDS)
+            pause = min(max(2 * pause, _FIRST_PROBE_SECONDS), _PROBE_SECONDS)
             try:
                 await self._probe()
             except SessionLiveError as closed:
@@ -149,6 +149,8 @@ class CircuitBreaker:
                 away_since = self._clock()
             except TransientError as failed:
                 error, live = failed, False
+            except AwayError:
+                raise  # paused for longer than patience lasts, for one
             except RequestError:
                 break  # a refusal is an answer
             else:
@@ -162,6 +164,8 @@ class CircuitBreaker:
             await self._probe()
         except (TransientError, SessionLiveError):
             return False
+        except AwayError:
+            raise
         except RequestError:
             pass
         self.answered()

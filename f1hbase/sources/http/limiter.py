@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,13 +165,20 @@ class SharedRateLimiter:
             logger.debug("cannot note %d bytes in %s: %s", size, self._path, error)
 
     def spent(self) -> list[int]:
-        """Tell how many requests were sent within the window of each rate, by all processes; takes no slot."""
+        """Tell how many requests were sent within the window of each rate, by all processes; takes no slot.
+
+        None is told of while the file cannot be read.
+        """
         now = self._clock()
         query = "SELECT count(*) AS n FROM grants WHERE at > ? AND at <= ?"
-        return [
-            briefly(lambda rate=rate: self._state.rows(query, now - rate.seconds, now))[0]["n"]  # type: ignore[misc]
-            for rate in self._rates
-        ]
+        try:
+            counts = [
+                briefly(partial(self._state.rows, query, now - rate.seconds, now))[0]["n"] for rate in self._rates
+            ]
+        except OSError as error:
+            logger.debug("cannot read %s: %s", self._path, error)
+            return [0] * len(self._rates)
+        return counts
 
     def _begin(self) -> None:
         with self._state.transaction() as (db, host):

@@ -22,6 +22,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
@@ -96,7 +97,7 @@ def token_url(api_url: str) -> URL:
 
 def token_path(api_url: str, credentials: Credentials, folder: Path | None = None) -> Path:  # noqa: ARG001 - as called
     """Name the file that all processes share which use one API: that of its host (`state_path`), whoever the user."""
-    return state_path(URL(api_url).raw_authority.rpartition("@")[2] or "", folder)
+    return state_path(urlsplit(api_url).netloc, folder)
 
 
 def _user_of(url: URL, credentials: Credentials) -> str:
