@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -240,21 +241,19 @@ def test_records_without_an_answer_are_kept_as_json_lines(tmp_path: Path) -> Non
     assert [record for some in reader_at(tmp_path).read(whole("laps")) for record in some] == records
 
 
-@given(
-    st.sampled_from(["laps", "car_data", "session_result"]),
-    st.none() | st.integers(1, 99),
-    st.none() | st.datetimes(min_value=START.replace(tzinfo=None), timezones=st.just(START.tzinfo)),
-    st.none() | st.datetimes(min_value=START.replace(tzinfo=None), timezones=st.just(START.tzinfo)),
-)
-def test_each_unit_has_a_manifest_of_its_own(endpoint: str, driver: int | None, start: object, end: object) -> None:
-    unit = Unit(endpoint, RACE, driver, Window(start, end))  # type: ignore[arg-type]
-    others = [Unit(endpoint, RACE, 100, unit.window), Unit(endpoint, SPRINT, driver, unit.window)]
+_MOMENTS = st.none() | st.datetimes(min_value=datetime(2023, 1, 1), timezones=st.just(UTC))
+
+
+@given(st.sampled_from(["laps", "car_data"]), st.none() | st.integers(1, 99), _MOMENTS, _MOMENTS)
+def test_each_unit_has_a_manifest_of_its_own(
+    endpoint: str, driver: int | None, start: datetime | None, end: datetime | None
+) -> None:
+    units = [Unit(endpoint, RACE, driver, Window(start, end)), Unit(endpoint, SPRINT, driver, Window(start, end))]
+    units.append(Unit(endpoint, RACE, 100, Window(start, end)))
     if start is not None:
-        others.append(
-            Unit(endpoint, RACE, driver, Window(unit.window.start - timedelta(microseconds=1), unit.window.end))
-        )  # type: ignore[operator]
-    paths = {manifest_path(one) for one in (unit, *others)}
-    assert len(paths) == len(others) + 1
+        units.append(Unit(endpoint, RACE, driver, Window(start - timedelta(microseconds=1), end)))
+    paths = {manifest_path(unit) for unit in units}
+    assert len(paths) == len(units)
     assert not any(":" in path or "#" in path for path in paths)
 
 
@@ -497,23 +496,39 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    tmp_path.joinpath("small").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "small")]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount the small file system that this needs")
+    try:
+        objects = Objects(parse_location(str(tmp_path / "small")), patience=60)
+        objects.put("first", b"1" * 30_000)
+        with pytest.raises(RefusedError, match="cannot be written: no space left on device") as error:
+            objects.put("second", b"2" * 60_000)
+        assert error.value.exit_code == 3
+        assert [info.path for info in objects.under("")] == ["first"]
+    finally:
+        subprocess.run(["umount", str(tmp_path / "small")], check=True)
+
+
 # A folder of plain files
 
 
-def write_lines(path: Path, records: list[dict[str, object]]) -> None:
+def write_lines(path: Path, records: Sequence[Mapping[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 async def test_a_folder_of_plain_files_is_a_source(tmp_path: Path) -> None:
-    write_lines(tmp_path / "meeting" / "meetings.jsonl.gz", [*MEETINGS])
+    write_lines(tmp_path / "meeting" / "meetings.jsonl.gz", MEETINGS)
     for record in SESSIONS:
         key = record["session_key"]
         write_lines(tmp_path / "meeting" / str(key) / "sessions.jsonl.gz", [record])
         laps = [{"meeting_key": 1240, "session_key": key, "lap_number": lap} for lap in range(3)]
         write_lines(tmp_path / "meeting" / str(key) / "laps.jsonl.gz", laps)
-    flat: list[dict[str, object]] = [
+    flat = [
         {"meeting_key": 1240, "session_key": scope.session_key, "air_temperature": 21.5} for scope in (RACE, SPRINT)
     ]
     write_lines(tmp_path / "weather.jsonl.gz", flat)
@@ -525,7 +540,7 @@ async def test_a_folder_of_plain_files_is_a_source(tmp_path: Path) -> None:
 
 
 async def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
-    write_lines(tmp_path / "sessions.jsonl.gz", [*SESSIONS])
+    write_lines(tmp_path / "sessions.jsonl.gz", SESSIONS)
     (tmp_path / "laps.jsonl").write_text('{"meeting_key": 1240, "session_key": 9558}\n\n{"meet\n')
     answers = await fetch_all(open_source(tmp_path), [whole("laps")])
     (error,) = [answer.error for answer, _ in answers if answer.error]
@@ -536,7 +551,8 @@ async def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from f1hbase.model.units import Unit, Window
 from files_zone import RACE, START, csv_answer, destination_at, store
 destination = destination_at(sys.argv[1])
