@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from f1hbase.destinations.base import Batch
+from f1hbase.model.answers import RawAnswer
 from f1hbase.model.outcomes import Quarantined, RunState, Status
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, Unit, Window
@@ -143,6 +145,7 @@ def test_objects_lie_where_their_units_do(tmp_path: Path) -> None:
         "source=openf1/year=2024/meeting=1240/session=9558/endpoint=car_data",
     ]
     names = [name.rpartition("/")[2] for name in answers_in(tmp_path)]
+    assert sum(name.startswith("all-") for name in names) == 2  # laps and meetings: the folder says all
     assert any(name.startswith("date.from.20240707T140000-") and name.endswith(".csv.gz") for name in names)
     assert not any(":" in name for name in files_in(tmp_path))
     assert len(names) == 5  # listing of sessions and meetings, laps once for two sessions, two windows
@@ -395,6 +398,20 @@ async def test_what_the_zone_lacks_is_an_answer_with_an_error(tmp_path: Path) ->
     assert "503 Service Unavailable" in (answers[whole("pit")] or "")
 
 
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, b'{"detail": "No results found."}'), (500, b"ValueError: No results")]
+)
+async def test_an_answer_that_says_there_is_nothing_comes_back_as_that(
+    tmp_path: Path, status: int, body: bytes
+) -> None:
+    raw = RawAnswer("openf1", "laps?session_key=9558", SETTLED, SETTLED, status, "application/json", body)
+    store(destination_at(tmp_path), whole("laps"), [], raw)
+    ((answer, records),) = await fetch_all(open_source(tmp_path), [whole("laps")])
+    assert (answer.error, records, answer.complete) == (None, [], True)
+    assert answer.raw is not None
+    assert (answer.raw.status, answer.raw.body) == (status, body)
+
+
 # Bad input
 
 
@@ -420,7 +437,7 @@ async def test_a_damaged_object_fails_its_unit_alone(tmp_path: Path, damage: str
 async def test_a_record_that_does_not_parse_fails_its_unit_and_is_named(tmp_path: Path) -> None:
     destination = destination_at(tmp_path)
     raw = json_answer("laps?session_key=9558", [])
-    broken = type(raw)(raw.source, raw.request, raw.asked_at, raw.received_at, 200, raw.content_type, b'[{"a": 1}, {]')
+    broken = replace(raw, body=b'[{"a": 1}, {]')
     store(destination, whole("laps"), [{}], broken)
     ((answer, _),) = [one for one in await fetch_all(open_source(tmp_path), [whole("laps")]) if one[0].error]
     assert "cannot be read" in (answer.error or "")
@@ -532,10 +549,12 @@ async def test_a_folder_of_plain_files_is_a_source(tmp_path: Path) -> None:
         {"meeting_key": 1240, "session_key": scope.session_key, "air_temperature": 21.5} for scope in (RACE, SPRINT)
     ]
     write_lines(tmp_path / "weather.jsonl.gz", flat)
+    write_lines(tmp_path / "meeting" / str(SPRINT.session_key) / "overtakes.jsonl.gz", [{"meeting_key": 1240}])
     source = open_source(tmp_path)
     assert list((await source.listing(Selection())).sessions) == SESSIONS
-    answers = await fetch_all(source, [whole("laps"), whole("weather"), whole("pit")])
-    assert {answer.unit.endpoint: len(records) for answer, records in answers} == {"laps": 3, "weather": 1, "pit": 0}
+    answers = await fetch_all(source, [whole("laps"), whole("weather"), whole("pit"), whole("overtakes")])
+    found = {answer.unit.endpoint: len(records) for answer, records in answers}
+    assert found == {"laps": 3, "weather": 1, "pit": 0, "overtakes": 0}
     assert [answer.unit.endpoint for answer, _ in answers if answer.error] == ["pit"]
 
 
@@ -552,6 +571,7 @@ async def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from f1hbase.model.units import Unit, Window
 from files_zone import RACE, START, csv_answer, destination_at, store

@@ -18,7 +18,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import STORED, Status, UnitState
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import parse_time
-from f1hbase.model.units import Scope, Unit, scope_prefix
+from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
 from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
 from f1hbase.sources.stored import StoredPart, StoredSource, UnreadableError, selected, within
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from f1hbase.config import Config
 
 _log = logging.getLogger(__name__)
+
+_NO_RECORDS = 400
+"""A kept answer of this status or above says that there are no records (404; a CSV of nothing is a 500)."""
 
 
 class ZoneReader:
@@ -95,7 +98,9 @@ class ZoneReader:
         except DamagedError as error:
             raise UnreadableError(str(error)) from error
         where, select = f"{self.home}/{stored['path']}", stored["select"]
-        records = StoredRecords(ENDPOINTS[endpoint], stored["content_type"], body, where)
+        records: Records = ()
+        if stored["status"] < _NO_RECORDS:
+            records = StoredRecords(ENDPOINTS[endpoint], stored["content_type"], body, where)
         raw = None
         if stored["request"]:
             asked_at, stored_at = parse_time(stored["asked_at"]), parse_time(stored["stored_at"])
@@ -204,21 +209,23 @@ class FolderReader:
         return self._meetings
 
     def units(self, scope: Scope) -> Sequence[UnitState]:
-        """Return a unit for each endpoint that a session (or meeting) has a file of, fetched when that was written."""
+        """Return a unit for each endpoint of which there are files, fetched when those were written.
+
+        A session of which they have no record has none.
+        """
         states = []
-        for endpoint, spec in ENDPOINTS.items():
-            paths = self._paths(endpoint, scope)
-            if spec.of_meeting != (scope.session_key is None) or not paths:
+        for endpoint in endpoints_of(scope):
+            paths = self._files.get(endpoint.name)
+            if not paths:
                 continue
             fetched = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
-            whole = Unit(endpoint, scope)
             states.append(
                 UnitState(
-                    f"{scope_prefix(scope.year, scope.meeting_key, None)}#{scope.session_key or '-'}",
-                    endpoint,
-                    whole.driver,
-                    whole.window,
-                    Status.DONE,
+                    scope_prefix=scope.prefix,
+                    endpoint=endpoint.name,
+                    driver=None,
+                    window=ALL_TIME,
+                    status=Status.DONE,
                     fetched=fetched,
                     source="files",
                 )

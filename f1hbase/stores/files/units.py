@@ -13,6 +13,7 @@ _LONGEST_NAME = 100
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+-]+")
 _OPERATORS = (("%3E", ">"), ("%3C", "<"), (">=", ".from."), ("<=", ".upto."), (">", ".after."), ("<", ".before."))
+_IN_THE_FOLDER = ("session_key=", "meeting_key=", "csv=")
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)(?::(\d\d))?")
 
 
@@ -48,17 +49,9 @@ def _asked(request: str) -> str:
     _, _, query = request.partition("?")
     for text, replacement in _OPERATORS:
         query = query.replace(text, replacement)
-    query = _DATE.sub(
-        lambda match: (
-            "".join(part or "" for part in match.groups()[:3])
-            + "T"
-            + "".join(part or "" for part in match.groups()[3:])
-        ),
-        query,
-    )
-    filters = [part for part in query.split("&") if part and not part.startswith(("session_key=", "csv="))]
-    filters = [part for part in filters if not part.startswith("meeting_key=")]
-    return _safe("_".join(filters))[:_LONGEST_NAME] or "all"
+    query = _DATE.sub(r"\1\2\3T\4\5\6", query)
+    filters = [part for part in query.split("&") if part and not part.startswith(_IN_THE_FOLDER)]
+    return _safe("_".join(filters))[:_LONGEST_NAME] if filters else "all"
 
 
 def _safe(text: str) -> str:
