@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from f1hbase.model.answers import Records
 from f1hbase.model.catalog import Endpoint
 from f1hbase.model.samples import Samples, samples_of_json
 from f1hbase.sources.http.errors import RequestError
-from f1hbase.sources.openf1 import formats
+from f1hbase.sources.openf1.formats import decode_answer
 from f1hbase.sources.stored import UnreadableError
 
 JSON_LINES = "application/jsonl"
@@ -44,7 +43,7 @@ class StoredRecords:
             yield from records_of_lines(self._endpoint, iter(self._body.splitlines()), self._where)
             return
         try:
-            yield from _decode(self._endpoint, self._content_type, self._body)
+            yield from decode_answer(self._endpoint, self._content_type, self._body)
         except RequestError as error:
             raise UnreadableError(f"'{self._where}' cannot be read: {error}") from error
 
@@ -67,15 +66,3 @@ def _record(line: bytes, number: int, where: str) -> Any:
     except (ValueError, RecursionError) as error:
         excerpt = line[:_EXCERPT_BYTES].decode(errors="replace")
         raise UnreadableError(f"'{where}', line {number}, is no JSON: {excerpt}") from error
-
-
-def _decode(endpoint: Endpoint, content_type: str, body: bytes) -> Records:
-    decode = getattr(formats, "decode_answer", None)
-    if decode is not None:
-        records: Records = decode(endpoint, content_type, body)
-        return records
-    if not content_type.startswith("text/csv"):
-        return [formats.records_of_json(body, endpoint)]
-    answer = formats.CsvAnswer(body, endpoint)
-    samples = answer.samples()
-    return [answer.records(answer.lines) if samples is None else samples]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from f1hbase import __version__
 from f1hbase.model.coverage import status_of
 from f1hbase.model.outcomes import Outcome, Status, UnitState
 from f1hbase.model.times import parse_time
 from f1hbase.model.units import Scope, Unit, Window, parse_scope
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.units import scope_folder
+from f1hbase.version import __version__
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from f1hbase import __version__
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.units import Scope
 from f1hbase.stores.files import lease_objects
@@ -16,6 +15,7 @@ from f1hbase.stores.files.manifests import read_manifests, scope_manifests
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.packing import DamagedError, md5_hex, unpack
 from f1hbase.stores.files.urls import Location, LocationError
+from f1hbase.version import __version__
 
 MARKER = "_f1hbase.json"
 
