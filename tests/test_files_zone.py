@@ -412,6 +412,17 @@ async def test_an_answer_that_says_there_is_nothing_comes_back_as_that(
     assert (answer.raw.status, answer.raw.body) == (status, body)
 
 
+async def test_a_listing_is_as_old_as_its_latest_record(tmp_path: Path) -> None:
+    destination = fill(tmp_path)
+    later = SETTLED + timedelta(days=3)
+    raw = json_answer("sessions?year=2024&n=2", SESSIONS[1:], later)
+    store(destination, whole("sessions"), SESSIONS[1:], raw, {"session_key": 9558}, asked_at=later)
+    listing = await open_source(tmp_path).listing(Selection())
+    assert listing.asked_at == later
+    assert "sessions" not in listing.answers  # they are in two answers now
+    assert list(listing.sessions) == SESSIONS
+
+
 # Bad input
 
 

@@ -23,7 +23,7 @@ class Batch:
         records: The records.
         knows: The fields that the source would give where there is a value.
         overwrite: Whether records of the unit may be stored already, so that what has become null must go.
-        raw: The answer they came in, with the last batch of it.
+        raw: The answer they came in, with every batch of it; None where the source has none.
         select: Which of the answer's records are the unit's; all when empty.
     """
 

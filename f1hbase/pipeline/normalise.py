@@ -82,7 +82,7 @@ class AnswerNormaliser:
         self._part = Account(answer.unit)
 
     def batches(self) -> Generator[Batch | Restart, None, None]:
-        """Yield what is to be stored, the last batch with the answer itself; then the account is up to date.
+        """Yield what is to be stored, each batch with the answer it came in; then the account is up to date.
 
         Raises:
             Exception: Whatever decoding the records raises; the account is then as it was.
@@ -139,7 +139,7 @@ class AnswerNormaliser:
     def _of_samples(self, samples: Samples) -> Batch:
         self._part.records += len(samples)
         self._part.drivers.update({row[2] for row in samples.rows})
-        return Batch(self._answer.unit, samples, self._knows)
+        return self._with_raw(Batch(self._answer.unit, samples, self._knows))
 
     def _of_records(self, records: Sequence[Any]) -> list[Record]:
         """Return the records that can be stored, each identity once; the others are put aside."""

@@ -49,6 +49,7 @@ class ZoneReader:
         self.home = zone.shown
         self._listed: dict[str, list[Record]] = {}
         self._raw: dict[str, dict[str, RawAnswer]] = {}
+        self._listed_at: datetime | None = None
 
     def sessions(self) -> Sequence[Record]:
         """Return the records of all sessions; of one whose record is not there or damaged, its keys alone."""
@@ -91,6 +92,10 @@ class ZoneReader:
     def listing_answers(self) -> Mapping[str, RawAnswer]:
         """Return, by endpoint, the answer that holds all of the listed records, where one does."""
         return {endpoint: next(iter(answers.values())) for endpoint, answers in self._raw.items() if len(answers) == 1}
+
+    def listed_at(self) -> datetime | None:
+        """Return when the latest of the listed records was asked for."""
+        return self._listed_at
 
     def _part(self, endpoint: str, stored: Mapping[str, Any]) -> StoredPart:
         try:
@@ -153,6 +158,8 @@ class ZoneReader:
         raws: dict[str, RawAnswer],
     ) -> Iterator[Record]:
         for state in states:
+            if state.fetched is not None:
+                self._listed_at = max(state.fetched, self._listed_at or state.fetched)
             for stored in state.objects:
                 path = str(stored["path"])
                 if path not in bodies:
@@ -247,6 +254,11 @@ class FolderReader:
         for path in self._paths(unit.endpoint, scope):
             records: Records = _Lines(lambda path=path: records_of_lines(endpoint, _lines(path), str(path)))  # type: ignore[misc]
             yield from within(selected(records, select), unit)
+
+    def listed_at(self) -> datetime | None:
+        """Return when the latest file of sessions or meetings was written."""
+        paths = [*self._files.get("sessions", ()), *self._files.get("meetings", ())]
+        return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC) if paths else None
 
     def _paths(self, endpoint: str, scope: Scope) -> list[Path]:
         session = scope.session_key

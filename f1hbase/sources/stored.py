@@ -75,6 +75,14 @@ class KeepsAnswers(Protocol):
         """Return, by endpoint, the answer that holds all of the listed records, where one does."""
 
 
+@runtime_checkable
+class KnowsListingTime(Protocol):
+    """A reader that knows when its sessions and meetings were asked for."""
+
+    def listed_at(self) -> datetime | None:
+        """Return when the latest of the listed records was asked for; None if there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """Something to answer with: a stored unit, or why there is none."""
@@ -237,8 +245,8 @@ class StoredSource:
     def _listing(self) -> Listing:
         sessions, meetings = self._reader.sessions(), self._reader.meetings()
         answers = self._reader.listing_answers() if isinstance(self._reader, KeepsAnswers) else {}
-        asked_at = max((answer.asked_at for answer in answers.values()), default=datetime.now(UTC))
-        return Listing(self.name, sessions, meetings, asked_at, answers)
+        listed_at = self._reader.listed_at() if isinstance(self._reader, KnowsListingTime) else None
+        return Listing(self.name, sessions, meetings, listed_at or datetime.now(UTC), answers)
 
 
 class _Budget:
