@@ -58,13 +58,11 @@ class FilesWriter:
     Args:
         zone: Where to.
         written: What all writers of this process have stored.
-        source: The source of records that came without an answer.
     """
 
-    def __init__(self, zone: Zone, written: Written, source: str = "unknown") -> None:
+    def __init__(self, zone: Zone, written: Written) -> None:
         self._zone = zone
         self._written = written
-        self._source = source
 
     def write(self, batch: Batch) -> Receipt:
         """Store what a batch came in, unless it is stored already; on return it is durable.
@@ -91,8 +89,8 @@ class FilesWriter:
     def _store_records(self, batch: Batch) -> Mapping[str, Any]:
         lines = msgspec.json.Encoder().encode_lines(list(batch.records))
         now = datetime.now(UTC)
-        raw = RawAnswer(self._source, "", now, now, 200, JSON_LINES, lines)
-        return self._store(self._zone.layout.records_path(batch.unit, self._source, raw.md5), raw)
+        raw = RawAnswer(batch.source, "", now, now, 200, JSON_LINES, lines)
+        return self._store(self._zone.layout.records_path(batch.unit, batch.source, raw.md5), raw)
 
     def _store(self, path: str, raw: RawAnswer) -> Mapping[str, Any]:
         known = self._written.objects.get(path)

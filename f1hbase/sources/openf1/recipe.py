@@ -43,9 +43,8 @@ def options_of(config: Config) -> OpenF1Options:
     """Return how the settings say that OpenF1 is asked."""
     settings, credentials = config.settings, config.credentials()
     try:
-        check_destination(
-            credentials, settings.api_url, config.source_of("api_url"), credentials and credentials.source
-        )
+        beside = None if credentials is None else credentials.source
+        check_destination(credentials, settings.api_url, config.source_of("api_url"), beside)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return OpenF1Options(
