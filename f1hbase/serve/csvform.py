@@ -6,10 +6,13 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from f1hbase.serve.query import DATE_FIELDS
+
+_LINES_AT_ONCE = 2_000
 
 
 def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
@@ -19,6 +22,21 @@ def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
     """
     fields = sorted(set().union(*records))
     return b"".join((csv_line(fields), *(_line(fields, record) for record in records)))
+
+
+def csv_pieces(lines: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield the CSV of records that have different fields, some thousand lines at a time.
+
+    ``lines`` gives the records as JSON; it is called twice, first for the fields.
+    """
+    fields: set[str] = set()
+    for line in lines():
+        fields.update(json.loads(line))
+    header = sorted(fields)
+    yield csv_line(header)
+    source = lines()
+    while batch := list(islice(source, _LINES_AT_ONCE)):
+        yield b"".join(_line(header, json.loads(line)) for line in batch)
 
 
 def csv_line(values: Iterable[Any]) -> bytes:
