@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from f1hbase.serve.query import DATE_FIELDS
 
 _LINES_AT_ONCE = 2_000
+_decode = msgspec.json.Decoder().decode
 
 
 def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
@@ -46,6 +49,13 @@ def csv_line(values: Iterable[Any]) -> bytes:
     return out.getvalue().encode()
 
 
+class _Lines:
+    """A file of which each line that is written to it is an item of a list."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
+
+
 class CsvLines:
     """The lines of records, made once, so that an answer is a stretch of them, as it is in JSON.
 
@@ -60,15 +70,31 @@ class CsvLines:
         self.fields: tuple[str, ...] | None = ()
         self._blob = bytearray()
         self._starts = array("Q", [0])
-        for text in records:
-            record = json.loads(text)
-            fields = tuple(sorted(record))
-            if self._starts[-1] and fields != self.fields:
-                self.fields = None
-                return
-            self.fields = fields
-            self._blob += _line(fields, record)
-            self._starts.append(len(self._blob))
+        written: list[str] = []
+        writer = csv.writer(_Lines(written))
+        names: tuple[str, ...] | None = None  # in the order of the records, which is rarely another one
+        source = iter(records)
+        while batch := list(islice(source, _LINES_AT_ONCE)):
+            rows = []
+            for text in batch:
+                record = _decode(text)
+                if (own := tuple(record)) != names:
+                    fields = tuple(sorted(own))
+                    if names is not None and fields != self.fields:
+                        self.fields = None
+                        return
+                    names, self.fields = own, fields
+                    dates = [index for index, name in enumerate(fields) if name in DATE_FIELDS]
+                row = [record[name] for name in fields]
+                for index in dates:
+                    if isinstance(row[index], str):
+                        row[index] = row[index].replace("T", " ", 1)
+                rows.append(row)
+            writer.writerows(rows)
+            for line in written:
+                self._blob += line.encode()
+                self._starts.append(len(self._blob))
+            written.clear()
 
     def lines(self, first: int, last: int) -> memoryview:
         """Return some of the lines; there are none where `fields` is None."""

@@ -196,15 +196,15 @@ class FileStore:
             try:
                 keys = _read_keys(line)
                 moment = None if keys.date is None else instant(keys.date)
-            except (ValueError, TypeError) as error:
+                # A line with a space or an escape may not be compact; one without is answered as it stands.
+                if b" " in line or b"\\u" in line:
+                    line = json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode()
+            except (ValueError, TypeError, RecursionError) as error:
                 raise RecordFilesError(f"{source}, line {number}: {error}") from None
             key = (keys.meeting_key, keys.session_key, keys.driver_number)
             builder = builders.get(key)
             if builder is None:
                 builder = builders[key] = _Builder(key)
-            # A line with a space or an escape may not be compact; one without is answered as it stands.
-            if b" " in line or b"\\u" in line:
-                line = json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode()
             if identity == ("date",) and moment is not None:
                 builder.append(line, moment, None)
             elif identity is None:
@@ -330,7 +330,7 @@ def _read_keys(line: bytes) -> _Keys:
     try:
         return _decode_keys(line)
     except msgspec.MsgspecError:
-        record = json.loads(line.decode())
+        record = json.loads(line.decode(), parse_constant=_refuse)
     if not isinstance(record, dict):
         raise TypeError("not a JSON object")
     keys = {name: record.get(name) for name in KEY_FIELDS}
@@ -393,6 +393,10 @@ class _Builder:
             if fresh.dates is not None and dates is not None:
                 fresh.dates.append(dates[index])
         return fresh
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _by_date(dates: array[int], condition: Condition) -> list[tuple[int, int]]:
