@@ -348,6 +348,46 @@ def rollback_command(
     rollback.carry_out()
 
 
+@cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
+@click.option(
+    "--from",
+    "folders",
+    multiple=True,
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="A folder of <endpoint>.jsonl[.gz], at any depth; repeatable, all of them being one API.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; by default only this machine.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--empty",
+    default="list",
+    show_default=True,
+    type=click.Choice(["list", "404"]),
+    help="An answer without a record: 200 [] as OpenF1's own software, or 404 as its host.",
+)
+@click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
+def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str, max_rows: int | None) -> None:
+    """Answer /v1/<endpoint> as the OpenF1 API does, from files. Reads only, and needs neither HBase nor a network.
+
+    \b
+    Examples:
+      serve --from out/weekend
+      curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
+
+    \b
+    Exit codes:
+      0 stopped by Ctrl-C or SIGTERM    2 wrong usage, or files that are no records    3 the address is taken
+    """  # fmt: skip
+    from f1hbase.serve.app import EMPTY_FORMS, create_app
+    from f1hbase.serve.run import open_files, serve
+
+    set_up_logging(sys.stderr, None)
+    app = create_app(open_files(folders, sys.stderr), max_rows=max_rows, empty=EMPTY_FORMS[empty])
+    serve(app, host, port, click.echo)
+
+
 def _print_plan(settings: Settings, credentials: Credentials | None, *, as_json: bool = False) -> None:
     from f1hbase.operations.estimate import forecast, forecast_json, forecast_lines
     from f1hbase.pipeline.load import plan_from_api
