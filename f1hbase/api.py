@@ -59,8 +59,8 @@ def load(
 ) -> Result:
     """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
 
-    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the default. May be
-    called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`), in any thread,
+    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the default.
+    May be called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`), in any thread,
     and in a script without a main guard. What the command line would print goes to Python's logger `f1hbase`.
 
     Args:
@@ -189,7 +189,7 @@ def status(
         config: The settings file.
 
     Returns:
-        The overview: `scopes` (one for each meeting and session), `runs`, `loading`, `requests_left`, `seconds_left`.
+        The overview: `scopes` (meetings and sessions), `runs`, `loading`, `requests_left`, `seconds_left`.
 
     Raises:
         ValueError: If a value makes no sense; the message says which and what to write.

@@ -21,10 +21,11 @@ from f1hbase.cli.options import click_options, config_of
 from f1hbase.config import OPENF1_URL, Config, Settings, default_of, is_repeatable, resolve, setting_name
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.model.rates import Limits, Rate, parse_limits
 from f1hbase.sources.openf1.recipe import limits, recipe
 
-FREE = (Rate(3, 1.0), Rate(30, 60.0))
+ONE = Limits((Rate(1, 1.0),))
+FREE = Limits((Rate(3, 1.0), Rate(30, 60.0)))
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +131,7 @@ EXAMPLES = (
     example("max_retries", "0 1 2", (0, 1, 2), 3),
     example("retry_delay", "0 1s 1m", seconds(0, 1, 60), timedelta(seconds=5)),
     example("request_timeout", "1s 2s 1m", seconds(1, 2, 60), timedelta(seconds=60)),
-    example("rate", "none 1/s 6/s,60/m", ((), (Rate(1, 1.0),), (Rate(6, 1.0), Rate(60, 60.0))), None),
+    example("rate", "none 1/s 6/s,4MB/10s", (Limits(), ONE, Limits((Rate(6, 1.0),), (ByteRate(4_000_000, 10.0),))), None),
     example(
         "api_url", "http://a http://b/v1 https://c:1/v1", ("http://a", "http://b/v1", "https://c:1/v1"), OPENF1_URL,
     ),
@@ -370,9 +371,15 @@ def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "rates"),
-    [("3/s,30/m", FREE), ("none", ()), ("NONE", ()), (" 3 / s , 30 / M ", FREE), ("10/4s", (Rate(10, 4.0),))],
+    [
+        ("3/s,30/m", FREE),
+        ("none", Limits()),
+        ("NONE", Limits()),
+        (" 3 / s , 30 / M ", FREE),
+        ("10/4s", Limits((Rate(10, 4.0),))),
+    ],
 )
-def test_a_rate_reads_like_this(text: str, rates: tuple[Rate, ...]) -> None:
+def test_a_rate_reads_like_this(text: str, rates: Limits) -> None:
     assert settings_of("--rate", text).rate == rates
 
 
@@ -510,20 +517,20 @@ def test_a_combination_that_makes_sense_is_taken(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("url", [OPENF1_URL, "https://API.OpenF1.org/v1", "http://api.openf1.org:80/v1"])
 def test_openf1_s_own_host_is_asked_within_its_limits(url: str) -> None:
-    assert limits(None, url, authenticated=False) == parse_rates("3/s,30/m") == FREE
-    assert limits(None, url, authenticated=True) == (Rate(6, 1.0), Rate(60, 60.0))
+    assert limits(None, url, authenticated=False) == parse_limits("3/s,30/m") == FREE
+    assert limits(None, url, authenticated=True) == Limits((Rate(6, 1.0), Rate(60, 60.0)))
 
 
 @pytest.mark.parametrize("url", ["http://localhost:8000/v1", "https://openf1.org/v1", "https://mirror.example/v1"])
 def test_any_other_host_has_no_limits_by_default(url: str) -> None:
-    assert limits(None, url, authenticated=False) == limits(None, url, authenticated=True) == ()
+    assert limits(None, url, authenticated=False) == limits(None, url, authenticated=True) == Limits()
 
 
 @pytest.mark.parametrize("url", [OPENF1_URL, "http://localhost:8000/v1"])
 def test_limits_that_are_given_hold_for_any_host(url: str) -> None:
     for authenticated in (False, True):
-        assert limits(parse_rates("1/s"), url, authenticated=authenticated) == (Rate(1, 1.0),)
-        assert limits(parse_rates("none"), url, authenticated=authenticated) == ()
+        assert limits(parse_limits("1/s"), url, authenticated=authenticated) == ONE
+        assert limits(parse_limits("none"), url, authenticated=authenticated) == Limits()
 
 
 def test_all_endpoints_are_loaded_unless_some_are_named_and_always_in_the_catalogue_s_order() -> None:

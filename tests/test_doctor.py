@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from replay_server import ReplayServer
 
 from f1hbase.config import Config, Settings, SettingsFile
 from f1hbase.credentials import Credentials
-from f1hbase.model.rates import parse_rates
+from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.operations.doctor import Check, Grade, doctor_json, doctor_lines, judgement
 from f1hbase.operations.doctor.api import judge_answer, judge_clock, judge_limits, judge_sessions
 from f1hbase.operations.doctor.hbase import check_hbase
@@ -222,8 +224,8 @@ def test_an_answer_that_took_long_does_not_make_the_clock_wrong() -> None:
 
 
 def test_the_limits_are_told_with_what_is_left_of_them() -> None:
-    assert "3 of 3/s, 18 of 30/m" in judge_limits(parse_rates("3/s,30/m"), [0, 12]).found
-    assert judge_limits((), []).found.startswith("none")
+    assert "3 of 3/s, 18 of 30/m" in judge_limits(parse_limits("3/s,30/m"), [0, 12]).found
+    assert judge_limits(Limits(), []).found.startswith("none")
 
 
 # --- telling it ---
@@ -295,6 +297,26 @@ def test_the_api_is_asked_once_and_its_clock_looked_at(tmp_path: Path) -> None:
         api.faults(lock_out=True)
         closed = loader.run("doctor", exit_code=1)
         assert "WARN live session" in closed
+
+
+def test_a_pause_of_an_earlier_run_is_shown_with_what_ends_it_and_nothing_waits_for_its_end(tmp_path: Path) -> None:
+    (tmp_path / "sessions.jsonl").write_text(json.dumps(race(timedelta(days=-900), meeting_key=1, year=2024)) + "\n")
+    with ReplayServer(tmp_path) as api:
+        loader = Loader(tmp_path, nowhere(tmp_path) | {"F1HBASE_API_URL": api.url})
+        pause = """
+import sys; from urllib.parse import urlsplit
+from f1hbase.sources.http.limiter import SharedRateLimiter, state_path
+SharedRateLimiter((), state_path(urlsplit(sys.argv[1]).netloc)).pause(1200, "HTTP 429", bound=1200)
+"""
+        subprocess.run([sys.executable, "-c", pause, api.url], check=True, env=os.environ | loader.environment)
+        paused = loader.run("doctor", exit_code=1)
+        assert "WARN pause          all requests are paused until" in paused
+        assert "HTTP 429. Fix: wait, or end it: doctor --end-pause" in paused
+        assert "SKIP API            not asked" in paused
+        assert api.log() == []
+        ended = loader.run("doctor", "--end-pause", exit_code=1)
+        assert "pause" not in ended
+        assert "lists 1 session in" in ended
 
 
 @pytest.mark.hbase

@@ -19,7 +19,7 @@ from f1hbase.model.answers import Listing
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import RunState, Status, UnitState
 from f1hbase.model.plans import MeetingPlan, Plan, Selection, SessionPlan
-from f1hbase.model.rates import parse_rates
+from f1hbase.model.rates import parse_limits, parse_rates
 from f1hbase.model.text import size
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
 from f1hbase.operations.estimate.costs import CostModel, learn
@@ -224,9 +224,11 @@ def away() -> StateView:
     raise UnreachableError("HBase does not answer.")
 
 
-def estimated(*views: View, selection: Selection | None = None, meeting: MeetingPlan | None = None) -> Estimate:
+def estimated(
+    *views: View, selection: Selection | None = None, meeting: MeetingPlan | None = None, limits: str = "3/s,30/m"
+) -> Estimate:
     opened: list[Any] = [partial(lambda view: view, view) for view in views] or [away]
-    source = openf1(rate=parse_rates("3/s,30/m"))
+    source = openf1(rate=parse_limits(limits))
     return estimate_load(a_plan(meeting), selection or Selection(), source, opened)
 
 
@@ -313,8 +315,17 @@ def test_where_nothing_says_how_many_rows_there_will_be_none_are_foretold() -> N
 
 
 def test_where_the_limits_make_nobody_wait_they_are_not_spoken_of() -> None:
-    few = Estimate([SessionEstimate(RACE, 1, 0, 0)], {(2024, 1240): 1}, CostModel(), parse_rates("3/s,30/m"))
+    few = Estimate([SessionEstimate(RACE, 1, 0, 0)], {(2024, 1240): 1}, CostModel(), parse_limits("3/s,30/m"))
     assert not [line for line in estimate_lines(few) if "limits" in line]
+
+
+def test_a_limit_of_bytes_is_reckoned_with_only_where_there_is_one() -> None:
+    without, with_one = estimated(), estimated(limits="3/s,30/m,4MB/10s")
+    assert without.seconds_by_bytes is None
+    assert without.seconds == with_one.seconds
+    assert with_one.seconds_by_bytes == pytest.approx(with_one.bytes / 400_000)
+    assert "at least 3 min with the limit of bytes (4MB/10.0s)" in list(estimate_lines(with_one))
+    assert not [line for line in estimate_lines(without) if "limit of bytes" in line]
 
 
 def test_a_source_without_requests_takes_none_and_no_time() -> None:

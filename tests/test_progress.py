@@ -22,6 +22,7 @@ from samples import START, a_meeting, a_scope
 from f1hbase.cli import progress
 from f1hbase.cli.logs import ConsoleHandler, LineFormatter, set_up_logging, wants_colour
 from f1hbase.cli.progress import Bars, CountBar, Pace, make_counter, make_display
+from f1hbase.credentials import register_secret
 from f1hbase.errors import SetupError
 from f1hbase.levels import PROGRESS, STATS, SUCCESS
 from f1hbase.model.answers import RequestStats
@@ -520,6 +521,17 @@ def test_whatever_a_text_from_outside_holds_a_record_is_one_line_without_control
         assert LOG_LINE.fullmatch(line)
         assert line.isprintable()
         assert len(line) < 12_000
+
+
+def test_a_secret_is_in_no_line_wherever_it_comes_from() -> None:
+    register_secret("correct-horse-battery")
+    for text in ("HTTP 500: Bearer correct-horse-battery", "correct-horse-battery" * 3):
+        assert "horse" not in line_of(text=text)
+    try:
+        raise ValueError("correct-horse-battery")
+    except ValueError:
+        record = logging.LogRecord("f1hbase", logging.ERROR, __file__, 1, "oh", None, sys.exc_info())
+    assert "horse" not in LineFormatter().format(record)
 
 
 def test_a_stack_trace_keeps_its_lines_below_the_record_and_cannot_forge_one() -> None:

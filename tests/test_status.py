@@ -20,7 +20,7 @@ from f1hbase.model.answers import RequestStats
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import Outcome, Receipt, RunState, Status, UnitState
 from f1hbase.model.plans import Selection
-from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
 from f1hbase.operations.status import (
     Overview,
@@ -316,7 +316,7 @@ class Source:
     learns_sizes = False
 
     def __init__(self, rates: str) -> None:
-        self.rates: tuple[Rate, ...] = parse_rates(rates)
+        self.limits: Limits = parse_limits(rates)
 
     def requests(self, units: Collection[Unit]) -> int:
         return 2 * len(units)
@@ -331,7 +331,7 @@ def overview(**values: Any) -> Overview:
 
 
 def test_the_time_left_is_that_of_the_limits_while_nobody_loads() -> None:
-    alone = overview(rates=parse_rates("4/m"), requests_left=8)
+    alone = overview(limits=parse_limits("4/m"), requests_left=8)
     assert alone.seconds_left == 60.6
     assert list(status_lines(alone))[-4:-2] == [
         "left: about 8 requests, of 1 session", "  at least 61 s at the source's limits (4/m)",
@@ -340,7 +340,7 @@ def test_the_time_left_is_that_of_the_limits_while_nobody_loads() -> None:
 
 def test_the_time_left_goes_by_the_pace_of_the_load_that_runs() -> None:
     running = overview(
-        rates=parse_rates("4/m"), requests_left=8, loading={"run r1 (process 7 on h)": [1240]}, pace=Pace(0.1, 5, 120)
+        limits=parse_limits("4/m"), requests_left=8, loading={"run r1 (process 7 on h)": [1240]}, pace=Pace(0.1, 5, 120)
     )
     assert running.seconds_left == 480, "0.4 of 0.8 answers of the usual size are left"
     assert "  about 8 min at the pace of the last minutes (2.5 requests a minute)" in status_lines(running)
@@ -354,7 +354,7 @@ def test_nothing_is_left_when_all_is_done() -> None:
 def test_limits_are_spoken_of_only_where_they_make_somebody_wait() -> None:
     def said(requests: int, rates: str) -> list[str]:
         scopes = [ScopeStatus(2024, 1240, 9558, asked=400, left=requests)]
-        lines = status_lines(Overview(scopes, rates=parse_rates(rates), requests_left=requests))
+        lines = status_lines(Overview(scopes, limits=parse_limits(rates), requests_left=requests))
         return [line for line in lines if "limits" in line]
 
     assert said(300, "3/s,30/m") == ["  at least 9 min at the source's limits (3/s,30/m)"]

@@ -21,6 +21,7 @@ import click
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.progress import make_display, terminal
+from f1hbase.credentials import redacted
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.model.text import safe
 from f1hbase.version import __version__
@@ -168,21 +169,24 @@ def status_command(*, as_json: bool, watching: bool, **options: Any) -> None:
 
 @cli.command("doctor", short_help="Check everything before a run, and say what to do about it.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--end-pause", is_flag=True, help="End the pause of all requests that the API has asked for.")
 @click_options(("processes", "max_concurrent_requests", "request_timeout", "api_url", "rate", *_WHERE, "log_file"))
-def doctor_command(*, as_json: bool, **options: Any) -> None:
+def doctor_command(*, as_json: bool, end_pause: bool, **options: Any) -> None:
     """Check what a load needs: this machine, HBase, the tables, the API. A line each, with the fix. Writes nothing.
 
-    Asks the API once, within its limits.
+    Asks the API once, within its limits. --end-pause lets all processes ask it again before the time that it has named.
 
     \b
     Exit codes:
       0 ready, perhaps with warnings    1 something failed    2 wrong usage
     """
-    from f1hbase.operations.doctor import Grade, doctor_json, doctor_lines, examine, judgement
+    from f1hbase.operations.doctor import Grade, doctor_json, doctor_lines, examine, judgement, resume_requests
 
     config = config_of(options)
     set_up_logging(sys.stderr, None, quiet=True)
     tell(config)
+    if end_pause:
+        resume_requests(config)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     colours = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.SKIP: "cyan"}
     checks = []
@@ -190,7 +194,7 @@ def doctor_command(*, as_json: bool, **options: Any) -> None:
         checks.append(check)
         for number, line in enumerate([] if as_json else doctor_lines(check, width)):
             plain = number > 0 or not wants_colour(sys.stdout)
-            shown = safe(line, _LONGEST_LINE)
+            shown = safe(redacted(line), _LONGEST_LINE)
             click.echo(shown if plain else click.style(shown[:4], fg=colours[check.grade], bold=True) + shown[4:])
     click.echo(json.dumps(doctor_json(checks), indent=2) if as_json else judgement(checks))
     sys.exit(1 if any(check.grade is Grade.FAIL for check in checks) else 0)
@@ -350,6 +354,46 @@ def rollback_command(
     rollback.carry_out()
 
 
+@cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
+@click.option(
+    "--from",
+    "folders",
+    multiple=True,
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="A folder of <endpoint>.jsonl[.gz], at any depth; repeatable, all of them being one API.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; by default only this machine.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--empty",
+    default="list",
+    show_default=True,
+    type=click.Choice(["list", "404"]),
+    help="An answer without a record: 200 [] as OpenF1's own software, or 404 as its host.",
+)
+@click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
+def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str, max_rows: int | None) -> None:
+    """Answer /v1/<endpoint> as the OpenF1 API does, from files. Reads only, and needs neither HBase nor a network.
+
+    \b
+    Examples:
+      serve --from out/weekend
+      curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
+
+    \b
+    Exit codes:
+      0 stopped by Ctrl-C or SIGTERM    2 wrong usage, or files that are no records    3 the address is taken
+    """  # fmt: skip
+    from f1hbase.serve.app import EMPTY_FORMS, create_app
+    from f1hbase.serve.run import open_files, serve
+
+    set_up_logging(sys.stderr, None)
+    app = create_app(open_files(folders, sys.stderr), max_rows=max_rows, empty=EMPTY_FORMS[empty])
+    serve(app, host, port, click.echo)
+
+
 def _plan(config: Config) -> Plan:
     """Ask the source what there is of what the settings name."""
     from f1hbase.composition import source_recipe
@@ -373,7 +417,7 @@ def _print_plan(config: Config, *, as_json: bool = False) -> None:
 def _print(lines: Iterable[str]) -> None:
     """Print lines, each made harmless: names and reasons in them are other people's words."""
     for line in lines:
-        click.echo(safe(line, _LONGEST_LINE))
+        click.echo(safe(redacted(line), _LONGEST_LINE))
 
 
 def main() -> None:

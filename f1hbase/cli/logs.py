@@ -16,6 +16,7 @@ from typing import TextIO
 from colorama import Fore, Style
 from tqdm import tqdm
 
+from f1hbase.credentials import redacted
 from f1hbase.errors import SetupError
 from f1hbase.levels import PROGRESS, STATS, SUCCESS
 from f1hbase.model.text import safe
@@ -38,7 +39,7 @@ _COLOURS = {
 
 
 class LineFormatter(logging.Formatter):
-    """One line a message, without control characters; the level in colour if wanted."""
+    """One line a message, without control characters and secrets; the level in colour if wanted."""
 
     def __init__(self, *, colour: bool = False) -> None:
         super().__init__("%(message)s", "%Y-%m-%d %H:%M:%S")
@@ -49,10 +50,10 @@ class LineFormatter(logging.Formatter):
         level = f"[{record.levelname}]"
         if self._colour:
             level = f"{_COLOURS.get(record.levelno, '')}{level}{Style.RESET_ALL}"
-        message = safe(record.getMessage(), _LONGEST_MESSAGE)
+        message = safe(redacted(record.getMessage()), _LONGEST_MESSAGE)
         lines = [f"{level} {self.formatTime(record, self.datefmt)} - {message}"]
         if record.exc_info:
-            lines += [f"  {safe(line)}" for line in self.formatException(record.exc_info).split("\n")]
+            lines += [f"  {safe(redacted(line))}" for line in self.formatException(record.exc_info).split("\n")]
         return "\n".join(lines)
 
 

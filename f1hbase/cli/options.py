@@ -28,8 +28,8 @@ _HELP: dict[str, tuple[str, str]] = {
         "MODE",
         (
             "What to load: every session that has begun (all), the latest ones (latest; of a year or meeting if that "
-            "is given, too), whole seasons (year), or the dates and keys given (manual).  [default: all, or what a key, "
-            "year or date that is given says]"
+            "is given, too), whole seasons (year), or the dates and keys given (manual).  [default: all, or what a "
+            "key, year or date that is given says]"
         ),
     ),
     "num_sessions": ("N", "With --mode latest: how many sessions.  [default: 10]"),

@@ -213,11 +213,11 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     _log.log(STATS, f"{worked_on} in {duration(seconds)}")
     if not overall.ended:
         return
+    duplicates = count(overall.duplicates, "duplicate")
     lines = [
         f"units: {overall.stored:,} stored, {overall.failed:,} failed",
         f"requests: {overall.requests:,}, {overall.retries:,} of them retries; {overall.bytes / 1e6:,.1f} MB received",
-        f"records: {overall.records:,}, {count(overall.duplicates, 'duplicate')}, "
-        f"{overall.quarantined:,} in quarantine",
+        f"records: {overall.records:,}, {duplicates}, {overall.quarantined:,} in quarantine",
         f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s), counted in each column family",
     ]
     lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from f1hbase.model.answers import Answer, Listing, RequestStats
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
-from f1hbase.model.rates import Rate
+from f1hbase.model.rates import Limits
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Scope, Unit
 
@@ -99,13 +99,13 @@ class AskedByRequest(Protocol):
     """A recipe whose source is asked over a network, within limits: what that takes can be said beforehand.
 
     Attributes:
-        rates: The limits; none where there are none.
+        limits: What may be asked of it.
         learns_sizes: Whether it sizes its requests by what earlier answers had, so that what a load has taken says
             more than `requests`.
     """
 
     @property
-    def rates(self) -> Sequence[Rate]:
+    def limits(self) -> Limits:
         """The limits."""
 
     @property

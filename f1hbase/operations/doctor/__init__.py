@@ -8,17 +8,30 @@ from collections.abc import Iterator
 import psutil
 
 from f1hbase.config import Config
-from f1hbase.errors import ConfigError
+from f1hbase.errors import ConfigError, SetupError
 from f1hbase.operations.doctor import machine
 from f1hbase.operations.doctor.api import check_api
 from f1hbase.operations.doctor.base import Check, Grade
 from f1hbase.operations.doctor.hbase import check_hbase
 from f1hbase.operations.doctor.lines import doctor_json, doctor_lines, judgement
+from f1hbase.sources.http.limiter import end_pause
 from f1hbase.sources.openf1.recipe import options_of, options_with
 from f1hbase.sources.openf1.source import shared_path
 from f1hbase.stores.hbase.shell import find_shell
 
-__all__ = ["Check", "Grade", "doctor_json", "doctor_lines", "examine", "judgement"]
+__all__ = ["Check", "Grade", "doctor_json", "doctor_lines", "examine", "judgement", "resume_requests"]
+
+
+def resume_requests(config: Config) -> None:
+    """End the pause of all requests to the API that an earlier run has left.
+
+    Raises:
+        F1HBaseError: If the file that processes share cannot be written.
+    """
+    try:
+        end_pause(shared_path(options_with(config.settings, None)))
+    except OSError as error:
+        raise SetupError(f"the pause cannot be ended: {(error.strerror or str(error)).lower()}.") from error
 
 
 def examine(config: Config) -> Iterator[Check]:

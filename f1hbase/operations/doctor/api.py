@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from f1hbase.errors import F1HBaseError
-from f1hbase.model.rates import Rate
+from f1hbase.model.rates import Limits
 from f1hbase.model.text import count
 from f1hbase.model.times import lenient_time
 from f1hbase.operations.doctor.base import Check, Grade, failed
 from f1hbase.pipeline.load import run_async
 from f1hbase.sources.http.errors import SessionLiveError, SlowDownError
+from f1hbase.sources.http.limiter import pause_info
 from f1hbase.sources.openf1.query import FIRST_YEAR, Query
-from f1hbase.sources.openf1.source import OpenF1Options, Probe, probe_api, with_patience
+from f1hbase.sources.openf1.source import OpenF1Options, Probe, probe_api, shared_path, with_patience
 
 _SKEW_WARNING_SECONDS = 5.0
 _SKEW_FAILURE_SECONDS = 60.0
@@ -33,13 +34,21 @@ _AHEAD = timedelta(hours=12)
 def check_api(options: OpenF1Options) -> Iterator[Check]:
     """Ask the API once, for its sessions, and say what that tells: whether it is there, open, and what time it has."""
     options = with_patience(options, _LONGEST_ANSWER_SECONDS)
-    # Here goes the pause that an earlier run has left, once `f1hbase.sources.http.limiter` can tell it (`pause_info`).
+    try:
+        pause = pause_info(shared_path(options))
+    except (OSError, F1HBaseError):
+        pause = None  # what is wrong with the file is said when it is to be written
+    if pause is not None:
+        yield Check(Grade.WARN, "pause", f"all requests are {pause}", "wait, or end it: doctor --end-pause")
+        if (pause.until - datetime.now(UTC)).total_seconds() > _LONGEST_TURN_SECONDS:
+            yield Check(Grade.SKIP, "API", "not asked, as all requests are paused")
+            yield from _not_asked()
+            return
     query = Query("sessions", (f"year>={FIRST_YEAR}",))
-    rates = options.rates
     try:
         probe = run_async(probe_api(options, query, _LONGEST_TURN_SECONDS))
     except TimeoutError:
-        found = f"no turn within {_LONGEST_TURN_SECONDS:.0f} s: other processes use up {_shown(rates)}, or all wait"
+        found = f"no turn within {_LONGEST_TURN_SECONDS:.0f} s: other processes use up {options.limits}, or all wait"
         yield Check(
             Grade.WARN, "API", found, "nothing to do if another load is meant to run; else look for its process"
         )
@@ -50,7 +59,7 @@ def check_api(options: OpenF1Options) -> Iterator[Check]:
         yield from _not_asked()
         return
     yield judge_answer(options.api_url, probe)
-    yield judge_limits(rates, probe.spent)
+    yield judge_limits(options.limits, probe.spent)
     yield judge_sessions(probe, datetime.now(UTC), free=options.credentials is None)
     yield judge_clock(probe)
 
@@ -82,12 +91,12 @@ def judge_answer(url: str, probe: Probe) -> Check:
     return Check(Grade.OK, "API", f"{url} lists {count(len(probe.records), 'session')} in {took}")
 
 
-def judge_limits(rates: Sequence[Rate], spent: Sequence[int]) -> Check:
+def judge_limits(limits: Limits, spent: Sequence[int]) -> Check:
     """Say which limits hold, and what of them was left before the doctor asked."""
-    if not rates:
+    if not limits.requests:
         return Check(Grade.OK, "limits", "none for this address; --rate sets some")
-    left = (f"{max(0, rate.limit - used)} of {rate}" for rate, used in zip(rates, spent, strict=True))
-    return Check(Grade.OK, "limits", f"{_shown(rates)}, shared by all processes; free now: {', '.join(left)}")
+    left = (f"{max(0, rate.limit - used)} of {rate}" for rate, used in zip(limits.requests, spent, strict=True))
+    return Check(Grade.OK, "limits", f"{limits}, shared by all processes; free now: {', '.join(left)}")
 
 
 def judge_sessions(probe: Probe, now: datetime, *, free: bool) -> Check:
@@ -143,7 +152,3 @@ def _closings(records: Iterable[Any], now: datetime) -> Iterator[tuple[datetime,
         begin, end = begin - _CLOSED_AROUND, end + _CLOSED_AROUND
         if begin - now <= _AHEAD and now < end:
             yield begin, end, f"{record.get('location')}, {record.get('session_name')}"
-
-
-def _shown(rates: Sequence[Rate]) -> str:
-    return ",".join(map(str, rates))

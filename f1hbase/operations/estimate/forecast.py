@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import MeetingPlan, Plan, Selection
-from f1hbase.model.rates import Rate
+from f1hbase.model.rates import Limits
 from f1hbase.model.units import Scope, Unit
 from f1hbase.operations.estimate.costs import CostModel, learn
-from f1hbase.operations.estimate.limits import seconds_at
+from f1hbase.operations.estimate.limits import seconds_at, seconds_for
 from f1hbase.operations.status.base import StateView
 from f1hbase.pipeline.remaining import Remaining
 from f1hbase.sources.base import AskedByRequest
@@ -54,14 +54,14 @@ class Estimate:
         parts: What each session and meeting takes.
         requests: How many requests each meeting takes, by year and key: sessions of a meeting share requests.
         costs: What the estimates rest on.
-        rates: The source's limits.
+        limits: The source's.
         exact: Whether the requests are exact, as long as nothing fails.
     """
 
     parts: Sequence[SessionEstimate]
     requests: dict[tuple[int, int], int]
     costs: CostModel
-    rates: Sequence[Rate] = ()
+    limits: Limits = field(default_factory=Limits)
     exact: bool = False
 
     @property
@@ -97,7 +97,13 @@ class Estimate:
     @property
     def seconds(self) -> float | None:
         """How long the requests take at the least; None without limits."""
-        return seconds_at(self.rates, self.all_requests)
+        return seconds_at(self.limits.requests, self.all_requests)
+
+    @property
+    def seconds_by_bytes(self) -> float | None:
+        """How long it takes at the least if the limit of bytes is kept as well; None unless there is one."""
+        by_bytes = seconds_for(self.limits.bytes, self.bytes)
+        return None if by_bytes is None else max(by_bytes, self.seconds or 0.0)
 
 
 def estimate_load(
@@ -133,7 +139,7 @@ def estimate_load(
             parts += _parts(meeting, units, costs, asked)
             if asked is not None and asked.learns_sizes:
                 exact &= not any(ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
-        return Estimate(parts, requests, costs, () if asked is None else asked.rates, exact)
+        return Estimate(parts, requests, costs, Limits() if asked is None else asked.limits, exact)
     finally:
         for view in views:
             view.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from f1hbase.model.rates import Rate, with_margin
+from f1hbase.model.rates import ByteRate, Rate, with_margin
 
 
 def seconds_at(rates: Sequence[Rate], requests: float) -> float | None:
@@ -13,3 +13,8 @@ def seconds_at(rates: Sequence[Rate], requests: float) -> float | None:
     if not rates:
         return None
     return max(max(0, math.ceil(requests) - 1) // rate.limit * rate.seconds for rate in with_margin(rates))
+
+
+def seconds_for(rates: Sequence[ByteRate], size: float) -> float | None:
+    """Return in how many seconds so many bytes can be received; None without limits of bytes."""
+    return max((size / rate.bytes * rate.seconds for rate in rates), default=None)

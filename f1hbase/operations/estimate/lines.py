@@ -16,7 +16,7 @@ _NAME = 52
 
 def estimate_json(estimate: Estimate) -> dict[str, Any]:
     """Return everything in JSON's types; rows and bytes are always estimates."""
-    seconds = estimate.seconds
+    seconds, by_bytes = estimate.seconds, estimate.seconds_by_bytes
     return {
         "sessions": [_session_json(part) for part in estimate.sessions],
         "due_again": [_session_json(part) for part in estimate.settling],
@@ -28,8 +28,9 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
             "expected_rows": estimate.rows,
             "expected_bytes": estimate.bytes,
         },
-        "limits": [str(rate) for rate in estimate.rates],
+        "limits": [str(rate) for rate in (*estimate.limits.requests, *estimate.limits.bytes)],
         "seconds_at_limits": None if seconds is None else round(seconds, 1),
+        "seconds_with_limit_of_bytes": None if by_bytes is None else round(by_bytes, 1),
         "learnt_from_units": estimate.costs.units,
     }
 
@@ -77,7 +78,10 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
         receive = f", about {size(estimate.bytes)} to receive" if estimate.bytes else ""
         yield f"about {count(estimate.rows, 'row')}{receive}"
     if seconds:
-        yield f"at least {duration(seconds)} at the source's limits ({','.join(map(str, estimate.rates))})"
+        yield f"at least {duration(seconds)} at the source's limits ({','.join(map(str, estimate.limits.requests))})"
+    if estimate.seconds_by_bytes:
+        limit = ",".join(map(str, estimate.limits.bytes))
+        yield f"at least {duration(estimate.seconds_by_bytes)} with the limit of bytes ({limit})"
     if estimate.rows:
         yield from estimate.costs.lines()
 

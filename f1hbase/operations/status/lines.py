@@ -176,7 +176,7 @@ def _time_left(overview: Overview) -> Iterator[str]:
         pace = f" ({rate:.1f} requests a minute)" if rate else ""
         yield f"  about {duration(seconds)} at the pace of the last minutes{pace}"
     elif seconds:
-        yield f"  at least {duration(seconds)} at the source's limits ({','.join(map(str, overview.rates))})"
+        yield f"  at least {duration(seconds)} at the source's limits ({','.join(map(str, overview.limits.requests))})"
 
 
 def _last_run(run: RunState, loading: Iterable[str]) -> Iterator[str]:

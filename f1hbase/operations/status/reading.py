@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.outcomes import RunState
 from f1hbase.model.plans import Selection
-from f1hbase.model.rates import Rate
+from f1hbase.model.rates import Limits
 from f1hbase.model.times import LONG_AGO, lenient_time
 from f1hbase.model.units import Scope, Unit, parse_scope
 from f1hbase.operations.estimate.limits import seconds_at
@@ -54,7 +54,7 @@ class Overview:
         runs: The runs, the latest first.
         loading: Who loads now, and which meetings.
         pace: How fast that goes; None while nobody loads, or has only begun.
-        rates: The source's limits.
+        limits: The source's.
         requests_left: How many requests the rest takes, about; None if nothing says so.
     """
 
@@ -62,7 +62,7 @@ class Overview:
     runs: list[RunState] = field(default_factory=list)
     loading: Mapping[str, list[int]] = field(default_factory=dict)
     pace: Pace | None = None
-    rates: Sequence[Rate] = ()
+    limits: Limits = field(default_factory=Limits)
     requests_left: int | None = None
 
     @property
@@ -77,7 +77,7 @@ class Overview:
             return 0.0
         if self.pace is not None and self.pace.done:
             return self.left / self.pace.done * self.pace.seconds
-        return None if self.requests_left is None else seconds_at(self.rates, self.requests_left)
+        return None if self.requests_left is None else seconds_at(self.limits.requests, self.requests_left)
 
 
 class StatusReader:
@@ -120,7 +120,7 @@ class StatusReader:
         overview = Overview(chosen, runs, loading, pace)
         source = self._source() if missing else None
         if isinstance(source, AskedByRequest):
-            overview.rates, overview.requests_left = source.rates, source.requests(missing)
+            overview.limits, overview.requests_left = source.limits, source.requests(missing)
         return overview
 
     def _loading(

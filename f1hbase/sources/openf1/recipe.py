@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from f1hbase.config import Config, Settings
-from f1hbase.credentials import Credentials
+from f1hbase.credentials import Credentials, check_destination
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.model.units import Unit
 from f1hbase.sources.base import Source
 from f1hbase.sources.openf1.query import FIRST_YEAR, FREE_LIMITS, OPENF1_URL, SUBSCRIPTION_LIMITS
@@ -32,9 +32,9 @@ class OpenF1Recipe:
         return open_source(self.options, patience)
 
     @property
-    def rates(self) -> Sequence[Rate]:
+    def limits(self) -> Limits:
         """The API's limits."""
-        return self.options.rates
+        return self.options.limits
 
     @property
     def learns_sizes(self) -> bool:
@@ -67,16 +67,22 @@ def options_of(config: Config) -> OpenF1Options:
     """Return how the settings say that OpenF1 is asked.
 
     Raises:
-        ConfigError: If there are credentials that cannot be used.
+        ConfigError: If there are credentials that cannot be used, or not for this API.
     """
-    return options_with(config.settings, config.credentials())
+    settings, credentials = config.settings, config.credentials()
+    try:
+        beside = None if credentials is None else credentials.source
+        check_destination(credentials, settings.api_url, config.source_of("api_url"), beside)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return options_with(settings, credentials)
 
 
 def options_with(settings: Settings, credentials: Credentials | None) -> OpenF1Options:
     """Return how OpenF1 is asked with some credentials, or without."""
     return OpenF1Options(
         api_url=settings.api_url,
-        rates=limits(settings.rate, settings.api_url, authenticated=credentials is not None),
+        limits=limits(settings.rate, settings.api_url, authenticated=credentials is not None),
         window=settings.window,
         response_budget=settings.response_budget,
         max_concurrent_requests=settings.max_concurrent_requests,
@@ -87,9 +93,9 @@ def options_with(settings: Settings, credentials: Credentials | None) -> OpenF1O
     )
 
 
-def limits(given: tuple[Rate, ...] | None, api_url: str, *, authenticated: bool) -> tuple[Rate, ...]:
+def limits(given: Limits | None, api_url: str, *, authenticated: bool) -> Limits:
     """Return the limits that hold: those that are given, else OpenF1's own for its own host, else none."""
     if given is not None:
         return given
     own_host = urlsplit(api_url).hostname == urlsplit(OPENF1_URL).hostname
-    return parse_rates(SUBSCRIPTION_LIMITS if authenticated else FREE_LIMITS) if own_host else ()
+    return parse_limits(SUBSCRIPTION_LIMITS if authenticated else FREE_LIMITS) if own_host else Limits()
