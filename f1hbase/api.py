@@ -59,9 +59,10 @@ def load(
 ) -> Result:
     """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
 
-    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the default.
-    May be called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`), in any thread,
-    and in a script without a main guard. What the command line would print goes to Python's logger `f1hbase`.
+    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the
+    default. May be called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`),
+    in any thread, and in a script without a main guard. What the command line would print goes to Python's logger
+    `f1hbase`.
 
     Args:
         source: Where from: `openf1`, or the path or URL of a landing zone (`--from`).

@@ -21,7 +21,7 @@ from f1hbase.cli.options import click_options, config_of
 from f1hbase.config import OPENF1_URL, Config, Settings, default_of, is_repeatable, resolve, setting_name
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.rates import Limits, Rate, parse_limits
+from f1hbase.model.rates import ByteRate, Limits, Rate, parse_limits
 from f1hbase.sources.openf1.recipe import limits, recipe
 
 ONE = Limits((Rate(1, 1.0),))
@@ -131,7 +131,9 @@ EXAMPLES = (
     example("max_retries", "0 1 2", (0, 1, 2), 3),
     example("retry_delay", "0 1s 1m", seconds(0, 1, 60), timedelta(seconds=5)),
     example("request_timeout", "1s 2s 1m", seconds(1, 2, 60), timedelta(seconds=60)),
-    example("rate", "none 1/s 6/s,4MB/10s", (Limits(), ONE, Limits((Rate(6, 1.0),), (ByteRate(4_000_000, 10.0),))), None),
+    example(
+        "rate", "none 1/s 6/s,4MB/10s", (Limits(), ONE, Limits((Rate(6, 1.0),), (ByteRate(4_000_000, 10.0),))), None,
+    ),
     example(
         "api_url", "http://a http://b/v1 https://c:1/v1", ("http://a", "http://b/v1", "https://c:1/v1"), OPENF1_URL,
     ),

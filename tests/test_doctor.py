@@ -315,7 +315,7 @@ SharedRateLimiter((), state_path(urlsplit(sys.argv[1]).netloc)).pause(1200, "HTT
         assert "SKIP API            not asked" in paused
         assert api.log() == []
         ended = loader.run("doctor", "--end-pause", exit_code=1)
-        assert "pause" not in ended
+        assert "WARN pause" not in ended
         assert "lists 1 session in" in ended
 
 
