@@ -166,7 +166,7 @@ class Shop(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shop(hbase: LocalHBase, api: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """`f1_data` made by the printed script, `f1_reports` bare and then mended by what --check without a shell says."""
+    """`f1_data` made by the printed script, `f1_reports` bare and then corrected by what --check without a shell says."""
     folder = tmp_path_factory.mktemp("schema")
     environment = {
         "F1HBASE_HBASE_HOST": hbase.host, "F1HBASE_HBASE_PORT": str(hbase.port), "F1HBASE_API_URL": api.url,
@@ -179,10 +179,10 @@ def shop(hbase: LocalHBase, api: ReplayServer, tmp_path_factory: pytest.TempPath
     connection.table("sh_f1_reports").put(b"row", {b"meta:x": b"1"})
     connection.close()
     before = loader.run("schema", "--check", exit_code=1)
-    mending = "\n".join(line for line in before.splitlines() if line.startswith("    "))
+    correction = "\n".join(line for line in before.splitlines() if line.startswith("    "))
     script = loader.run("schema", "--year", "2024", "--regions", "10")
     # Twice: the second time everything is there.
-    said = hbase.shell("\n".join([script, script, mending, "describe 'sh_f1_data'"]))
+    said = hbase.shell("\n".join([script, script, correction, "describe 'sh_f1_data'"]))
     return Shop(loader, Loader(folder, environment | hbase.environment | path), hbase, before, said)
 
 
@@ -200,7 +200,7 @@ def test_the_printed_script_makes_the_tables_as_asked(shop: Shop) -> None:
 
 
 @pytest.mark.hbase
-def test_a_check_over_thrift_names_what_is_absent_missing_or_different_and_the_mend(shop: Shop) -> None:
+def test_a_check_over_thrift_names_what_is_absent_missing_or_different_and_the_fix(shop: Shop) -> None:
     assert "sh_f1_data: there is no such table; 'schema --create' or 'load' creates it" in shop.before
     assert "sh_f1_reports: 2 families, 1 region: differs" in shop.before
     for line in (
@@ -220,7 +220,7 @@ def test_a_check_over_thrift_names_what_is_absent_missing_or_different_and_the_m
 def test_a_check_with_the_shell_compares_the_encoding_as_well(shop: Shop) -> None:
     said = shop.with_shell.run("schema", "--check", exit_code=1)
     assert "sh_f1_data: 17 families, 10 regions: as it should be" in said
-    # What Thrift tells had been mended; the new family has everything, the others keep their encoding.
+    # What Thrift tells had been corrected; the new family has everything, the others keep their encoding.
     assert "sh_f1_reports: 3 families, 1 region: differs" in said
     assert "  DATA_BLOCK_ENCODING is NONE instead of FAST_DIFF: meta, stats\n" in said
     assert said.count(" instead of ") == 1

@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cli import Loader
 from hbase_server import LocalHBase
+from replay_server import ReplayServer
 from samples import END, START, sample
 
 from f1hbase.cli.watching import watch
@@ -509,6 +514,25 @@ def test_the_same_is_there_as_json() -> None:
     assert content["runs"] == [
         {"run_id": "r1", "meta": {"start": "S"}, "stats": {"rows": "7"}, "errors": {"HTTP 503": "1"}}
     ]
+
+
+def test_status_and_plan_read_a_landing_zone_as_they_read_hbase(tmp_path: Path) -> None:
+    make = ["-m", "simulator", "make", str(tmp_path / "api"), "--minutes", "1", "--drivers", "2", "--sessions", "race"]
+    subprocess.run([sys.executable, *make], check=True, stdout=subprocess.DEVNULL)
+    with ReplayServer(tmp_path / "api") as api:
+        (tmp_path / "work").mkdir()
+        loader = Loader(tmp_path / "work", {"F1HBASE_API_URL": api.url, "XDG_STATE_HOME": str(tmp_path / "state")})
+        assert "no folder './zone'" in loader.run("status", "--to", "./zone", exit_code=2)
+        before = json.loads(loader.run("plan", "--json", "--to", "./zone").partition("{\n")[2].join(["{", ""]))
+        loader.run("load", "--to", "./zone")
+        content = json.loads(loader.run("status", "--json", "--to", "./zone"))
+        after = loader.run("plan", "--to", "./zone")
+    assert before["total"]["units"] > 0
+    assert content["percent_done"] == 100
+    (race,) = (one for one in content["sessions"] if one["session_key"] is not None)
+    assert race["rows"]["car_data"] > 0
+    assert race["name"].endswith(", Race")
+    assert "1 session, nothing left to load" in after
 
 
 # --- from the tables ---
