@@ -166,7 +166,7 @@ class Shop(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shop(hbase: LocalHBase, api: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """`f1_data` made by the printed script, `f1_reports` bare and then corrected by what --check without a shell says."""
+    """`f1_data` made by the printed script, `f1_reports` bare and corrected by what --check without a shell says."""
     folder = tmp_path_factory.mktemp("schema")
     environment = {
         "F1HBASE_HBASE_HOST": hbase.host, "F1HBASE_HBASE_PORT": str(hbase.port), "F1HBASE_API_URL": api.url,
