@@ -1,4 +1,4 @@
-"""What one sees of a run on a terminal: bars. Elsewhere it is the lines of `f1hbase.pipeline.display`."""
+"""What one sees of long work on a terminal: bars. Elsewhere it is the lines of the `display` modules of the domain."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from f1hbase.cli.logs import wants_colour
 from f1hbase.model.plans import MeetingPlan
+from f1hbase.operations.display import ScanDisplay, ScanLines
 from f1hbase.pipeline.display import Display, Lines, expected_units
 from f1hbase.pipeline.tally import Tally
 
@@ -129,6 +130,43 @@ class Bars:
             return os.get_terminal_size(self._stream.fileno()).columns >= _WIDE_COLUMNS
         except OSError:  # gone
             return True
+
+
+def make_scan_display(sessions: int, stream: TextIO, done: str = "counted") -> ScanDisplay:
+    """Return a bar on a terminal and lines elsewhere; `done` says what is done with rows."""
+    return ScanBar(sessions, stream) if stream.isatty() else ScanLines(sessions, done)
+
+
+class ScanBar:
+    """tqdm's bar for a scan of several sessions, one after the other.
+
+    Args:
+        sessions: How many sessions there are.
+        stream: The terminal.
+    """
+
+    def __init__(self, sessions: int, stream: TextIO) -> None:
+        self._sessions = sessions
+        self._begun = 0
+        self._bar: tqdm[NoReturn] = tqdm(
+            total=0, leave=False, file=stream, dynamic_ncols=True, unit=" rows", unit_scale=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} rows, {rate_fmt}",
+        )  # fmt: skip
+
+    def begin(self, name: str, rows: int) -> None:
+        """Begin the bar anew for the next session."""
+        self._begun += 1
+        self._bar.reset(rows)
+        self._bar.set_description_str(f"{self._begun}/{self._sessions} {name[:28]:<28}")
+
+    def count(self, rows: int) -> None:
+        """Move the bar."""
+        self._bar.total = max(self._bar.total or 0, self._bar.n + rows)
+        self._bar.update(rows)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
 
 
 def terminal() -> TextIO:
