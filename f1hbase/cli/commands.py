@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from f1hbase import __version__
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.progress import make_display, make_scan_display, terminal
 from f1hbase.errors import F1HBaseError
+from f1hbase.version import __version__
 
 if TYPE_CHECKING:
     from f1hbase.stores.hbase.schema import SchemaReader
