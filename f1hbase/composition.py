@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
-from f1hbase.operations.verify.base import Auditor
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
+
+if TYPE_CHECKING:
+    from f1hbase.operations.verify.base import Auditor
 
 SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from samples import END, START, WEEK
 
-from f1hbase.cli.progress import make_scan_display
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.outcomes import CHECKSUM_MODULUS, Status, UnitState
+from f1hbase.model.outcomes import CHECKSUM_MODULUS, RunState, Status, UnitState
 from f1hbase.model.precedence import Timeline, precedence, precedes
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
+from f1hbase.operations.requested import RequestedScope, requested_scopes
 from f1hbase.operations.verify.against import Comparison, Sample
 from f1hbase.operations.verify.base import Depth
 from f1hbase.operations.verify.differences import Difference, Kind
@@ -22,7 +20,6 @@ from f1hbase.operations.verify.hbase_rows import FamilyCount
 from f1hbase.operations.verify.reconcile import Reconciliation
 from f1hbase.operations.verify.report import ScopeResult, Verification, verdict, verify_json, verify_lines
 from f1hbase.operations.verify.row_counter import rows_in
-from f1hbase.operations.verify.scope import RequestedScope, requested_scopes
 from f1hbase.stores.hbase.codec import Row, checksum
 
 _RACE = Scope(2024, 1240, 9558)
@@ -270,9 +267,8 @@ def test_nobody_is_expected_to_have_driven_in_a_session_that_was_cancelled() -> 
 
 def test_the_settings_of_a_run_say_what_it_asked_for_of_each_session_and_its_meeting() -> None:
     partial = {"endpoint": "laps,pit", "driver": "44,4", "sessions": "2024#1240#9558,2024#1240#9559", "from": "openf1"}
-    requested = requested_scopes(
-        [("r1", partial), ("r2", {"endpoint": "", "driver": "", "sessions": "2024#1240#9558"}), ("r0", {})]
-    )
+    everything = {"endpoint": "", "driver": "", "sessions": "2024#1240#9558"}
+    requested = requested_scopes([RunState("r1", partial), RunState("r2", everything), RunState("r0")])
     assert sorted(requested) == ["2024#1240#-", "2024#1240#9558", "2024#1240#9559"]
     first, second = requested["2024#1240#9558"]
     assert first == RequestedScope("r1", ("laps", "pit"), (4, 44), "openf1")
@@ -282,8 +278,8 @@ def test_the_settings_of_a_run_say_what_it_asked_for_of_each_session_and_its_mee
 
 def test_a_run_without_the_endpoint_meetings_asks_for_no_meeting() -> None:
     sessions = {"sessions": "2024#1240#9558"}
-    assert list(requested_scopes([("r", {"endpoint": "laps"} | sessions)])) == ["2024#1240#9558"]
-    assert list(requested_scopes([("r", {"endpoint": "meetings"} | sessions)])) == ["2024#1240#-"]
+    assert list(requested_scopes([RunState("r", {"endpoint": "laps"} | sessions)])) == ["2024#1240#9558"]
+    assert list(requested_scopes([RunState("r", {"endpoint": "meetings"} | sessions)])) == ["2024#1240#-"]
 
 
 # --- which unit speaks for a record ---
@@ -386,21 +382,6 @@ def test_every_kind_of_difference_is_told_with_what_to_do() -> None:
     for kind in Kind:
         lines = list(verify_lines(_result(Difference(kind, "wrong", _RACE, "laps"))))
         assert any(line.startswith(f"  {kind.value}: ") for line in lines[lines.index("what to do:") :])
-
-
-def test_a_long_scan_says_once_a_minute_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(logging.getLogger("f1hbase"), "propagate", True)
-    caplog.set_level(logging.INFO, "f1hbase")
-    seconds = iter([0.0, 1.0, 30.0, 61.0, 90.0])
-    monkeypatch.setattr("f1hbase.operations.display.monotonic", lambda: next(seconds))
-    display = make_scan_display(3, io.StringIO())
-    display.begin("2024 British Grand Prix, Race", 10_000)
-    for _ in range(3):
-        display.count(3050)
-    display.close()
-    assert caplog.messages == ["session 1 of 3, 6,100 rows counted, 100 rows/s"]
 
 
 # --- RowCounter ---

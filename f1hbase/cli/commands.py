@@ -20,7 +20,7 @@ import click
 
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
-from f1hbase.cli.progress import make_display, make_scan_display, terminal
+from f1hbase.cli.progress import make_counter, make_display, terminal
 from f1hbase.errors import F1HBaseError
 from f1hbase.version import __version__
 
@@ -311,7 +311,7 @@ def verify_command(
     )
     auditor = open_auditor(config)
     try:
-        result = verify(request, auditor, lambda sessions: make_scan_display(sessions, terminal()))
+        result = verify(request, auditor, make_counter)
     finally:
         auditor.close()
     if as_json:

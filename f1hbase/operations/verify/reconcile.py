@@ -20,8 +20,9 @@ from f1hbase.model.precedence import Timeline, precedence
 from f1hbase.model.text import count
 from f1hbase.model.times import LONG_AGO, parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Window
+from f1hbase.operations.requested import RequestedScope
 from f1hbase.operations.verify.differences import Difference, Kind
-from f1hbase.operations.verify.scope import RequestedScope, coverage, expected_drivers, never_loaded
+from f1hbase.operations.verify.expected import coverage, expected_drivers, never_loaded
 
 GAP = timedelta(seconds=5)
 """Car data and locations come about four times a second; a time without them that is longer than this is reported."""

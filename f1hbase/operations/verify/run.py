@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -15,13 +15,14 @@ from f1hbase.errors import F1HBaseError
 from f1hbase.model.outcomes import RunState, UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, endpoints_of, parse_scope
-from f1hbase.operations.display import ScanDisplay, ScanLines
+from f1hbase.operations.requested import RequestedScope, requested_of, requested_scopes
 from f1hbase.operations.verify.against import Sample, compare_with_source
 from f1hbase.operations.verify.base import Aside, Auditor, Depth
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.reconcile import Reconciliation
 from f1hbase.operations.verify.report import EndpointResult, FamilyTotal, ScopeResult, Verification
-from f1hbase.operations.verify.scope import RequestedScope, requested_scope_of, requested_scopes
+from f1hbase.pipeline.display import Counter as RowDisplay
+from f1hbase.pipeline.display import LineCounter, MakeCounter
 from f1hbase.pipeline.normalise import IDENTITY
 from f1hbase.sources.base import SourceRecipe
 
@@ -43,13 +44,13 @@ class VerifyRequest:
     patience: float = 1800.0
 
 
-def verify(request: VerifyRequest, auditor: Auditor, show: Callable[[int], ScanDisplay] = ScanLines) -> Verification:
+def verify(request: VerifyRequest, auditor: Auditor, show: MakeCounter = LineCounter) -> Verification:
     """Compare what is stored with what the state says, and that with what was asked for.
 
     Args:
         request: What to look at, and how closely.
         auditor: Looks at the place.
-        show: Makes the display, given the number of sessions and meetings.
+        show: Makes the display of how far it is.
 
     Raises:
         UnreachableError: If the place, or the source that is to be asked, is away.
@@ -89,18 +90,18 @@ class _Verifier:
         self._reported: Counter[str] = Counter()
         self._inexact: set[str] = set()
 
-    def run(self, show: Callable[[int], ScanDisplay]) -> None:
+    def run(self, show: MakeCounter) -> None:
         """Compare everything but for what a source says."""
         self._auditor.check(self._depth)
         runs = self._auditor.runs()
-        requested = requested_scopes((run.run_id, run.meta) for run in runs)
+        requested = requested_scopes(runs)
         aside = self._quarantined()
         survey = self._auditor.survey()
         scopes = self._selected({*survey.prefixes, *requested, *aside})
         self.result.differences += [one for one in survey.foreign if self._is_asked_about(one)]
         meetings = {scope.meeting.prefix: scope.meeting for scope in scopes}
         self.result.loading += self._auditor.loading(meetings.values())
-        display = show(len(scopes))
+        display = show(len(scopes), "counted")
         try:
             for scope in scopes:
                 states = self._auditor.units(scope)
@@ -127,7 +128,7 @@ class _Verifier:
         states: Sequence[UnitState],
         requested: Sequence[RequestedScope],
         aside: Sequence[Aside],
-        display: ScanDisplay,
+        display: RowDisplay,
     ) -> None:
         scope = self._auditor.describe(scope)
         wanted = [endpoint for endpoint in endpoints_of(scope) if endpoint.name in self._selection.endpoints]
@@ -196,7 +197,7 @@ def _of_nameless_runs(runs: Sequence[RunState], states: Sequence[UnitState]) -> 
     """
     writers = {state.run for state in states}
     return [
-        requested_scope_of(run.run_id, run.meta)
+        requested_of(run)
         for run in sorted(runs, key=lambda run: run.run_id)
         if run.run_id in writers and "sessions" not in run.meta
     ]
