@@ -14,7 +14,7 @@ from f1hbase.model.catalog import ENDPOINTS, Endpoint
 from f1hbase.model.outcomes import RunState, UnitState
 from f1hbase.model.times import lenient_time, parse_time
 from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, endpoints_of, parse_scope, scope_prefix
-from f1hbase.operations.verify.base import Aside, Depth, StoredRecord, Survey, Tick
+from f1hbase.operations.verify.base import Aside, Auditor, Depth, StoredRecord, Survey, Tick
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.hbase_rows import FamilyCount
 from f1hbase.operations.verify.reconcile import Reconciliation
@@ -236,7 +236,7 @@ class HBaseAuditor:
             position = lead + driver + _AFTER_HASH
 
 
-def open_auditor(config: Config, location: str = "") -> HBaseAuditor:
+def open_auditor(config: Config, location: str = "") -> Auditor:
     """Return what looks at the HBase of the settings, once a gateway has answered.
 
     Raises:
