@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
+
+if TYPE_CHECKING:
+    from f1hbase.operations.verify.base import Auditor
 
 SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",
@@ -24,8 +28,14 @@ DESTINATIONS = {
 }
 """The module of each destination by the name that `--to` gives it."""
 
+AUDITORS = {
+    "hbase": "f1hbase.operations.verify.hbase",
+}
+"""The module of what `verify` looks at a destination with, by the same names; its function is `open_auditor`."""
+
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
+_ANY_URL_AUDITOR = "f1hbase.operations.verify.files"
 """What is no registered name is the path or URL of a landing zone."""
 
 
@@ -50,6 +60,18 @@ def destination_recipe(config: Config, name: str | None = None) -> DestinationRe
     location = config.settings.to[0] if name is None else name
     module = import_module(DESTINATIONS.get(location, _ANY_URL_DESTINATION))
     build: Callable[[Config, str], DestinationRecipe] = module.recipe
+    return build(config, location)
+
+
+def open_auditor(config: Config, name: str | None = None) -> Auditor:
+    """Open what `verify` looks at a destination with, by its name or URL; by default the first one of the settings.
+
+    Raises:
+        F1HBaseError: If it cannot be opened; says why and what to do.
+    """
+    location = config.settings.to[0] if name is None else name
+    module = import_module(AUDITORS.get(location, _ANY_URL_AUDITOR))
+    build: Callable[[Config, str], Auditor] = module.open_auditor
     return build(config, location)
 
 
