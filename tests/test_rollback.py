@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
+import happybase
 import pytest
 from cli import ENTRY_POINT
 from hbase_server import LocalHBase
@@ -331,23 +333,46 @@ def test_wherever_it_is_killed_no_unit_is_done_whose_rows_are_gone_and_it_goes_o
     assert loaded.data == (without(before, _HERE) if kind == "session" else _without_car(before))
 
 
+class _Killed(BaseException):
+    pass
+
+
 @pytest.mark.parametrize("clock", ["one for all", "that of the server of the rows is behind"])
-def test_a_deletion_that_arrives_late_spares_what_a_load_has_stored_since(
+def test_a_deletion_that_arrives_after_its_sender_was_killed_spares_what_a_load_has_stored_since(
     loaded: Installation, monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     before = loaded.data
     anew = {key: {b"car:rpm": b"1"} for key, cells in before.items() if is_of(key, _HERE) and b"car:rpm" in cells}
     stored = max(time for cells in before.values() for _, time in cells.values())
+    late: list[frames.Frame] = []
     send = connector_module._send
 
-    def send_late(connection: object, frame: frames.Frame) -> None:
+    def send_none(connection: object, frame: frames.Frame) -> None:
         if b"_f1_data" in frame.data:
-            loaded.put("f1_data", anew, None if clock == "one for all" else stored + 1)
+            late.append(frame)
+            raise _Killed
         send(connection, frame)
 
-    monkeypatch.setattr(connector_module, "_send", send_late)
+    with monkeypatch.context() as patch:
+        patch.setattr(connector_module, "_send", send_none)
+        with pytest.raises(_Killed):
+            loaded.roll_back(Target(sessions=[_RACE]))
+    loaded.put("f1_data", anew, None if clock == "one for all" else stored + 1)
+    with closing(happybase.Connection(loaded.hbase.host, loaded.hbase.port)) as connection:
+        send(connection, late[0])
+        connector_module._receive(connection, late[0])
+    deleted = {mutation.key for mutation in late[0].changes if isinstance(mutation, frames.RowMutation)}
+    assert deleted == anew.keys(), "the family that is first in the alphabet"
+    others = values(_without_car(before, lambda key: is_of(key, _HERE)))
+    assert values(loaded.data) == others | {key: others.get(key, {}) | cells for key, cells in anew.items()}
+
+
+def test_cells_that_came_later_than_the_first_of_their_row_go_as_well(loaded: Installation) -> None:
+    before = loaded.data
+    keys = [key for key, cells in before.items() if is_of(key, _HERE) and b"car:rpm" in cells][::7]
+    loaded.put("f1_data", {key: {b"car:zz": b"1"} for key in keys})
     loaded.roll_back(Target(sessions=[_RACE]))
-    assert values(loaded.data) == values(without(before, _HERE)) | anew
+    assert loaded.data == without(before, _HERE)
 
 
 # --- asking first ---

@@ -5,7 +5,7 @@ is: lines that stay get the next epoch, the epochs are raised, which leaves what
 effect; the units are marked as failed, then the rows are deleted, then the lines of the reports, the run's own row
 last. Killed anywhere, what is left counts as not loaded: the next load asks for it again, or the same rollback goes on.
 
-Each deletion bears the time of the latest cell that was seen in what it deletes, by the clock of whoever wrote that. So
+Each deletion bears the time of a cell that was seen in what it deletes, by the clock of whoever wrote that. So
 it does not matter whose clock is ahead, and a deletion that reaches HBase late, even after its sender was killed,
 spares what has been stored since. `deleted_at` in the lease row is never earlier than any of them.
 """
@@ -13,7 +13,7 @@ spares what has been stored since. `deleted_at` in the lease row is never earlie
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -284,15 +284,22 @@ class _Deletion:
             (key, time) for key, time in self._keys.times(self._tables.data, rows.prefix, rows.family) if rows.hold(key)
         )
         while some := list(islice(found, _DELETED_AT_ONCE)):
-            time = max(time for _, time in some)
-            if time > self._times[rows.meeting]:
-                raised = raise_epochs(self._connector, self._tables.reports, rows.meeting, deleted_at=time)
-                self._times[rows.meeting] = raised.deleted_at
-            deletions = [RowMutation(key, {}, [rows.family]) for key, _ in some]
-            self._connector.put(self._tables.data, deletions, timestamp=time)
-            self.latest = max(self.latest, time)
+            self._delete(rows, some)
+            # Most rows were stored at once; a cell that came later than the first of its row is left by that.
+            if left := list(self._keys.times_left(self._tables.data, [key for key, _ in some], rows.family)):
+                self._delete(rows, left)
             self.rows += len(some)
             self._display.deleted(self.rows)
+
+    def _delete(self, rows: Rows, some: Sequence[tuple[bytes, int]]) -> None:
+        """Delete the cells of some keys that are no later than the latest of the times that were seen."""
+        time = max(time for _, time in some)
+        if time > self._times[rows.meeting]:
+            raised = raise_epochs(self._connector, self._tables.reports, rows.meeting, deleted_at=time)
+            self._times[rows.meeting] = raised.deleted_at
+        deletions = [RowMutation(key, {}, [rows.family]) for key, _ in some]
+        self._connector.put(self._tables.data, deletions, timestamp=time)
+        self.latest = max(self.latest, time)
 
 
 def _refuse(meeting: Scope, lease: Lease | None) -> None:

@@ -52,13 +52,21 @@ class KeyReader:
             yield key
 
     def times(self, table: str, prefix: str, family: bytes) -> Iterator[tuple[bytes, int]]:
-        """Yield the same keys, if they have cells in a family, and when the latest of those counts as made."""
+        """Yield the same keys, if they have cells in a family, and when the first of those counts as made."""
+        stream, columns = self.connector.stream_times, [family]
         # The prefix itself is the first of all keys that begin with it.
-        for key, time in self.connector.stream_times(table, prefix.encode(), columns=[family], chunk=1):
-            if key == prefix.encode():
-                yield key, time
-            break
-        yield from self.connector.stream_times(table, f"{prefix}{SEPARATOR}".encode(), columns=[family])
+        rows = stream(table, prefix.encode(), columns=columns, row_filter=ONE_CELL_KEYS_ONLY, chunk=1)
+        first = next(rows, None)
+        del rows  # and with it the scanner
+        if first is not None and first[0] == prefix.encode():
+            yield first
+        yield from stream(table, f"{prefix}{SEPARATOR}".encode(), columns=columns, row_filter=ONE_CELL_KEYS_ONLY)
+
+    def times_left(self, table: str, keys: Sequence[bytes], family: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield those of some keys, in order, that still have cells in a family, and when the latest was made."""
+        wanted = set(keys)
+        left = self.connector.stream_times(table, b"", start=keys[0], stop=keys[-1] + b"\0", columns=[family])
+        yield from (row for row in left if row[0] in wanted)
 
     def meetings(self, table: str, word: bytes, columns: Sequence[bytes] | None = None) -> Iterator[bytes]:
         """Yield each `{year}#{meeting_key}` that keys go on with after a word, by seeking from one to the next."""
