@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.errors import F1HBaseError
+from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
@@ -28,10 +30,17 @@ DESTINATIONS = {
 }
 """The module of each destination by the name that `--to` gives it."""
 
+
 AUDITORS = {
     "hbase": "f1hbase.operations.verify.hbase",
 }
 """The module of what `verify` looks at a destination with, by the same names; its function is `open_auditor`."""
+
+ROLLBACKS = {
+    "hbase": "f1hbase.operations.rollback.hbase",
+}
+"""The module that rolls back in each destination: one with a function `open_rollback(config, location, target)`."""
+
 
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
@@ -80,3 +89,17 @@ def load_request(config: Config) -> LoadRequest:
     settings = config.settings
     options = LoadOptions(settings.processes, settings.refresh, settings.patience.total_seconds())
     return LoadRequest(settings.selection, options, settings.shown())
+
+
+def open_rollback(config: Config, target: Target) -> Rollback:
+    """Find what a rollback would delete in the first destination of the settings; changes nothing.
+
+    Raises:
+        NothingToRollBackError: If there is no such run, session or meeting; says how to see which there are.
+        F1HBaseError: If nothing can be rolled back there, or it cannot be reached.
+    """
+    location = config.settings.to[0]
+    if location not in ROLLBACKS:
+        raise F1HBaseError(f"nothing can be rolled back in '{location}', only in {' and '.join(ROLLBACKS)}.")
+    find: Callable[[Config, str, Target], Rollback] = import_module(ROLLBACKS[location]).open_rollback
+    return find(config, location, target)

@@ -343,12 +343,16 @@ def rollback_command(
       rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
       rollback --run 20261122T053000.000000Z-3f9a1c
     """
-    from f1hbase.operations.rollback import Target, open_rollback
+    from f1hbase.cli.deletion import make_deletion_display
+    from f1hbase.composition import open_rollback
+    from f1hbase.operations.rollback.base import Target
 
     set_up_logging(sys.stderr, None)
     if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
         raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
-    rollback = open_rollback(defaults(**options), Target(run, sessions, meetings))
+    config = config_of(options)
+    tell(config)
+    rollback = open_rollback(config, Target(run, sessions, meetings))
     for line in rollback.describe():
         click.echo(line)
     if only_show:
@@ -358,7 +362,7 @@ def rollback_command(
     rollback.refuse_if_being_loaded()
     if not yes and not click.confirm("Delete it?"):
         raise click.ClickException("nothing was deleted")
-    rollback.carry_out()
+    rollback.carry_out(lambda expected: make_deletion_display(expected, terminal()))
 
 
 @cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
