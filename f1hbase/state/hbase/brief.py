@@ -19,10 +19,10 @@ from f1hbase.model.outcomes import RunState, Status, UnitState
 from f1hbase.model.samples import Record
 from f1hbase.model.times import lenient_time, parse_time
 from f1hbase.model.units import SEPARATOR, Scope, Window, endpoints_of, parse_scope, scope_prefix
-from f1hbase.state.base import Epochs
 from f1hbase.state.hbase import cells as names
+from f1hbase.state.hbase.epochs import all_epochs
 from f1hbase.state.hbase.leases import lease_of
-from f1hbase.state.hbase.reports import HBaseReports, parse_epochs
+from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase.codec import decode
 from f1hbase.stores.hbase.connector import Gateway, HBaseConnector, find_gateways
 from f1hbase.stores.hbase.schema import Tables
@@ -151,16 +151,6 @@ def leased_meetings(connector: HBaseConnector, table: str) -> Iterator[Scope]:
         scope = _meeting_of(key)
         if scope is not None:
             yield scope
-
-
-def all_epochs(connector: HBaseConnector, table: str) -> dict[tuple[int, int], Epochs]:
-    """Return the epochs of each meeting of which something was rolled back, by year and meeting key."""
-    found = {}
-    for key, cells in connector.scan(table, names.LEASE, columns=[names.EPOCHS_CELL]):
-        scope = _meeting_of(key)
-        if scope is not None and names.EPOCHS_CELL in cells:
-            found[scope.year, scope.meeting_key] = parse_epochs(cells[names.EPOCHS_CELL])
-    return found
 
 
 def _meeting_of(lease_key: bytes) -> Scope | None:
