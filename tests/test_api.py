@@ -151,10 +151,12 @@ def test_a_notebook_loads_in_its_own_kernel(place: Place, tmp_path: Path) -> Non
         "print(result.exit_code, result.overall.all_rows)",
         "await asyncio.sleep(0)\nprint(f1hbase.status(**{k: words[k] for k in ('hbase_host', 'hbase_port')}).left)",
     ]
-    code = [{"cell_type": "code", "id": f"c{number}", "source": cell} for number, cell in enumerate(cells)]
+    code: list[dict[str, Any]] = [
+        {"cell_type": "code", "id": f"c{number}", "source": cell} for number, cell in enumerate(cells)
+    ]
     for cell in code:
         cell |= {"metadata": {}, "outputs": [], "execution_count": None}
-    notebook = nbformat.from_dict({"cells": code, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    notebook = nbformat.from_dict({"cells": code, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})  # type: ignore[no-untyped-call]
     client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
     client.execute(env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     printed = [output["text"] for cell in notebook.cells for output in cell.outputs if output.get("name") == "stdout"]

@@ -23,6 +23,8 @@ from replay_server import ReplayServer
 from samples import sample
 
 from f1hbase.cli.commands import cli
+from f1hbase.config import resolve
+from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import DATA_FAMILIES
 from f1hbase.model.units import Scope
 from f1hbase.stores.hbase.connector import find_gateway
@@ -296,3 +298,15 @@ def test_a_compression_that_hbase_has_not_becomes_gz(
     assert f"'{tables.data}' cannot have LZ4" in caplog.text
     assert connector.descriptions(tables.reports)["meta"]["COMPRESSION"] == "GZ"
     connector.close()
+
+
+@pytest.mark.hbase
+def test_the_longest_prefix_makes_tables_that_hbase_can_create_and_read(hbase: LocalHBase) -> None:
+    connector = SchemaReader([find_gateway(hbase.host, hbase.port)], patience=5)
+    prefix = resolve({"table_prefix": "p" * 100}).settings.table_prefix
+    tables = Tables(prefix)
+    assert ensure_tables(connector, tables) == [tables.data, tables.reports]
+    assert connector.scan(tables.data, b"") == []
+    connector.close()
+    with pytest.raises(ConfigError, match="is longer than 100 letters"):
+        resolve({"table_prefix": "p" * 101})

@@ -585,9 +585,8 @@ def test_what_is_read_in_brief_is_what_the_reports_say(hbase: LocalHBase, table_
     assert by_brief.units == {"done": 22, "failed": 2, "provisional": 1}
     assert by_brief.rows == {"car_data": 1407, "drivers": 2, "location": 4500}
 
-    meeting, race = StatusReader(view, Selection()).read().scopes
+    (race,) = StatusReader(view, Selection()).read().scopes
     assert (race.name, race.date_start) == ("Silverstone, Race", START)
-    assert meeting.session_key is None
     (only,) = StatusReader(view, Selection(session_key=(9558,)), lambda: Source("none")).read().scopes
     assert only == race
     with pytest.raises(F1HBaseError, match="knows nothing of --session-key 1; "):

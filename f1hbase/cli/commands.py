@@ -154,6 +154,8 @@ def status_command(*, as_json: bool, watching: bool, **options: Any) -> None:
     if as_json and watching:
         raise click.UsageError("--watch is for people and --json for machines: leave one of them out.")
     config = config_of(options)
+    if len(config.settings.to) > 1 and config.origins["to"] == "given":
+        raise click.UsageError("--to: status looks at one place at a time.")
     set_up_logging(sys.stderr, None)
     tell(config)
     reader = StatusReader(state_view(config), config.settings.selection, lambda: source_recipe(config))
@@ -323,8 +325,7 @@ def verify_command(
     if as_json:
         click.echo(json.dumps(verify_json(result), indent=2))
     else:
-        for line in verify_lines(result, verbose=every_endpoint):
-            click.echo(line)
+        _print(verify_lines(result, verbose=every_endpoint))
         click.secho(verdict(result), fg="red" if result.differences else "green", bold=True)
     sys.exit(1 if result.differences else 0)
 
@@ -359,8 +360,7 @@ def rollback_command(
     config = config_of(options)
     tell(config)
     rollback = open_rollback(config, Target(run, sessions, meetings))
-    for line in rollback.describe():
-        click.echo(line)
+    _print(rollback.describe())
     if only_show:
         return
     if not (yes or (sys.stdin and sys.stdin.isatty())):
