@@ -1,4 +1,4 @@
-"""From an answer to what is stored: every record is stored, counted as a duplicate, or in quarantine with its reason."""
+"""From an answer to what is stored: every record is stored, or counted as a duplicate, or in quarantine."""
 
 from __future__ import annotations
 
@@ -110,8 +110,9 @@ def test_the_first_batch_is_given_before_the_last_slice_is_decoded() -> None:
 
 def test_an_answer_without_records_is_one_empty_batch_so_that_the_answer_itself_is_kept() -> None:
     raw = RawAnswer("openf1", "laps?session_key=9558", END, END, 404, "application/json", b"{}")
-    for records in ([], [[]], [samples_of([])]):
-        stored, account, batches = normalise(an_answer(*records, raw=raw))
+    nothings: list[list[Any]] = [[], [[]], [samples_of([])]]
+    for nothing in nothings:
+        stored, account, batches = normalise(an_answer(*nothing, raw=raw))
         assert stored == []
         assert [(len(batch.records), batch.raw) for batch in batches] == [(0, raw)]
         assert account.records == 0
@@ -319,8 +320,8 @@ def nested(depth: int) -> Any:
 
 
 BAD_VALUES = {
-    "nan": math.nan, "infinity": math.inf, "5,000 digits": 10**5_000, "deep": nested(60), "too deep to write": nested(5_000),
-    "half a pair": HALF_A_PAIR,
+    "nan": math.nan, "infinity": math.inf, "5,000 digits": 10**5_000, "deep": nested(60),
+    "too deep to write": nested(5_000), "half a pair": HALF_A_PAIR,
 }  # fmt: skip
 
 
