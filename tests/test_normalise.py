@@ -119,12 +119,13 @@ def test_an_answer_without_records_is_one_empty_batch_so_that_the_answer_itself_
 
 
 @pytest.mark.parametrize("doubled", [False, True], ids=["alike", "with a restart"])
-def test_the_answer_itself_comes_with_the_last_batch_alone(doubled: bool) -> None:
+def test_the_answer_itself_comes_with_every_batch(doubled: bool) -> None:
     raw = RawAnswer("openf1", "car_data", END, END, 200, "text/csv", b"x")
     slices = [samples_of([car(number)]) for number in (1, 2, 1 if doubled else 3)]
     _, _, batches = normalise(an_answer(*slices, raw=raw, select={"session_key": 9558}))
-    assert [batch.raw for batch in batches] == [None] * (len(batches) - 1) + [raw]
-    assert batches[-1].select == {"session_key": 9558}
+    assert len(batches) > 1
+    assert {(id(batch.raw), batch.source) for batch in batches} == {(id(raw), "openf1")}
+    assert all(batch.select == {"session_key": 9558} for batch in batches)
 
 
 def test_a_failure_stores_nothing_and_says_why() -> None:
