@@ -85,7 +85,7 @@ class HBaseWriter:
         for record in batch.records:
             key, cells = encode(endpoint, batch.unit.scope.year, record)
             deletes = (
-                null_columns(endpoint, record, cells, batch.knows or None)
+                null_columns(endpoint, record, cells, batch.knows)
                 if batch.overwrite
                 else stale_signs(endpoint, cells)
             )

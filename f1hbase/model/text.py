@@ -34,7 +34,7 @@ def safe(text: str, longest: int = LONGEST_TEXT) -> str:
 def excerpt(body: bytes) -> str:
     """Return the beginning of a body as one line of text, without the tags of a page."""
     text = re.sub(r"<[^>]*>", " ", body[:2000].decode(errors="replace"))
-    return safe(" ".join(text.split()), _EXCERPT_CHARACTERS) or "(nothing)"
+    return safe(" ".join(text.split())[:_EXCERPT_CHARACTERS]) or "(nothing)"
 
 
 def count(number: int, noun: str) -> str:

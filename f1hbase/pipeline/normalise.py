@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from f1hbase.model.records import (
     unknown_fields,
     winner,
 )
-from f1hbase.model.samples import Record, Samples
+from f1hbase.model.samples import SAMPLE_KEYS, Record, Samples
 from f1hbase.model.units import Unit
 
 _log = logging.getLogger(__name__)
@@ -102,15 +103,18 @@ class AnswerNormaliser:
         """Yield the batches of the samples whose identity is not among the conflicts, and of all other records.
 
         Returns:
-            The hashes of identities that came more than once among samples.
+            The hashes of identities that came more than once, at least once of them among samples.
         """
         seen: set[int] = set()
         repeated: set[int] = set()
         others: list[Any] = []
+        other_marks: set[int] = set()
         held: Batch | None = None
         for some in self._answer.records:
             if not isinstance(some, Samples):
                 others.extend(some)
+                if not conflicts:
+                    other_marks.update(_marks(some))
                 continue
             hashes = [hash(row[:4]) for row in some.rows]
             if conflicts:
@@ -126,6 +130,7 @@ class AnswerNormaliser:
             if held is not None:
                 yield held
             held = self._of_samples(some) if some.rows else None
+        repeated |= seen & other_marks
         if repeated:
             return frozenset(repeated)
         valid = self._of_records(others)
@@ -189,3 +194,11 @@ class AnswerNormaliser:
         account.unknown_fields |= part.unknown_fields
         account.stats.add(self._answer.stats)
         account.error = account.error or self._answer.error
+
+
+def _marks(records: Sequence[Any]) -> Iterator[int]:
+    """Yield the hashes of the identities that records would have as samples."""
+    for record in records:
+        if isinstance(record, dict):
+            with suppress(TypeError):  # a list in a key has no hash, and is the key of no sample
+                yield hash(tuple(map(record.get, SAMPLE_KEYS)))

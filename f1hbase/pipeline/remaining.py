@@ -44,7 +44,6 @@ class Remaining:
         self._now = now
         self._stored: list[dict[Scope, Coverage]] = []
         self._done: list[dict[Scope, Coverage]] = []
-        self._refresh = bool(refresh)
         for some in states:
             known = list(some)
             done = [state for state in known if state.run == refresh] if refresh else known
@@ -100,8 +99,9 @@ class Remaining:
 
     def _due(self, endpoint: str, scope: Scope) -> Iterator[Unit]:
         due: dict[int | None, list[Window]] = {}
-        for done in self._done:
-            for state in done[scope].due(endpoint):
+        # Of all that is stored: with refresh, what is done is only what this run has stored itself.
+        for stored in self._stored:
+            for state in stored[scope].due(endpoint):
                 if not self._selection.drivers or state.driver in self._selection.drivers or state.driver is None:
                     due.setdefault(state.driver, []).append(state.window)
         for driver, windows in due.items():

@@ -88,11 +88,21 @@ class Pace:
         """The longest window whose answer cannot become too large, in seconds."""
         return min(self.ceiling, _LARGEST_SHARE * self.budget / _LARGEST_RATE)
 
-    def learn(self, seconds: float, size: int) -> None:
-        """Take an answer of so many bytes into account."""
+    def learn(self, seconds: float, size: int, busy_seconds: float | None = None) -> None:
+        """Take an answer into account.
+
+        Args:
+            seconds: How long its window was.
+            size: How many bytes it had.
+            busy_seconds: How much of the window was in the session; all of it by default.
+        """
         self.longest = max(self.longest or 0.0, seconds)
         self.ceiling *= _RECOVERY
-        self.rate = max(size / seconds, _FORGETTING * self.rate, 1.0)
+        if busy_seconds is None:
+            busy_seconds = seconds
+        # How quiet it is before and after a session says nothing of the next one.
+        forgetting = _FORGETTING if busy_seconds > 0 else 1.0
+        self.rate = max(size / (busy_seconds if busy_seconds > 0 else seconds), forgetting * self.rate, 1.0)
 
     def shrink(self, seconds: float) -> None:
         """Ask for half of what was too large, or too slow for the server."""
@@ -143,7 +153,7 @@ class Sizes:
         seconds = window_seconds(batch.window, batch.scope)
         if not batch.endpoint.sampled or unit.driver is not None or seconds <= 0:
             return
-        self._paces[unit.endpoint].learn(seconds, size)
+        self._paces[unit.endpoint].learn(seconds, size, _busy_seconds(batch.window, batch.scope))
         profile = self._profiles[batch.scope]
         if unit.endpoint == "car_data":
             profile.known.append(batch.window)
@@ -195,8 +205,10 @@ class Sizes:
     @staticmethod
     def _fixed_edge(scope: Scope, begin: datetime, step: timedelta) -> datetime | None:
         """Return where the fixed window ends that a moment is in; None where it is open."""
-        edges = (window.end for window in slice_time(scope.date_start, scope.date_end, step))
-        return next((edge for edge in edges if edge is not None and begin < edge), None)
+        if scope.date_start is None or scope.over_at is None:
+            return None
+        edge = scope.date_start + step * max(1, (begin - scope.date_start) // step + 1)
+        return edge if edge < scope.over_at else None
 
     def _seconds(self, unit: Unit, begin: datetime, end: datetime) -> float:
         if unit.driver is not None:
@@ -243,6 +255,19 @@ def window_seconds(window: Window, scope: Scope) -> float:
     if begin is None or end is None or end <= begin:
         return AFTER_THE_END.total_seconds()
     return (end - begin).total_seconds()
+
+
+def _busy_seconds(window: Window, scope: Scope) -> float | None:
+    """Return how much of a window is in its session, in seconds; None where that is not known.
+
+    Together with the quiet minutes around it, a busy session seems quieter than it is, and the next window gets too
+    long.
+    """
+    if scope.date_start is None or scope.date_end is None:
+        return None
+    begin = max(window.start or scope.date_start, scope.date_start)
+    end = min(window.end or scope.date_end, scope.date_end)
+    return max(0.0, (end - begin).total_seconds())
 
 
 def _bounds(window: Window, scope: Scope) -> tuple[datetime | None, datetime | None]:
