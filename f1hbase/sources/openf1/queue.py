@@ -66,7 +66,7 @@ _LONGEST_SLOW_DOWN_SECONDS = 120.0
 _LEAST_SLOW_DOWN_SECONDS = 1.0
 """However soon a 429 lets one come again: an API that says `Retry-After: 0` is not to be asked in a loop."""
 
-_BYTES_UNDER_WAY = 16_000_000
+_BYTES_UNDER_WAY = 12_000_000
 """How much a process may have asked for at once; what it holds in memory follows from it."""
 
 _UNFAITHFUL_ANSWERS = 3
