@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from f1hbase.version import __version__
+
 if TYPE_CHECKING:
     from f1hbase.api import load
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from f1hbase import values
 from f1hbase.credentials import (
     CREDENTIAL_KEYS,
+    ENVIRONMENT,
     PASSWORD_VARIABLE,
     USERNAME_VARIABLE,
     Credentials,
@@ -29,7 +30,7 @@ from f1hbase.credentials import (
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.plans import LATEST_SESSIONS, Selection
-from f1hbase.model.rates import Rate
+from f1hbase.model.rates import Limits
 from f1hbase.model.text import safe
 
 ENVIRONMENT_PREFIX = "F1HBASE_"
@@ -75,7 +76,7 @@ class Settings:
     max_retries: int = _setting(values.whole_number(0, 1000), 3)
     retry_delay: timedelta = _setting(values.duration(), timedelta(seconds=5))
     request_timeout: timedelta = _setting(values.duration(timedelta(milliseconds=100)), timedelta(seconds=60))
-    rate: tuple[Rate, ...] | None = _setting(values.rates)
+    rate: Limits | None = _setting(values.limits)
     api_url: str = _setting(values.url, OPENF1_URL)
     hbase_host: str = _setting(values.hosts, "localhost")
     hbase_port: int = _setting(values.whole_number(1, 65535), 9090)
@@ -202,6 +203,11 @@ class Config:
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
+    def source_of(self, name: str) -> str | None:
+        """Return where a setting comes from, in the words of `f1hbase.credentials.check_destination`."""
+        origin = self.origins.get(name)
+        return {"environment": ENVIRONMENT, "file": str(self.file.path)}.get(origin or "", origin)
+
     def credentials(self, environment: Mapping[str, str] | None = None) -> Credentials | None:
         """Return the credentials of the API from the environment or the file.
 
@@ -209,7 +215,9 @@ class Config:
             ConfigError: If only one of username and password is given, or they may not be used.
         """
         try:
-            return read_credentials(os.environ if environment is None else environment, self.file.content)
+            return read_credentials(
+                os.environ if environment is None else environment, self.file.content, self.file.path
+            )
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

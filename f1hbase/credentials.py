@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
+import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import quote, quote_plus, urlsplit
 
 USERNAME_VARIABLE = "F1HBASE_API_USERNAME"
 PASSWORD_VARIABLE = "F1HBASE_API_PASSWORD"  # noqa: S105 - a name, no password
@@ -13,6 +18,15 @@ USERNAME_KEY = "api-username"
 PASSWORD_KEY = "api-password"  # noqa: S105 - a name, no password
 CREDENTIAL_KEYS = frozenset({USERNAME_KEY, PASSWORD_KEY})
 """The keys of `f1hbase.toml` that are no settings (also spelled with `_`)."""
+
+ENVIRONMENT = "the environment"
+"""Where a setting comes from, as `check_destination` takes it; of a file it is its path as a text."""
+
+OPENF1_HOST = "api.openf1.org"
+_SHORTEST_SECRET = 6
+"""A shorter text would make holes in every message; a token or a password that short is none."""
+
+_secrets: set[str] = set()
 
 
 class Secret(str):
@@ -36,10 +50,14 @@ class Credentials:
 
     >>> Credentials("ayrton", "hunter2")
     Credentials(***)
+
+    Attributes:
+        source: Where both of them come from: `ENVIRONMENT`, or the path of a file; None if from two places.
     """
 
     username: str
     password: str
+    source: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "username", Secret(self.username))
@@ -49,24 +67,143 @@ class Credentials:
         return "Credentials(***)"
 
 
-def read_credentials(environment: Mapping[str, str], file_values: Mapping[str, object]) -> Credentials | None:
+def read_credentials(
+    environment: Mapping[str, str], file_values: Mapping[str, object], file: Path | None = None
+) -> Credentials | None:
     """Return the credentials from the environment, else from the values of `f1hbase.toml`; None if there are none.
 
     Each of the two is looked for on its own, so the password may be in the environment and the name in the file.
     What is empty is not there.
 
+    Args:
+        environment: The variables.
+        file_values: What is in the file.
+        file: The file. If one of the two is taken from it, it must be one that only the user (or root) can change.
+
     Raises:
-        ValueError: If only one of the two is there, or one is not a text. No message has a value in it.
+        ValueError: If only one of the two is there, one is not a text, or others can change the file. No message has a
+            value in it.
     """
-    username = _find(environment, USERNAME_VARIABLE, file_values, USERNAME_KEY)
-    password = _find(environment, PASSWORD_VARIABLE, file_values, PASSWORD_KEY)
-    if username and password:
-        return Credentials(username, password)
-    if username:
+    username, username_in_file = _find(environment, USERNAME_VARIABLE, file_values, USERNAME_KEY)
+    password, password_in_file = _find(environment, PASSWORD_VARIABLE, file_values, PASSWORD_KEY)
+    if username and not password:
         raise ValueError(_one_without_the_other(PASSWORD_VARIABLE, PASSWORD_KEY, "a username"))
-    if password:
+    if password and not username:
         raise ValueError(_one_without_the_other(USERNAME_VARIABLE, USERNAME_KEY, "a password"))
-    return None
+    if username is None or password is None:
+        return None
+    if file is not None and (username_in_file or password_in_file):
+        check_credentials_file(file)
+    source = None
+    if username_in_file == password_in_file:
+        source = ENVIRONMENT if not password_in_file else str(file or "f1hbase.toml")
+    register_secret(password)
+    return Credentials(username, password, source)
+
+
+def check_credentials_file(path: Path) -> None:
+    """Refuse a file with credentials that others than the user and root can change.
+
+    Raises:
+        ValueError: If the file is writable by its group or all, or belongs to somebody else.
+    """
+    status = path.stat()
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise ValueError(
+            f"'{path}' has credentials for the API in it, but belongs to another user (uid {status.st_uid}), so they "
+            "are not used. Put them into a file of your own, or into the environment."
+        )
+    if status.st_mode & 0o022:
+        raise ValueError(
+            f"'{path}' has credentials for the API in it, but others can change it (mode "
+            f"{stat.S_IMODE(status.st_mode):04o}), so they are not used; close it with: chmod 600 '{path}'"
+        )
+
+
+def check_destination(
+    credentials: Credentials | None, api_url: str, url_source: str | None, credentials_source: str | None
+) -> None:
+    """Refuse to send credentials over an open line, or to a host that was not named beside them.
+
+    A file that somebody left in the folder where f1hbase is started can so name any API, but not collect the
+    credentials that are in the environment.
+
+    Args:
+        credentials: None if there are none: then any API will do.
+        api_url: The API, such as `https://api.openf1.org/v1`.
+        url_source: Where it was named: `ENVIRONMENT`, the path of a file, anything else for elsewhere.
+        credentials_source: Where they come from, in the same words; see `Credentials.source`.
+
+    Raises:
+        ValueError: If they must not go there; it names the host and the way out, and none of them.
+    """
+    if credentials is None:
+        return
+    url = urlsplit(api_url)
+    host = (url.hostname or "").rstrip(".").lower()
+    try:
+        port = url.port
+    except ValueError:
+        port = -1
+    unset = f"unset {USERNAME_VARIABLE} and {PASSWORD_VARIABLE} (or the keys of the file) to ask without them"
+    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(host)):
+        raise ValueError(f"the credentials for the API are sent over https only, not to {_origin(api_url)}; {unset}.")
+    if host == OPENF1_HOST and port in {None, 443}:
+        return
+    if credentials_source is None or url_source != credentials_source:
+        beside = {
+            None: "both of them and the URL in one place",
+            ENVIRONMENT: "F1HBASE_API_URL in the environment, too",
+        }.get(credentials_source, f"api-url in '{credentials_source}', too")
+        raise ValueError(
+            f"the credentials for the API are not sent to {_origin(api_url)}, which was not named beside them: set "
+            f"{beside}, or {unset}."
+        )
+
+
+def register_secret(value: str) -> None:
+    """Have `redacted` hide a text from now on, for as long as the process lives."""
+    if len(value) >= _SHORTEST_SECRET and value not in _secrets:
+        _secrets.update(_spellings(value))
+
+
+def redacted(text: str) -> str:
+    """Return a text without the secrets that were registered: for log handlers, and words of a server."""
+    return _without(text, _secrets)
+
+
+def redact(text: str, *secrets: str) -> str:
+    """Return a text with `***` for each of some secrets, also where it is spelled for a URL, JSON or a page.
+
+    >>> redact("no user hunter2%21", "hunter2!")
+    'no user ***'
+    """
+    return _without(text, {spelling for secret in secrets if secret for spelling in _spellings(secret)})
+
+
+def _without(text: str, spellings: set[str]) -> str:
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return text
+
+
+def _spellings(secret: str) -> set[str]:
+    plain = str(secret)
+    quoted = {quote(plain, safe=""), quote_plus(plain), quote(plain)}
+    in_json = {json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1]}
+    return {plain, *quoted, *(each.lower() for each in quoted if each != plain), *in_json, html.escape(plain)}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return ascii(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")[1:-1]
 
 
 def exposed_file_warning(path: Path, file_values: Mapping[str, object]) -> str | None:
@@ -88,19 +225,21 @@ def exposed_file_warning(path: Path, file_values: Mapping[str, object]) -> str |
     )
 
 
-def _find(environment: Mapping[str, str], variable: str, file_values: Mapping[str, object], key: str) -> Secret | None:
-    """Return a value that can be sent, from the first place that has one."""
+def _find(
+    environment: Mapping[str, str], variable: str, file_values: Mapping[str, object], key: str
+) -> tuple[Secret | None, bool]:
+    """Return a value that can be sent, from the first place that has one, and whether that is the file."""
     value: object = environment.get(variable)
-    name = variable
-    if not value:
+    name, in_file = variable, not value
+    if in_file:
         value, name = _in_file(file_values, key), f"'{key}' in f1hbase.toml"
     if value is None:
-        return None
+        return None, False
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a text in quotes, not {type(value).__name__}.")  # noqa: TRY004
     if not _is_unicode(value):
         raise ValueError(f"{name} is not valid UTF-8.")
-    return Secret(value)
+    return Secret(value), in_file
 
 
 def _in_file(file_values: Mapping[str, object], key: str) -> object:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.model.rates import Limits, Rate, parse_limits, parse_rates
 
 Parse = Callable[[str], Any]
 """Reads a text; raises ValueError with what is wrong and what to write."""
@@ -111,8 +111,13 @@ def day(text: str) -> date:
 
 
 def rates(text: str) -> tuple[Rate, ...]:
-    """Read limits such as `3/s,30/m`, or `none`."""
+    """Read rates of requests such as `3/s,30/m`, or `none`."""
     return parse_rates(text)
+
+
+def limits(text: str) -> Limits:
+    """Read limits of requests and bytes such as `3/s,30/m,4MB/10s`, or `none`."""
+    return parse_limits(text)
 
 
 def url(text: str) -> str:

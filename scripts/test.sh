@@ -17,5 +17,6 @@ wait "$fetch"
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/mypy
+.venv/bin/lint-imports
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
 exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"

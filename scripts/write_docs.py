@@ -12,7 +12,7 @@ import click
 
 from f1hbase.cli.commands import cli
 from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord, Slicing
-from simulator.cli import main as replay
+from simulator.cli import main as simulator
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -62,7 +62,7 @@ fetched while the session was going on; or `failed`.
 
 def cli_reference() -> str:
     """Return docs/cli.md."""
-    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(replay, "python -m simulator")]
+    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(simulator, "python -m simulator")]
     return "\n".join(parts)
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from aioresponses import aioresponses
 from samples import START, a_scope
 
 from f1hbase.model.rates import parse_rates
 from f1hbase.model.units import Answer, Query, Unit, Window
+from f1hbase.sources.http.answers import HttpAnswer, retry_after_seconds, slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import (
     GiveUpError,
@@ -30,6 +34,7 @@ from f1hbase.sources.http.errors import (
     SlowQueryError,
     TooMuchError,
     TransientError,
+    UnfaithfulError,
 )
 from f1hbase.sources.http.limiter import SharedRateLimiter
 from f1hbase.sources.openf1.batches import batch_of
@@ -58,7 +63,7 @@ class Limiter(SharedRateLimiter):
         await asyncio.sleep(0)
         return 0.0
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, reason: str = "", *, bound: float = 1800.0) -> None:
         self.pauses.append(seconds)
 
     def paused_for(self) -> float:
@@ -296,14 +301,225 @@ async def test_the_words_of_the_api_are_kept_on_one_line(api: aioresponses, clie
     assert len(str(refused.value)) < 1000
 
 
+# --- what an answer says beside its records ---
+
+
+async def test_an_answer_comes_whole_with_its_times_and_its_address(api: aioresponses, client: OpenF1Client) -> None:
+    answer_with(api, {"status": 200, "body": "[]", "headers": {"Content-Type": "application/json; charset=utf-8"}})
+    before = datetime.now(UTC)
+    answer = await client.fetch(LAPS)
+    assert (answer.status, answer.content_type, answer.body) == (200, "application/json", b"[]")
+    assert answer.url == f"{BASE}/laps?session_key=9558"
+    assert before <= answer.asked_at <= answer.received_at <= datetime.now(UTC)
+    assert answer.requests == 1
+    assert answer.is_empty
+
+
+@pytest.mark.parametrize(
+    ("answer", "empty"),
+    [
+        ({"status": 200, "body": "[]"}, True),
+        ({"status": 200, "body": " [ ]"}, False),
+        ({"status": 200, "body": "[]\n"}, True),
+        ({"status": 404, "body": NO_RESULTS}, True),
+        ({"status": 200, "body": ""}, False),
+        ({"status": 200, "body": "[1]"}, False),
+    ],
+)
+async def test_an_answer_knows_whether_it_is_empty(
+    api: aioresponses, client: OpenF1Client, answer: dict[str, Any], empty: bool
+) -> None:
+    answer_with(api, answer)
+    assert (await client.fetch(LAPS)).is_empty is empty
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/app/query_api/app.py", line 131, in endpoint
+    raise ValueError("No results")
+{}
+"""
+
+
+async def test_the_reason_of_a_500_is_the_last_line_of_its_traceback(api: aioresponses, client: OpenF1Client) -> None:
+    answer_with(api, {"status": 500, "body": TRACEBACK.format("pymongo.errors.NetworkTimeout: db:27017: timed out")})
+    with pytest.raises(SlowQueryError) as failed:
+        await client.get(LAPS)
+    assert str(failed.value) == "HTTP 500: pymongo.errors.NetworkTimeout: db:27017: timed out"
+    assert failed.value.body_end == "pymongo.errors.NetworkTimeout: db:27017: timed out"
+    assert 0.0 <= failed.value.seconds < 4.0
+
+
+@pytest.mark.parametrize("body", [PAGE, '{"detail": "Internal Server Error"}', "Internal Server Error"])
+async def test_a_500_without_a_traceback_says_what_it_says(api: aioresponses, client: OpenF1Client, body: str) -> None:
+    answer_with(api, {"status": 500, "body": body})
+    with pytest.raises(SlowQueryError, match="HTTP 500: Internal Server Error"):
+        await client.get(LAPS)
+
+
+async def test_a_csv_500_whose_last_line_is_no_results_is_an_empty_answer(
+    api: aioresponses, client: OpenF1Client
+) -> None:
+    body = TRACEBACK.format("ValueError: No results")
+    answer_with(api, *[{"status": 500, "body": body}] * 3)
+    assert await client.get(LAPS.in_csv()) is None
+    assert (await client.fetch(LAPS.in_csv())).is_empty
+    with pytest.raises(SlowQueryError):
+        await client.get(LAPS)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("ValueError: No results found in cache", UnfaithfulError),
+        ("KeyError: 'date'", UnfaithfulError),
+        ("pymongo.errors.ExecutionTimeout: operation exceeded time limit", SlowQueryError),
+        ("asyncio.exceptions.TimeoutError: timed out", SlowQueryError),
+    ],
+)
+async def test_another_csv_500_is_asked_for_as_json_unless_it_names_a_time_limit(
+    api: aioresponses, client: OpenF1Client, reason: str, kind: type[RequestError]
+) -> None:
+    answer_with(api, {"status": 500, "body": TRACEBACK.format(reason)})
+    with pytest.raises(kind, match=re.escape(reason)):
+        await client.get(LAPS.in_csv())
+
+
+async def test_a_csv_500_after_4_5_seconds_is_a_slow_query(
+    api: aioresponses, client: OpenF1Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(api, {"status": 500, "body": "Internal Server Error"})
+    monkeypatch.setattr(HttpAnswer, "seconds", property(lambda _: 4.5))
+    with pytest.raises(SlowQueryError) as failed:
+        await client.get(LAPS.in_csv())
+    assert failed.value.seconds == 4.5
+
+
+# --- redirects and connections, of real servers ---
+
+
+@asynccontextmanager
+async def a_server(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/v1"))
+
+
+async def test_a_redirect_to_another_host_is_not_followed_so_its_404_makes_nothing_done() -> None:
+    asked: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"detail": "No results found."}, status=404)
+
+    async with a_server(elsewhere) as other:
+
+        async def redirect(_: web.Request) -> web.Response:
+            raise web.HTTPFound(f"{other}/laps")
+
+        async with a_server(redirect) as here, OpenF1Client(here, 30.0) as client:
+            with pytest.raises(GiveUpError) as refused:
+                await client.get(LAPS)
+    assert asked == []
+    assert here.removesuffix("/v1") in str(refused.value)
+    assert other.removesuffix("/v1") in str(refused.value)
+    assert "--api-url" in str(refused.value)
+
+
+async def test_a_redirect_within_the_host_is_followed_and_each_request_is_admitted() -> None:
+    admitted = 0
+
+    async def admit() -> None:
+        nonlocal admitted
+        admitted += 1
+
+    async def move(request: web.Request) -> web.Response:
+        if request.path == "/v1/laps":
+            raise web.HTTPTemporaryRedirect("/v1/laps/?" + request.query_string)
+        assert request.query_string == "session_key=9558"
+        return web.json_response(RECORDS)
+
+    async with a_server(move) as here, OpenF1Client(here, 30.0, admit=admit) as client:
+        answer = await client.fetch(LAPS)
+    assert json.loads(answer.body) == RECORDS
+    assert answer.url.endswith("/v1/laps/?session_key=9558")
+    assert (answer.requests, admitted) == (2, 1)
+
+
+@pytest.mark.parametrize("location", ["/v1/laps", "", "http://[", "//", "javascript:alert(1)", "\x07"])
+async def test_a_redirect_that_leads_nowhere_is_given_up(api: aioresponses, location: str) -> None:
+    answer_with(api, *[{"status": 301, "headers": {"Location": location}}] * 5)
+    async with OpenF1Client(BASE, 30.0) as client:
+        with pytest.raises(GiveUpError, match="redirects") as refused:
+            await client.get(LAPS)
+    assert str(refused.value).isprintable()
+
+
+async def test_an_idle_connection_ends_before_the_server_closes_it() -> None:
+    """uvicorn does so after 5 seconds, and a request sent just then is lost."""
+    async with OpenF1Client(BASE, 30.0) as client:
+        assert client._session is not None
+        connector = client._session.connector
+        assert isinstance(connector, aiohttp.TCPConnector)
+        assert connector._keepalive_timeout == 4.0
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://api.test/v1\r\nX: 1", "https://api .test", "ftp://api.test", "api.test", f"https://{'a' * 64}.org", ""],
+)
+def test_what_is_no_url_is_refused_before_anything_is_asked(url: str) -> None:
+    with pytest.raises(ValueError, match=r"is no (URL|host name)") as refused:
+        OpenF1Client(url, 30.0)
+    assert str(refused.value).isprintable()
+
+
+async def test_a_name_and_password_in_the_url_are_not_shown(api: aioresponses) -> None:
+    api.get(re.compile("^https://"), exception=aiohttp.ClientConnectionError("no"))
+    api.get(re.compile("^https://"), status=200, body="[]")
+    async with OpenF1Client("https://ayrton:hunter2@api.test/v1", 30.0) as client:
+        with pytest.raises(NoAnswerError) as failed:
+            await client.get(LAPS)
+        assert "hunter2" not in str(failed.value)
+        assert (await client.fetch(LAPS)).url == f"{BASE}/laps?session_key=9558"
+
+
 # --- 429: all processes wait ---
+
+
+@pytest.mark.parametrize("header", [None, "0", "1", "-1", "soon", "7", "100"])
+def test_pauses_grow_whatever_the_api_says_and_are_never_nothing(header: str | None) -> None:
+    said = retry_after_seconds(header, datetime.now(UTC))
+    pauses = [slow_down_seconds(said, number) for number in range(12)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= (said or 1.0)
+    assert pauses[-1] == 120.0
+    assert sum(pauses[:5]) >= 30.0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 1.0),
+        ("00007", 7.0),
+        ("9" * 5000, 86_400.0),
+        ("\u0663", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 1.0),
+        ("Thu, 01 Jan 1970 00:00:00", 1.0),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("", None),
+    ],
+)
+def test_a_retry_after_is_read_or_is_none(header: str, seconds: float | None) -> None:
+    assert retry_after_seconds(header, datetime.now(UTC)) == seconds
 
 
 def http_date(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-@pytest.mark.parametrize(("header", "pause"), [("7", 7.0), (" 0 ", 0.0), (None, 10.0), ("soon", 10.0), ("-3", 10.0)])
+@pytest.mark.parametrize(("header", "pause"), [("7", 7.0), (" 0 ", 1.0), (None, 10.0), ("soon", 10.0), ("-3", 10.0)])
 async def test_after_a_429_everything_pauses_for_as_long_as_the_api_says_or_10_seconds(
     api: aioresponses, fetch: Ask, limiter: Limiter, header: str | None, pause: float
 ) -> None:
@@ -312,7 +528,7 @@ async def test_after_a_429_everything_pauses_for_as_long_as_the_api_says_or_10_s
     assert limiter.pauses == [pause]
 
 
-@pytest.mark.parametrize(("ahead", "least", "most"), [(30.0, 25.0, 30.0), (-30.0, 0.0, 0.0)])
+@pytest.mark.parametrize(("ahead", "least", "most"), [(30.0, 25.0, 30.0), (-30.0, 1.0, 1.0)])
 async def test_a_429_may_say_until_when_with_a_date(
     api: aioresponses, fetch: Ask, limiter: Limiter, ahead: float, least: float, most: float
 ) -> None:
@@ -340,7 +556,7 @@ async def test_a_429_holds_back_the_next_request_of_every_process(
         now[0] += seconds
 
     def limiter_of_a_process() -> SharedRateLimiter:
-        return SharedRateLimiter(parse_rates("100/s"), tmp_path / "rate", clock=lambda: now[0], sleep=sleep)
+        return SharedRateLimiter(parse_rates("100/s"), tmp_path / "api.sqlite", clock=lambda: now[0], sleep=sleep)
 
     answer_with(api, {"status": 429, "headers": {"Retry-After": "60"}}, good())
     mine, other = limiter_of_a_process(), limiter_of_a_process()
@@ -377,7 +593,7 @@ async def test_a_live_session_is_said_and_looked_at_again_until_it_is_over_whate
         if looks:
             raise looks.pop()
 
-    gate = CircuitBreaker(tmp_path / "gate", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
+    gate = CircuitBreaker(tmp_path / "api.sqlite", probe, patience=60.0, clock=lambda: now[0], sleep=sleep)
     await gate.closed(SessionLiveError("HTTP 401: Live F1 session in progress"))
 
     assert not looks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import multiprocessing
+import os
 import pickle
 import traceback
 from dataclasses import FrozenInstanceError, dataclass
@@ -12,7 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from f1hbase.credentials import Credentials, Secret, exposed_file_warning, read_credentials
+from f1hbase.credentials import (
+    ENVIRONMENT as THE_ENVIRONMENT,
+)
+from f1hbase.credentials import (
+    Credentials,
+    Secret,
+    check_credentials_file,
+    check_destination,
+    exposed_file_warning,
+    read_credentials,
+    redact,
+    redacted,
+    register_secret,
+)
 
 NAME, WORD = "ayrton@example.org", "hunter2-hunter2"
 ENVIRONMENT = {"F1HBASE_API_USERNAME": NAME, "F1HBASE_API_PASSWORD": WORD}
@@ -196,3 +210,109 @@ def test_a_file_without_a_password_may_be_read_by_all(file: Path, values: dict[s
 
 def test_a_file_that_is_gone_is_not_warned_of(tmp_path: Path) -> None:
     assert exposed_file_warning(tmp_path / "absent.toml", {"api-password": WORD}) is None
+
+
+# --- where they may go ---
+
+USER = Credentials(NAME, WORD)
+TOML = "/home/ayrton/f1hbase.toml"
+
+
+@pytest.mark.parametrize(
+    ("url", "url_source", "source"),
+    [
+        ("https://api.openf1.org/v1", None, THE_ENVIRONMENT),
+        ("https://API.OpenF1.org:443/v1", "/tmp/f1hbase.toml", THE_ENVIRONMENT),
+        ("https://api.openf1.org/v1", None, None),
+        ("https://mirror.test/v1", THE_ENVIRONMENT, THE_ENVIRONMENT),
+        ("https://mirror.test/v1", TOML, TOML),
+        ("http://127.0.0.1:8000/v1", THE_ENVIRONMENT, THE_ENVIRONMENT),
+        ("http://localhost:8000/v1", TOML, TOML),
+        ("http://[::1]:8000/v1", TOML, TOML),
+    ],
+)
+def test_they_go_to_openf1_and_to_what_is_named_beside_them(url: str, url_source: str | None, source: str) -> None:
+    check_destination(USER, url, url_source, source)
+
+
+@pytest.mark.parametrize(
+    ("url", "url_source", "source", "said"),
+    [
+        ("http://api.openf1.org/v1", None, THE_ENVIRONMENT, "over https only"),
+        ("http://mirror.test/v1", TOML, TOML, "over https only"),
+        ("http://127.0.0.1.evil.test/v1", TOML, TOML, "over https only"),
+        ("ftp://127.0.0.1/v1", TOML, TOML, "over https only"),
+        ("https://evil.test/v1", "./f1hbase.toml", THE_ENVIRONMENT, "F1HBASE_API_URL in the environment, too"),
+        ("https://evil.test/v1", THE_ENVIRONMENT, TOML, f"api-url in '{TOML}', too"),
+        ("https://evil.test/v1", "./f1hbase.toml", TOML, f"api-url in '{TOML}', too"),
+        ("https://evil.test/v1", "./f1hbase.toml", None, "in one place"),
+        ("https://evil.test/v1", None, None, "in one place"),
+        ("https://evil.test/v1", "the command line", THE_ENVIRONMENT, "not sent to https://evil.test"),
+        ("https://api.openf1.org:8443/v1", "./f1hbase.toml", THE_ENVIRONMENT, "not sent to"),
+        ("https://api.openf1.org:99999/v1", "./f1hbase.toml", THE_ENVIRONMENT, "not sent to"),
+        ("https://api.openf1.org@evil.test/v1", "./f1hbase.toml", THE_ENVIRONMENT, "https://evil.test"),
+        ("http://127.0.0.1:8000/v1", "./f1hbase.toml", THE_ENVIRONMENT, "not sent to"),
+    ],
+)
+def test_they_go_nowhere_else(url: str, url_source: str | None, source: str | None, said: str) -> None:
+    with pytest.raises(ValueError, match="credentials") as refused:
+        check_destination(USER, url, url_source, source)
+    assert said in str(refused.value)
+    assert NAME not in shown_of(refused.value)
+    assert WORD not in shown_of(refused.value)
+    check_destination(None, url, url_source, source)
+
+
+def test_they_know_where_they_come_from(file: Path) -> None:
+    file.chmod(0o600)
+    both = [
+        read_credentials(ENVIRONMENT, FILE, file),
+        read_credentials({}, FILE, file),
+        read_credentials({"F1HBASE_API_PASSWORD": WORD}, FILE, file),
+    ]
+    assert [found.source for found in both if found] == [THE_ENVIRONMENT, str(file), None]
+    assert pickle.loads(pickle.dumps(both[0])).source == THE_ENVIRONMENT
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o664])
+def test_a_file_that_others_can_change_gives_none(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    with pytest.raises(ValueError, match=f"others can change it.*{mode:04o}.*chmod 600"):
+        read_credentials({}, FILE, file)
+    assert read_credentials(ENVIRONMENT, FILE, file) is not None, "nothing is taken from it"
+
+
+def test_a_file_of_another_user_gives_none_but_roots_does(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.chmod(0o644)
+    check_credentials_file(file)
+    if file.stat().st_uid == 0:
+        monkeypatch.setattr(os, "geteuid", lambda: 1234)
+        check_credentials_file(file)
+        os.chown(file, 4321, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    with pytest.raises(ValueError, match="belongs to another user"):
+        check_credentials_file(file)
+
+
+# --- out of what others say ---
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    ["pâss &=+%\"wörd", "p%C3%A2ss+%26%3D%2B%25%22w%C3%B6rd", "p%c3%a2ss%20%26%3d%2b%25%22w%c3%b6rd",
+     'p\\u00e2ss &=+%\\"w\\u00f6rd', 'pâss &=+%\\"wörd', "pâss &amp;=+%&quot;wörd"],
+)  # fmt: skip
+def test_a_secret_is_taken_out_however_it_is_spelled(quoted: str) -> None:
+    assert redact(f"no user {quoted}!", 'pâss &=+%"wörd') == "no user ***!"
+
+
+def test_a_secret_within_another_does_not_leave_the_rest_of_it() -> None:
+    assert redact("hunter2-hunter2 hunter2", "hunter2", "hunter2-hunter2", "") == "*** ***"
+
+
+def test_log_handlers_can_hide_what_was_registered() -> None:
+    assert redacted("token 0123456789abcdef") == "token 0123456789abcdef"
+    register_secret("0123456789abcdef")
+    register_secret("a")
+    assert redacted("a token 0123456789abcdef") == "a token ***"

@@ -18,8 +18,9 @@ from replay_server import ReplayServer
 from f1hbase.cli.commands import cli
 from f1hbase.cli.options import defaults
 from f1hbase.credentials import Credentials
-from f1hbase.model.units import Query
+from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.http.errors import GiveUpError, RequestError, SessionLiveError
+from f1hbase.sources.http.shared import SharedState
 from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.source import open_source
 from f1hbase.sources.openf1.token import CredentialsError, TokenProvider
@@ -70,8 +71,9 @@ async def test_a_token_that_the_api_no_longer_knows_is_renewed_once_for_all(
     settings = defaults(api_url=server.url)
     async with open_source(settings, USER, 1.0) as source:
         assert await source.ask(SESSIONS)
-        (file,) = (tmp_path / "state" / "f1hbase" / "tokens").glob("*.json")
-        file.write_text(file.read_text().replace('"access_token": "', '"access_token": "x'))
+        (file,) = (tmp_path / "state" / "f1hbase").glob("*.sqlite")
+        with SharedState(file).transaction() as (db, _):
+            db.execute("UPDATE tokens SET token = 'x' || token")
         (known,) = await source.ask(SESSIONS)
     assert known["session_key"] == 70
     assert paths(server)[2:] == [("/v1/sessions", 401), ("/token", 200), ("/v1/sessions", 200)]

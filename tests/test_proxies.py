@@ -16,7 +16,7 @@ from proxy_server import ProxyServer
 from replay_server import ReplayServer
 
 from f1hbase.credentials import Credentials
-from f1hbase.model.units import Query
+from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.http.errors import NoAnswerError, RequestError
 from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.token import TokenProvider, token_url
@@ -157,7 +157,7 @@ async def test_a_token_is_asked_for_through_the_proxy(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", guarded.url)
     async with aiohttp.ClientSession(trust_env=True) as session:
-        assert await TokenProvider(server.url, USER, tmp_path / "tokens" / "token.json").get(session)
+        assert await TokenProvider(server.url, USER, tmp_path / "api.sqlite").get(session)
     assert [(asked.method, asked.target) for asked in guarded.asked] == [("POST", str(token_url(server.url)))]
 
 
@@ -202,9 +202,9 @@ async def test_nothing_of_the_token_is_shown_to_a_proxy_that_refuses(
     guarded: ProxyServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", guarded.url)
-    provider = TokenProvider("https://api.test/v1", USER, tmp_path / "tokens" / "token.json")
+    provider = TokenProvider("https://api.test/v1", USER, tmp_path / "api.sqlite")
     async with aiohttp.ClientSession(trust_env=True) as session:
-        with pytest.raises(NoAnswerError, match=r"the proxy does not connect to api\.test: HTTP 403") as failed:
+        with pytest.raises(NoAnswerError, match=r"the proxy answers HTTP 403\) with https://api\.test/token") as failed:
             await provider.get(session)
     assert failed.value.__context__ is None
     (asked,) = guarded.asked
@@ -236,6 +236,6 @@ async def test_nor_is_it_when_a_token_is_asked_for(
     monkeypatch.setenv("HTTP_PROXY", address)
     async with aiohttp.ClientSession(trust_env=True) as session:
         with pytest.raises(RequestError, match="HTTP_PROXY") as failed:
-            await TokenProvider(server.url, USER, tmp_path / "tokens" / "token.json").get(session)
+            await TokenProvider(server.url, USER, tmp_path / "api.sqlite").get(session)
     assert failed.value.__context__ is None
     assert_discreet("".join(traceback.format_exception(failed.value)))

@@ -24,7 +24,8 @@ from f1hbase.model.units import Answer, Query, Scope, Unit, Window, parse_time, 
 from f1hbase.serve.csvform import to_csv
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import GiveUpError, TransientError, UnfaithfulError
-from f1hbase.sources.http.limiter import SharedRateLimiter, machine_clock
+from f1hbase.sources.http.limiter import SharedRateLimiter
+from f1hbase.sources.http.shared import SharedState, machine_clock
 from f1hbase.sources.openf1 import queue as queue_module
 from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.formats import records_of_json
@@ -453,12 +454,13 @@ async def test_a_live_session_is_waited_for_and_then_all_arrives_without_using_u
 async def test_a_token_that_is_refused_is_renewed_once_for_all(
     data: Data, server: ReplayServer, tmp_path: Path
 ) -> None:
-    path = tmp_path / "tokens" / "token"
-    with ReplayServer(data.folder, "--username", USER.username, "--password", USER.password) as other:
-        async with engine(other.url, tmp_path, tokens=TokenProvider(other.url, USER, path)) as source:
-            await source.fetch([Unit("drivers", data.scope)])
+    path = tmp_path / "api.sqlite"
+    async with engine(server.url, tmp_path, tokens=TokenProvider(server.url, USER, path)) as source:
+        await source.fetch([Unit("drivers", data.scope)])
+    # Good for an hour, says the file, and the server has never heard of it.
+    with SharedState(path).transaction() as (db, _):
+        db.execute("UPDATE tokens SET token = 'x' || token")
 
-    # The token of the other server is good for an hour, says the file; this one has never heard of it.
     before = len(server.log())
     async with engine(server.url, tmp_path, tokens=TokenProvider(server.url, USER, path)) as source:
         (await source.fetch(data.units)).assert_whole(data, data.units)

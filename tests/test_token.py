@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import multiprocessing
 import os
+import resource
 import stat
 import subprocess
 import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ from aioresponses import CallbackResult, aioresponses
 from replay_server import ReplayServer
 
 from f1hbase.credentials import Credentials
+from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.http.errors import GiveUpError, NoAnswerError, RequestError, SlowDownError, TransientError
-from f1hbase.sources.openf1.token import CredentialsError, TokenProvider, bearer, token_path, token_url
+from f1hbase.sources.http.shared import SharedState, role, state_path
+from f1hbase.sources.openf1 import token as token_module
+from f1hbase.sources.openf1.client import OpenF1Client
+from f1hbase.sources.openf1.token import CredentialsError, TokenProvider, _user_of, bearer, token_path, token_url
 
 NAME, WORD = "ayrton+senna@example.org", "pâss &=+%wörd#1"
 CREDENTIALS = Credentials(NAME, WORD)
@@ -56,7 +61,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "tokens" / "token.json"
+    return tmp_path / "state" / "api.sqlite"
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +339,7 @@ async def test_refused_credentials_are_not_tried_again(
         "Incorrect username or password); correct them, or unset both for the free API"
     )
     assert asked.statuses == [401]
-    assert not path.exists()
+    assert stored(path) == []
 
 
 async def test_refused_credentials_do_not_matter_while_others_have_a_token(
@@ -437,7 +442,7 @@ async def test_an_answer_without_a_usable_token_is_tried_again_and_not_shown(
     network.post(TOKEN_URL, **answer())
     provider = TokenProvider(API, CREDENTIALS, path)
     assert type(await fail(provider, session)) is TransientError
-    assert not path.exists()
+    assert stored(path) == []
     assert await provider.get(session) == "T0KEN1"
 
 
@@ -469,7 +474,7 @@ async def test_nobody_at_the_address(session: aiohttp.ClientSession, path: Path)
     url = f"http://127.0.0.1:{unused_port()}/v1"
     error = await fail(TokenProvider(url, CREDENTIALS, path), session)
     assert type(error) is NoAnswerError
-    assert str(error) == f"no token: no connection to {token_url(url)}: connection refused"
+    assert str(error) == f"no token: no connection (connection refused) with {token_url(url)}"
 
 
 async def test_an_answer_that_breaks_off(session: aiohttp.ClientSession, path: Path) -> None:
@@ -524,21 +529,32 @@ async def test_one_who_is_cancelled_while_asking_leaves_it_to_the_next(
 # --- the file ---
 
 
-def test_its_name_has_the_host_and_nothing_of_the_user(tmp_path: Path) -> None:
-    path = token_path("https://api.openf1.org/v1", CREDENTIALS, tmp_path)
-    assert path.parent == tmp_path
-    assert path.name.startswith("api.openf1.org-")
-    assert "ayrton" not in path.name
+def stored(path: Path) -> list[str]:
+    return [row["token"] for row in SharedState(path).rows("SELECT token FROM tokens")]
+
+
+def store(path: Path, **changes: object) -> None:
+    """Put a token there as another process would, with what a test changes of it."""
+    row = {"token": "T0KEN0", "since": 1.7e9, "until": 1.7e9 + HOUR, **changes}
+    with SharedState(path).transaction() as (db, _):
+        db.execute(
+            "INSERT INTO tokens (user, token, since, until) VALUES (?, ?, ?, ?)",
+            (_user_of(token_url(API), CREDENTIALS), *row.values()),
+        )
+
+
+def test_it_is_in_the_file_of_the_host(tmp_path: Path) -> None:
+    path = token_path("https://ayrton:hunter2@API.test:8443/v1", CREDENTIALS, tmp_path)
+    assert path == state_path("api.test:8443", tmp_path)
     default = token_path("https://api.openf1.org/v1", CREDENTIALS)
-    assert default == platformdirs.user_state_path("f1hbase") / "tokens" / path.name
+    assert default == platformdirs.user_state_path("f1hbase") / "api-api.openf1.org.sqlite"
 
 
-def test_each_user_and_each_server_has_a_file_of_its_own_and_every_password_the_same(tmp_path: Path) -> None:
+def test_each_user_and_each_server_has_a_token_of_its_own_and_every_password_the_same() -> None:
     urls = ["https://api.test/v1", "http://api.test/v1", "https://api.test:8443/v1", "https://other.test/v1"]
     users = [Credentials("a", "p"), Credentials("b", "p")]
-    assert len({token_path(url, user, tmp_path) for url in urls for user in users}) == 8
-    assert token_path(API, Credentials("a", "p"), tmp_path) == token_path(API, Credentials("a", "new"), tmp_path)
-    assert token_path("https://API.test/v1/", users[0], tmp_path) == token_path(API, users[0], tmp_path)
+    assert len({_user_of(token_url(url), user) for url in urls for user in users}) == 8
+    assert _user_of(token_url(API), users[0]) == _user_of(token_url("https://API.test/v1/"), Credentials("a", "new"))
 
 
 @pytest.fixture
@@ -559,92 +575,51 @@ async def test_it_is_the_users_alone_from_its_creation(
     monkeypatch.setattr(os, "fchmod", no_change)
     network.post(TOKEN_URL, **answer())
     await TokenProvider(API, CREDENTIALS, path).get(session)
-    assert "T0KEN1" in path.read_text()
-    assert WORD not in path.read_text()
-    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (path.parent, *path.parent.iterdir())}
-    assert modes == {"tokens": 0o700, "token.json": 0o600, "token.json.lock": 0o600}
-
-
-@pytest.mark.usefixtures("_open_umask")
-async def test_what_a_killed_process_left_behind_is_replaced(
-    network: aioresponses, session: aiohttp.ClientSession, path: Path
-) -> None:
-    path.parent.mkdir()
-    path.with_name("token.json.new").write_text("half a tok")
-    network.post(TOKEN_URL, **answer())
-    await TokenProvider(API, CREDENTIALS, path).get(session)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert sorted(file.name for file in path.parent.iterdir()) == ["token.json", "token.json.lock"]
-
-
-def written(**changes: object) -> str:
-    return json.dumps({"access_token": "T0KEN0", "since": 1.7e9, "until": 1.7e9 + HOUR, **changes})
+    assert stored(path) == ["T0KEN1"]
+    assert b"T0KEN1" in path.read_bytes()
+    assert WORD.encode() not in path.read_bytes()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {0o600}
+    assert len(list(path.parent.iterdir())) == 3, "the database, its journal and the lock"
 
 
 async def test_a_good_one_is_used(session: aiohttp.ClientSession, path: Path, clock: Clock) -> None:
-    path.parent.mkdir()
-    path.touch(0o600)
-    path.write_text(written())
+    store(path)
     assert await TokenProvider(API, CREDENTIALS, path, clock=clock).get(session) == "T0KEN0"
 
 
 @pytest.mark.parametrize(
-    "content",
+    "changes",
     [
-        b"",
-        b"\0" * 200,
-        b"\xff\xfe",
-        b"null",
-        b"[]",
-        b"T0KEN0",
-        b"[" * 60_000,
-        written()[:-1].encode(),
-        written(access_token="").encode(),
-        written(access_token="T0KEN0\n").encode(),
-        written(access_token=None).encode(),
-        written(since="now").encode(),
-        written(since=float("nan")).encode(),
-        written(until=float("nan")).encode(),
-        written(until=True).encode(),
-        written(until=1.7e9).encode(),
-        written(until=1.6e9).encode(),
-        b" " * 65_536 + written().encode(),
+        {"token": ""},
+        {"token": "T0KEN0\n"},
+        {"token": b"T0KEN0"},
+        {"since": "now"},
+        {"until": b"\0"},
+        {"until": 1.7e9},
+        {"until": 1.6e9},
     ],
+    ids=repr,
 )
-async def test_a_damaged_one_is_as_good_as_none(
-    network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock, content: bytes
+async def test_one_that_cannot_be_used_is_as_good_as_none(
+    network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock, changes: dict[str, object]
 ) -> None:
-    path.parent.mkdir()
-    path.touch(0o600)
-    path.write_bytes(content)
+    store(path, **changes)
     network.post(TOKEN_URL, **answer())
     assert await TokenProvider(API, CREDENTIALS, path, clock=clock).get(session) == "T0KEN1"
     assert await TokenProvider(API, CREDENTIALS, path, clock=clock).get(session) == "T0KEN1"
 
 
-def make_readable_by_all(path: Path) -> None:
-    path.write_text(written())
+async def test_a_file_that_all_could_read_is_replaced_and_so_is_the_token(
+    network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(path)
     path.chmod(0o644)
-
-
-def make_link(path: Path) -> None:
-    target = path.with_name("elsewhere")
-    target.touch(0o600)
-    target.write_text(written())
-    path.symlink_to(target)
-
-
-@pytest.mark.parametrize("make", [make_readable_by_all, make_link, os.mkfifo])
-async def test_one_that_others_may_have_put_there_is_replaced(
-    network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock, make: Any
-) -> None:
-    path.parent.mkdir()
-    make(path)
     network.post(TOKEN_URL, **answer())
     assert await TokenProvider(API, CREDENTIALS, path, clock=clock).get(session) == "T0KEN1"
-    status = path.lstat()
-    assert stat.S_ISREG(status.st_mode)
-    assert stat.S_IMODE(status.st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "others could read or write it" in caplog.text
 
 
 def block_the_folder(path: Path) -> None:
@@ -655,7 +630,19 @@ def block_the_file(path: Path) -> None:
     path.mkdir(parents=True)
 
 
-@pytest.mark.parametrize("block", [block_the_folder, block_the_file])
+def make_link(path: Path) -> None:
+    path.parent.mkdir()
+    target = path.with_name("elsewhere")
+    store(target)
+    path.symlink_to(target)
+
+
+def make_pipe(path: Path) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("block", [block_the_folder, block_the_file, make_link, make_pipe])
 async def test_where_no_file_can_be_the_process_has_a_token_of_its_own_and_says_so_once(
     network: aioresponses,
     session: aiohttp.ClientSession,
@@ -674,53 +661,65 @@ async def test_where_no_file_can_be_the_process_has_a_token_of_its_own_and_says_
     assert await provider.get(session) == "T0KEN3"
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"cannot write {path} (")
+    assert warnings[0].startswith(f"cannot use {path} (")
 
 
-async def test_a_file_that_can_no_longer_be_written_does_not_bring_back_the_old_token(
+async def test_a_disk_that_is_full_does_not_bring_back_the_old_token(
     network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock
 ) -> None:
     for number in (1, 2):
         network.post(TOKEN_URL, **answer(number))
     provider = TokenProvider(API, CREDENTIALS, path, clock=clock)
     await provider.get(session)
-    path.with_name("token.json.new").mkdir()
     clock.now += 60
-    assert await provider.renew(session, "T0KEN1") == "T0KEN2"
-    assert "T0KEN1" in path.read_text()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        renewed = await provider.renew(session, "T0KEN1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert renewed == "T0KEN2"
+    assert stored(path) == ["T0KEN1"]
     assert await provider.get(session) == "T0KEN2"
 
 
-# --- the lock ---
+# --- who renews it ---
 
 
-async def test_who_waits_for_the_lock_finds_what_its_holder_wrote(
+def renewing(path: Path) -> AbstractContextManager[bool]:
+    """Take the role of renewing the token, as another process."""
+    return role(path, f"token-{_user_of(token_url(API), CREDENTIALS)[:16]}")
+
+
+async def test_who_waits_for_another_to_renew_finds_what_it_wrote(
     session: aiohttp.ClientSession, path: Path, clock: Clock
 ) -> None:
-    path.parent.mkdir()
-    with path.with_name("token.json.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as other:
+        assert other.enter_context(renewing(path))
         waits: list[float] = []
 
         async def sleep(seconds: float) -> None:
             waits.append(seconds)
             if len(waits) == 3:
-                path.touch(0o600)
-                path.write_text(written())
-                fcntl.flock(lock, fcntl.LOCK_UN)
+                store(path)
+                other.close()
 
         assert await TokenProvider(API, CREDENTIALS, path, clock=clock, sleep=sleep).get(session) == "T0KEN0"
     assert len(waits) == 3
 
 
-async def test_a_holder_that_does_not_move_is_waited_for_half_a_minute_and_left_to_itself(
-    network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock
+async def test_one_that_does_not_move_is_waited_for_half_a_minute_aloud_and_left_to_itself(
+    network: aioresponses,
+    session: aiohttp.ClientSession,
+    path: Path,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network.post(TOKEN_URL, **answer())
-    path.parent.mkdir()
-    with path.with_name("token.json.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        waits: list[float] = []
+    waits: list[float] = []
+    monkeypatch.setattr(token_module, "machine_clock", lambda: sum(waits))
+    with renewing(path):
 
         async def sleep(seconds: float) -> None:
             waits.append(seconds)
@@ -728,23 +727,24 @@ async def test_a_holder_that_does_not_move_is_waited_for_half_a_minute_and_left_
         provider = TokenProvider(API, CREDENTIALS, path, clock=clock, sleep=sleep)
         assert [await provider.get(session) for _ in range(3)] == ["T0KEN1"] * 3
         assert sum(waits) == pytest.approx(30.0, abs=0.1)
-        assert not path.exists(), "the file is its holder's to write"
+        assert stored(path) == [], "it is for the other to write"
+    assert "another process asks for a new token" in caplog.text
 
 
 async def test_a_killed_process_holds_nothing(
     network: aioresponses, session: aiohttp.ClientSession, path: Path, clock: Clock
 ) -> None:
     network.post(TOKEN_URL, **answer())
-    path.parent.mkdir()
-    lock = path.with_name("token.json.lock")
+    name = f"token-{_user_of(token_url(API), CREDENTIALS)[:16]}"
     hold = (
-        "import fcntl, sys; f = open(sys.argv[1], 'wb'); fcntl.flock(f, 2); print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from f1hbase.sources.http.shared import role\n"
+        "with role(pathlib.Path(sys.argv[1]), sys.argv[2]) as mine: print(mine, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", hold, str(path), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+        assert holder.stdout.readline() == b"True\n"
         waits: list[float] = []
 
         async def sleep(seconds: float) -> None:
@@ -755,10 +755,10 @@ async def test_a_killed_process_holds_nothing(
 
         assert await TokenProvider(API, CREDENTIALS, path, clock=clock, sleep=sleep).get(session) == "T0KEN1"
     assert len(waits) == 2
-    assert "T0KEN1" in path.read_text()
+    assert stored(path) == ["T0KEN1"]
 
 
-async def test_who_is_cancelled_gives_the_lock_back(
+async def test_who_is_cancelled_lets_another_renew(
     network: aioresponses, session: aiohttp.ClientSession, path: Path
 ) -> None:
     begun = asyncio.Event()
@@ -771,10 +771,31 @@ async def test_who_is_cancelled_gives_the_lock_back(
     network.post(TOKEN_URL, callback=hang)
     asking = asyncio.create_task(TokenProvider(API, CREDENTIALS, path).get(session))
     await begun.wait()
-    with path.with_name("token.json.lock").open("rb") as lock:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        asking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asking
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with renewing(path) as mine:
+        assert not mine
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+    with renewing(path) as mine:
+        assert mine
+
+
+async def test_what_the_api_quotes_of_a_token_is_not_shown(
+    network: aioresponses, session: aiohttp.ClientSession, path: Path
+) -> None:
+    network.post(TOKEN_URL, **answer(1))
+    network.get(f"{API}/laps", status=400, body="<p>" * 660 + "unknown token T0KEN1 of you")
+    network.get(f"{API}/laps", status=500, body="Traceback\nValueError: T0KEN1")
+    network.get(f"{API}/laps", status=403, payload={"detail": f"no {WORD} for Bearer T0KEN1"})
+    said = []
+    async with OpenF1Client(API, 30.0, tokens=TokenProvider(API, CREDENTIALS, path)) as client:
+        for _ in range(3):
+            with pytest.raises(RequestError) as refused:
+                await client.get(Query("laps"))
+            assert_discreet(everything_of(refused.value))
+            said.append(str(refused.value))
+    assert said == [
+        "HTTP 400: unknown token *** of",
+        "HTTP 500: ValueError: ***",
+        "HTTP 403: no *** for Bearer ***",
+    ]

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from f1hbase import __version__
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.progress import make_display, terminal
 from f1hbase.errors import F1HBaseError
+from f1hbase.version import __version__
 
 if TYPE_CHECKING:
     from f1hbase.stores.hbase.schema import SchemaReader
@@ -346,6 +346,46 @@ def rollback_command(
     if not yes and not click.confirm("Delete it?"):
         raise click.ClickException("nothing was deleted")
     rollback.carry_out()
+
+
+@cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
+@click.option(
+    "--from",
+    "folders",
+    multiple=True,
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="A folder of <endpoint>.jsonl[.gz], at any depth; repeatable, all of them being one API.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; by default only this machine.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--empty",
+    default="list",
+    show_default=True,
+    type=click.Choice(["list", "404"]),
+    help="An answer without a record: 200 [] as OpenF1's own software, or 404 as its host.",
+)
+@click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
+def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str, max_rows: int | None) -> None:
+    """Answer /v1/<endpoint> as the OpenF1 API does, from files. Reads only, and needs neither HBase nor a network.
+
+    \b
+    Examples:
+      serve --from out/weekend
+      curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
+
+    \b
+    Exit codes:
+      0 stopped by Ctrl-C or SIGTERM    2 wrong usage, or files that are no records    3 the address is taken
+    """  # fmt: skip
+    from f1hbase.serve.app import EMPTY_FORMS, create_app
+    from f1hbase.serve.run import open_files, serve
+
+    set_up_logging(sys.stderr, None)
+    app = create_app(open_files(folders, sys.stderr), max_rows=max_rows, empty=EMPTY_FORMS[empty])
+    serve(app, host, port, click.echo)
 
 
 def _print_plan(settings: Settings, credentials: Credentials | None, *, as_json: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Rates of requests, and when the next request is allowed: pure arithmetic, no clock and no file."""
+"""Rates of requests and bytes, and when the next request is allowed: pure arithmetic, no clock and no file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 
 # The most grants, and the oldest in seconds, that the limiter's file keeps: so the largest limit and window.
@@ -19,7 +20,14 @@ _MARGIN = 1.01
 _FREE_MARGIN = 1.25
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_RATE = re.compile(r"(?P<limit>\d+)\s*/\s*(?P<count>\d+(?:\.\d+)?)?\s*(?P<unit>[smh])", re.IGNORECASE)
+_BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000, "gb": 1_000_000_000}
+_RATE = re.compile(
+    r"(?P<limit>\d{1,12}(?:\.\d{1,6})?)\s*(?P<size>[kMG]?B)?\s*/\s*(?P<count>\d{1,6}(?:\.\d{1,6})?)?\s*(?P<unit>[smh])",
+    re.IGNORECASE | re.ASCII,
+)
+_LARGEST_DENOMINATOR = 10
+_HELP = "write rates like '3/s,30/m' (units s, m and h; '2.8/s', '10/4s' is 10 in 4 seconds), or 'none'"
+_BYTE_HELP = "write byte rates like '4MB/10s' (units B, kB, MB and GB)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +52,7 @@ class Rate:
             raise ValueError(f"'seconds' must be above 0 and at most {MAX_SECONDS:g}, not {self.seconds:g}")
 
     def __str__(self) -> str:
-        for unit, seconds in _SECONDS.items():
-            if self.seconds == seconds:
-                return f"{self.limit}/{unit}"
-        return f"{self.limit}/{self.seconds!r}s"
+        return f"{self.limit}/{_window(self.seconds)}"
 
     @property
     def per_second(self) -> float:
@@ -55,32 +60,109 @@ class Rate:
         return self.limit / self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class ByteRate:
+    """At most about `bytes` bytes of answers in any `seconds` seconds.
+
+    >>> str(ByteRate(4_000_000, 10.0))
+    '4MB/10.0s'
+
+    Raises `ValueError` unless `bytes` is at least 1 and `seconds` is above 0 and at most 7200.
+    """
+
+    bytes: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if self.bytes < 1:
+            raise ValueError(f"'bytes' must be at least 1, not {self.bytes}")
+        if not 0.0 < self.seconds <= MAX_SECONDS:
+            raise ValueError(f"'seconds' must be above 0 and at most {MAX_SECONDS:g}, not {self.seconds:g}")
+
+    def __str__(self) -> str:
+        size, unit = next(
+            (self.bytes // scale, unit)
+            for scale, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "B"))
+            if self.bytes % scale == 0
+        )
+        return f"{size}{unit}/{_window(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be asked of an API: requests and bytes; no rate of a kind means no limit of it."""
+
+    requests: tuple[Rate, ...] = ()
+    bytes: tuple[ByteRate, ...] = ()
+
+    def __str__(self) -> str:
+        return ",".join(map(str, (*self.requests, *self.bytes))) or "none"
+
+
+def parse_limits(text: str) -> Limits:
+    """Read rates of requests and of bytes as the command line spells them; `none` means no limit.
+
+    >>> parse_limits("3/s,4MB/10s")
+    Limits(requests=(Rate(limit=3, seconds=1.0),), bytes=(ByteRate(bytes=4000000, seconds=10.0),))
+
+    Raises `ValueError`, which names the part that cannot be read.
+    """
+    if text.strip().lower() == "none":
+        return Limits()
+    rates = [_parse_rate(part.strip()) for part in text.split(",")]
+    return Limits(
+        tuple(rate for rate in rates if isinstance(rate, Rate)),
+        tuple(rate for rate in rates if isinstance(rate, ByteRate)),
+    )
+
+
 def parse_rates(text: str) -> tuple[Rate, ...]:
-    """Read rates as the command line spells them; `none` means no limit.
+    """Read rates of requests as the command line spells them; `none` means no limit.
 
     >>> parse_rates("3/s,30/m")
     (Rate(limit=3, seconds=1.0), Rate(limit=30, seconds=60.0))
     >>> parse_rates("10/4s")
     (Rate(limit=10, seconds=4.0),)
+    >>> parse_rates("2.8/s")
+    (Rate(limit=14, seconds=5.0),)
     >>> parse_rates("none")
     ()
 
-    Raises `ValueError`, which names the part that cannot be read.
+    Raises `ValueError`, which names the part that cannot be read, or that is a rate of bytes.
     """
-    if text.strip().lower() == "none":
-        return ()
-    return tuple(_parse_rate(part.strip()) for part in text.split(","))
+    limits = parse_limits(text)
+    if limits.bytes:
+        raise ValueError(f"'{limits.bytes[0]}' is a rate of bytes, and only rates of requests are meant here: {_HELP}")
+    return limits.requests
 
 
-def _parse_rate(part: str) -> Rate:
-    help_ = "write rates like '3/s,30/m' (units s, m and h; '10/4s' is 10 in 4 seconds), or 'none'"
+def _parse_rate(part: str) -> Rate | ByteRate:
     match = _RATE.fullmatch(part)
     if match is None:
+        help_ = _BYTE_HELP if re.search(r"\dg?[km]?b", part, re.IGNORECASE) else _HELP
         raise ValueError(f"{part!r} is not a rate: {help_}")
+    seconds = float(match["count"] or 1) * _SECONDS[match["unit"].lower()]
+    limit = Fraction(match["limit"])
     try:
-        return Rate(int(match["limit"]), float(match["count"] or 1) * _SECONDS[match["unit"].lower()])
+        if match["size"] is not None:
+            return ByteRate(int(limit * _BYTES[match["size"].lower()]), seconds)
+        return _whole_rate(limit, seconds)
     except ValueError as error:
-        raise ValueError(f"{part!r} is not a rate, {error}: {help_}") from error
+        raise ValueError(
+            f"{part!r} is not a rate, {error}: {_HELP if match['size'] is None else _BYTE_HELP}"
+        ) from error
+
+
+def _whole_rate(limit: Fraction, seconds: float) -> Rate:
+    """Return the same rate with a whole number of requests, in a window that is longer or, if need be, shorter."""
+    if limit.denominator <= _LARGEST_DENOMINATOR:
+        return Rate(limit.numerator, seconds * limit.denominator)
+    whole = max(1, math.floor(limit))
+    return Rate(whole, float(seconds * whole / limit))
+
+
+def _window(seconds: float) -> str:
+    return next((unit for unit, length in _SECONDS.items() if seconds == length), f"{seconds!r}s")
 
 
 def with_margin(rates: Sequence[Rate]) -> tuple[Rate, ...]:

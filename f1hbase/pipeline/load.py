@@ -15,7 +15,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from f1hbase import __version__
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
 from f1hbase.model.catalog import ENDPOINTS
@@ -28,6 +27,7 @@ from f1hbase.pipeline.display import Display, Lines, log_summary
 from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
 from f1hbase.pipeline.plan import make_plan, selected, session_name
 from f1hbase.state.base import LeaseKeeper, new_run_id
+from f1hbase.version import __version__
 
 _log = logging.getLogger(__name__)
 

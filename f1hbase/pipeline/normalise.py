@@ -82,7 +82,7 @@ class AnswerNormaliser:
         self._part = Account(answer.unit)
 
     def batches(self) -> Generator[Batch | Restart, None, None]:
-        """Yield what is to be stored, the last batch with the answer itself; then the account is up to date.
+        """Yield what is to be stored, each batch with the answer it came in; then the account is up to date.
 
         Raises:
             Exception: Whatever decoding the records raises; the account is then as it was.
@@ -132,14 +132,14 @@ class AnswerNormaliser:
         if valid or held is None:
             if held is not None:
                 yield held
-            held = Batch(self._answer.unit, valid, self._knows)
-        yield self._with_raw(held)
+            held = self._batch(valid)
+        yield held
         return frozenset()
 
     def _of_samples(self, samples: Samples) -> Batch:
         self._part.records += len(samples)
         self._part.drivers.update({row[2] for row in samples.rows})
-        return Batch(self._answer.unit, samples, self._knows)
+        return self._batch(samples)
 
     def _of_records(self, records: Sequence[Any]) -> list[Record]:
         """Return the records that can be stored, each identity once; the others are put aside."""
@@ -176,9 +176,9 @@ class AnswerNormaliser:
             unit.scope.prefix, unit.endpoint, raw_json(record), digest(record), reason, self._answer.asked_at, unit.key
         )
 
-    def _with_raw(self, batch: Batch) -> Batch:
+    def _batch(self, records: Samples | Sequence[Record]) -> Batch:
         answer = self._answer
-        return Batch(batch.unit, batch.records, batch.knows, raw=answer.raw, select=dict(answer.select))
+        return Batch(answer.unit, records, answer.source, self._knows, raw=answer.raw, select=dict(answer.select))
 
     def _add_up(self) -> None:
         account, part = self._account, self._part

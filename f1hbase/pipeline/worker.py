@@ -139,7 +139,14 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
             refresh = task.run_id if task.options.refresh else ""
             loader = MeetingLoader(
                 task.meeting,
-                Remaining(task.meeting, states, task.selection, datetime.now(UTC), refresh),
+                Remaining(
+                    task.meeting,
+                    states,
+                    task.selection,
+                    datetime.now(UTC),
+                    refresh,
+                    [kind.keeps_answers for kind in task.recipe.destinations],
+                ),
                 source=source,
                 destinations=destinations,
                 run_id=task.run_id,

@@ -1,42 +1,41 @@
-"""Whether the API is there at all, for all processes of the machine together.
+"""The circuit breaker: whether the API is there at all, for all processes of the user together.
 
 One request that fails says something about the request; when nothing else is answered either, it says something about
-the API. Then every process waits at the gate, and one of them, the one that holds a lock, looks from time to time
-whether the API is back. The kernel drops the lock when its holder dies, so another takes over.
+the API. Then every process waits, and one of them, which holds the role, probes from time to time whether the API is
+back. The kernel ends the role when its holder dies, so another takes over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
-import struct
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+from f1hbase.errors import SetupError
 from f1hbase.sources.http.errors import AwayError, RequestError, SessionLiveError, TransientError
-from f1hbase.sources.http.limiter import machine_clock
+from f1hbase.sources.http.shared import SharedState, briefly, machine_clock, role
+from f1hbase.sources.http.waits import WaitNotice
 
 _log = logging.getLogger(__name__)
 
-_FIRST_LOOK_SECONDS = 5.0
-_LOOK_SECONDS = 60.0
+_FIRST_PROBE_SECONDS = 5.0
+_PROBE_SECONDS = 60.0
 _FOLLOW_SECONDS = 1.0
-"""How often those who wait look whether the one who asks has been answered."""
+"""How often those who wait read whether the one who probes has been answered."""
 
 _NOTE_SECONDS = 0.25
 """How often an answer is noted in the file; every answer would be a write more than it is worth."""
-
-_FORMAT = struct.Struct("<dd")  # the time of the last answer; since when the gate is closed, or 0
 
 
 class CircuitBreaker:
     """Lets requests through while the API answers somebody, and holds all of them while it answers nobody.
 
     Args:
-        path: A file that all processes share which ask the same API; made if absent.
+        path: The file that all processes share which ask the same API (`state_path`); made if absent. Where it cannot
+            be used, each process finds out for itself.
         probe: Sends one small request, and raises what it met.
         patience: For how long the API may be away, in seconds. A live session is waited for however long it takes.
         clock: Tells seconds, comparable between processes; sleep: waits for as many.
@@ -51,8 +50,10 @@ class CircuitBreaker:
         clock: Callable[[], float] = machine_clock,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._state = SharedState(path)
+        self._complained = False
+        self._notice = WaitNotice(_log, clock)
         self._probe = probe
         self.patience = patience
         self._clock = clock
@@ -68,30 +69,27 @@ class CircuitBreaker:
             self._noted = now
 
     async def wait(self) -> None:
-        """Return at once while the gate is open, otherwise when it is open again.
+        """Return at once while the API answers, otherwise when it does again.
 
         Raises:
             AwayError: If the API stays away for longer than patience lasts.
         """
-        _, closed = self._read()
-        if closed:
-            # Whoever closed it may be gone, so there is no reason to wait before the first look.
-            await self._stand(TransientError("the API did not answer another process"), first_look=0.0)
+        if self._read().closed:
+            # Whoever noted it may be gone, so there is no reason to wait before the first probe.
+            await self._stand(TransientError("the API did not answer another process"), first_pause=0.0)
 
     async def away(self, error: RequestError, asked: float) -> bool:
         """Return, after a request failed, whether it was the API that was away; then it is back by now.
 
         Args:
             error: How the request failed.
-            asked: When it was sent, by the gate's clock.
+            asked: When it was sent, by `now`.
 
         Raises:
             AwayError: If the API stays away for longer than patience lasts.
         """
         async with self._asking:
-            answered, _ = self._read()
-            # A clock that has begun anew since the file was written makes no answer of the future count.
-            if asked < answered <= self._clock() or await self._answers():
+            if asked < self._read().answered or await self._answers():
                 return False
         await self._stand(error)
         return True
@@ -101,27 +99,32 @@ class CircuitBreaker:
         await self._stand(error)
 
     def now(self) -> float:
-        """Tell the time by the gate's clock."""
+        """Tell the time by the clock of the circuit breaker."""
         return self._clock()
 
-    async def _stand(self, error: RequestError, first_look: float = _FIRST_LOOK_SECONDS) -> None:
-        """Wait until the API answers: as the one who asks it, or as one who looks whether it has answered that one."""
+    async def _stand(self, error: RequestError, first_pause: float = _FIRST_PROBE_SECONDS) -> None:
+        """Wait until the API answers: as the one who asks it, or as one who follows."""
         began = self._clock()
         async with self._asking:
-            answered, closed = self._read()
-            if answered > began and not closed:
+            seen = self._read()
+            if seen.answered > began and not seen.closed:
                 return  # while waiting for a turn
-            if not closed:
-                self._write(answered, began)
+            if not seen.closed:
+                self._write(seen.answered, began)
             while True:
-                with self._lock() as asks:
-                    if asks:
-                        await self._ask(error, began, first_look)
+                with self._role() as probes:
+                    if probes:
+                        await self._ask(error, began, first_pause)
                         return
+                self._notice.waiting(f"another process probes whether the API is back: {error}", level=logging.INFO)
                 await self._sleep(_FOLLOW_SECONDS)
-                _, closed = self._read()
-                if not closed:
+                seen = self._read()
+                if not seen.closed:
+                    self._notice.over()
                     return
+                # It probes once a minute; if it has not for so long, it has been stopped (SIGSTOP, a debugger).
+                if self._clock() - max(began, seen.probed) > self.patience + 2 * _PROBE_SECONDS:
+                    raise AwayError(f"the API is away, and the process that probes it has stopped: {error}")
 
     async def _ask(self, error: RequestError, began: float, pause: float) -> None:
         """Ask until there is an answer, whatever it says."""
@@ -133,12 +136,12 @@ class CircuitBreaker:
                 raise AwayError(f"the API is away: {error}")
             if not live:
                 pause = min(pause, self.patience - waited)
-            state = (
-                "closed while a session is live, until half an hour after it" if live else f"away for {waited:.0f} s"
-            )
-            _log.warning("the API is %s: %s; all requests wait, looking again in %.0f s", state, error, pause)
+            state = "closed while a session is live, until half an hour after it" if live else "away"
+            if not live and waited >= 1.0:
+                state = f"away for {waited:.0f} s"
+            _log.warning("the API is %s: %s; all requests wait, probing again in %.0f s", state, error, pause)
             await self._sleep(pause)
-            pause = min(max(2 * pause, _FIRST_LOOK_SECONDS), _LOOK_SECONDS)
+            pause = min(max(2 * pause, _FIRST_PROBE_SECONDS), _PROBE_SECONDS)
             try:
                 await self._probe()
             except SessionLiveError as closed:
@@ -146,10 +149,13 @@ class CircuitBreaker:
                 away_since = self._clock()
             except TransientError as failed:
                 error, live = failed, False
+            except AwayError:
+                raise  # paused for longer than patience lasts, for one
             except RequestError:
                 break  # a refusal is an answer
             else:
                 break
+            self._update("UPDATE host SET probed = ?", self._clock())
         self._write(self._clock(), 0.0)
         _log.info("the API answers again")
 
@@ -158,41 +164,57 @@ class CircuitBreaker:
             await self._probe()
         except (TransientError, SessionLiveError):
             return False
+        except AwayError:
+            raise
         except RequestError:
             pass
         self.answered()
         return True
 
-    def _read(self) -> tuple[float, float]:
+    def _read(self) -> _Seen:
         try:
-            answered, closed = _FORMAT.unpack(self._path.read_bytes())
-        except (OSError, struct.error):
-            return 0.0, 0.0
-        # Times of the future are from before the machine was started.
+            host = briefly(self._state.host)
+        except (OSError, SetupError) as error:
+            self._complain(error)
+            host = None
+        if host is None:
+            return _Seen()
+        # A time of the future is from before the clock began anew.
         now = self._clock()
-        return (answered if answered <= now else 0.0), (closed if closed <= now else 0.0)
+        return _Seen(*(time if time <= now else 0.0 for time in (host["answered"], host["closed"], host["probed"])))
 
     def _write(self, answered: float, closed: float) -> None:
+        self._update("UPDATE host SET answered = ?, closed = ?, probed = 0", answered, closed)
+
+    def _update(self, change: str, *values: float) -> None:
+        def update() -> None:
+            with self._state.transaction() as (db, _):
+                db.execute(change, values)
+
         try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.pwrite(fd, _FORMAT.pack(answered, closed), 0)
-                os.ftruncate(fd, _FORMAT.size)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            # Without the file each process finds out for itself.
-            _log.debug("cannot write %s: %s", self._path, error.strerror)
+            briefly(update)
+        except (OSError, SetupError) as error:
+            self._complain(error)
 
     @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        fd = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+    def _role(self) -> Iterator[bool]:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(fd)
+                mine = stack.enter_context(role(self._path, "probe"))
+            except (OSError, SetupError) as error:
+                self._complain(error)
+                mine = True
+            yield mine
+
+    def _complain(self, error: Exception) -> None:
+        if not self._complained and not isinstance(error, BlockingIOError):
+            _log.warning("%s: each process finds out for itself whether the API is there", error)
+            self._complained = True
+
+
+class _Seen(NamedTuple):
+    """When the API last answered anybody, since when it is away (0 if it is not), and when it was last probed then."""
+
+    answered: float = 0.0
+    closed: float = 0.0
+    probed: float = 0.0

@@ -18,11 +18,21 @@ class NoAnswerError(TransientError):
 
 
 class SlowQueryError(TransientError):
-    """The server gave up (500) or did not answer in time: perhaps because the query is too large for it."""
+    """The server gave up (500) or did not answer in time: perhaps because the query is too large for it.
+
+    Attributes:
+        body_end: The last line of the answer, such as `ValueError: No results`; empty where there is none.
+        seconds: How long the server took.
+    """
+
+    def __init__(self, message: str, *, body_end: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.body_end = body_end
+        self.seconds = seconds
 
 
 class AwayError(RequestError, UnreachableError):
-    """The API has answered nothing for as long as anybody wants to wait; the run is over."""
+    """The API has answered nothing for as long as patience lasts; the run is over."""
 
 
 class WrongAnswerError(TransientError):

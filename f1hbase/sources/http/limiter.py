@@ -1,4 +1,4 @@
-"""One rate limiter for all processes of the machine, exact over several sliding windows at once.
+"""One rate limiter for all processes of the user, exact over several sliding windows at once.
 
 Why our own: pyrate-limiter 4.5.1 keeps its `MultiprocessBucket` in one run's `multiprocessing.Manager`, so
 two runs have two budgets; its `SQLiteBucket` with a file lock is shared, but goes by the wall clock, records
@@ -6,36 +6,34 @@ the time a waiter meant to wake at and not when it did, and in a probe of 8 proc
 768 slots. `limits` needs a server to share anything; `ratemate` shares one rate among the children of one
 process. In none of them did we find a way to pause everybody.
 
-How it works: a file holds the times of the last grants, `paused_until` and the queue of waiting processes.
-Each step (read, decide, write) happens under `flock`, which the kernel drops when its holder dies, and takes
-some tens of microseconds. A grant is written before it is used, and nothing is reserved: a killed process
-holds nothing.
+How it works: a database (see `shared`) holds the times of the last grants, until when requests are paused and the
+queue of waiting processes. Each step (read, decide, write) is one transaction. A grant is written before it is used,
+and nothing is reserved: a killed process holds nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
-import functools
 import logging
 import math
 import os
-import re
-import struct
+import socket
+import sqlite3
 import time
-import zlib
-from array import array
-from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import platformdirs
+from f1hbase.model.rates import MAX_LIMIT, MAX_SECONDS, ByteRate, Rate, next_grant, nth_grant, with_margin
+from f1hbase.sources.http.errors import AwayError
+from f1hbase.sources.http.shared import SharedState, briefly, machine_clock, state_path
+from f1hbase.sources.http.waits import WaitNotice, clock_time
 
-from f1hbase.model.rates import MAX_LIMIT, MAX_SECONDS, Rate, next_grant, nth_grant, with_margin
+__all__ = ["PauseInfo", "SharedRateLimiter", "end_pause", "machine_clock", "pause_info", "state_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,26 +47,20 @@ _HEARTBEAT = 1.0
 _LEASE = 3.0
 # While one ahead of us is due but has not moved yet, and is given its grace.
 _POLL = 0.002
-_MAX_WAITERS = 256
-# Linux stops CLOCK_MONOTONIC while the machine sleeps; elsewhere there is no CLOCK_BOOTTIME.
-_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# What no window can reach any more is deleted once in so many grants or answers.
+_PRUNE_EVERY = 256
+
+LONGEST_PAUSE_SECONDS = 1800.0
+"""The longest pause that one answer can bring unless who asks knows better: the default of `--patience`."""
 
 
-def state_path(host: str, folder: Path | None = None) -> Path:
-    """Name the file that all processes share which send requests to one host.
+class _Wait(NamedTuple):
+    """For how many seconds to wait before the next try, for what, and until when, in seconds from now."""
 
-    >>> state_path("api.openf1.org", Path("/var/lib/f1hbase"))
-    PosixPath('/var/lib/f1hbase/rate-api.openf1.org')
-
-    `host` is the API's host, with its port if it has one; `folder` is the user's state folder if not given.
-    """
-    folder = platformdirs.user_state_path("f1hbase") if folder is None else folder
-    return folder / f"rate-{re.sub(r'[^a-z0-9.-]', '_', host.lower())}"
-
-
-def machine_clock() -> float:
-    """Tell the seconds since the machine started, the same for all its processes, time asleep included."""
-    return time.clock_gettime(_CLOCK)
+    seconds: float
+    what: str
+    until: float | None = None
+    level: int = logging.WARNING
 
 
 class SharedRateLimiter:
@@ -77,7 +69,7 @@ class SharedRateLimiter:
     >>> async def main() -> None:
     ...     limiter = SharedRateLimiter(parse_rates("3/s,30/m"), state_path("api.openf1.org"))
     ...     await limiter.acquire()
-    ...     # send the request; on a 429: limiter.pause(retry_after)
+    ...     # send the request; on a 429: limiter.pause(seconds, "HTTP 429"); on an answer: limiter.spend(len(body))
 
     Processes are served first come first served, and so are the coroutines of one; a process has one place in
     the queue, however many of its coroutines wait. A limiter belongs to one event loop.
@@ -85,10 +77,13 @@ class SharedRateLimiter:
     - `rates`: the limits that hold at once; `()` for none (then only pauses hold, and nothing is counted).
       Limiters with different rates may share a file: each keeps its own, counting everyone's requests.
     - `path`: the file, made if absent; see `state_path`. It must be on a local disk.
+    - `byte_rates`: how many bytes may come; a request waits while the answers of a window have used them up. What
+      is under way is not known yet, so a window may be exceeded by the answers to requests sent before.
+    - `patience`: for how many seconds a pause may last before `acquire` raises; None for however long.
     - `clock`: tells seconds, comparable between processes; `sleep`: waits for as many.
 
-    Raises `OSError` if the file cannot be made or written. If it is damaged or lost later, all wait as if
-    every slot had just been used.
+    Raises `OSError` if the file cannot be made or written, `SetupError` if it is not the user's own. If it is
+    damaged or lost later, all wait as if every slot had just been used.
     """
 
     def __init__(
@@ -96,286 +91,308 @@ class SharedRateLimiter:
         rates: Sequence[Rate],
         path: Path,
         *,
+        byte_rates: Sequence[ByteRate] = (),
+        patience: float | None = None,
         clock: Callable[[], float] = machine_clock,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._rates = with_margin(rates)
-        self._file = _StateFile(path)
+        self._most = max((rate.limit for rate in self._rates), default=1)
+        self._byte_rates = tuple(byte_rates)
+        self._patience = patience
+        self._path = path
+        self._state = SharedState(path)
         self._clock = clock
         self._sleep = sleep
         self._turn = asyncio.Lock()
         self._ticket: int | None = None
-        self._own_pause = -math.inf
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(BlockingIOError), self._file.locked() as fd:
-            self._file.write(fd, self._file.read(fd, clock()))
+        self._own_due = -math.inf
+        self._pending: _Pause | None = None
+        self._notice = WaitNotice(logger, clock)
+        self._complained = False
+        with suppress(BlockingIOError):
+            briefly(self._begin)
 
     async def acquire(self) -> float:
-        """Wait until one request may be sent, and return the seconds waited."""
+        """Wait until one request may be sent, and return the seconds waited.
+
+        Raises:
+            AwayError: If requests are paused for longer than patience lasts.
+        """
         start = self._clock()
         async with self._turn:
             try:
-                while (delay := self._try_step()) > 0.0:
-                    await self._sleep(delay)
+                while (wait := self._try_step()) is not None:
+                    self._notice.waiting(wait.what, wait.until, level=wait.level)
+                    await self._sleep(wait.seconds)
             finally:
                 self._leave()
+            self._notice.over()
         return self._clock() - start
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, reason: str = "", *, bound: float = LONGEST_PAUSE_SECONDS) -> None:
         """Hold back every process for at least this many seconds from now; never shortens an earlier pause.
 
-        Raises `ValueError` if `seconds` is negative or not finite.
+        Args:
+            seconds: For how long.
+            reason: What the API said, on one line; later runs show it.
+            bound: The most seconds that it may be, such as the run's patience, whatever `seconds` is.
+
+        Raises:
+            ValueError: If `seconds` is negative or not finite.
         """
         if not (math.isfinite(seconds) and seconds >= 0.0):
             raise ValueError(f"'seconds' must be finite and not negative, not {seconds}")
-        self._own_pause = max(self._own_pause, self._clock() + seconds)
-        # If the file stays busy that long, the next step of this process carries the pause into it.
-        for _ in range(20):
-            try:
-                with self._file.locked() as fd:
-                    self._file.write(fd, self._read(fd, self._clock()))
-                break
-            except BlockingIOError:
-                time.sleep(_LOCK_RETRY)
-            except OSError as error:
-                self._file.complain(error)
-                break
+        until = self._clock() + min(seconds, bound)
+        if self._pending is None or until > self._pending.until:
+            self._pending = _Pause(until, time.time(), _this_process(), reason)
+        # If the file stays busy, the next step of this process carries the pause into it.
+        try:
+            with suppress(BlockingIOError):
+                briefly(self._begin)
+        except OSError as error:
+            self._complain(error)
 
     def paused_for(self) -> float:
         """Tell for how many seconds requests are still paused, by whichever process; 0 if they are not."""
-        return max(0.0, max(self._own_pause, self._file.peek_pause()) - self._clock())
+        return self._pause_left()[0]
+
+    def spend(self, size: int) -> None:
+        """Note an answer of so many bytes, for the byte budgets of all processes."""
+        try:
+            briefly(lambda: self._spend(size))
+        except OSError as error:
+            logger.debug("cannot note %d bytes in %s: %s", size, self._path, error)
 
     def spent(self) -> list[int]:
-        """Tell how many requests were sent within the window of each rate, by all processes; takes no slot."""
-        state, now = self._file.peek(), self._clock()
-        grants = () if state is None else state.grants
-        return [sum(now - rate.seconds < grant <= now for grant in grants) for rate in self._rates]
+        """Tell how many requests were sent within the window of each rate, by all processes; takes no slot.
 
-    def _try_step(self) -> float:
-        """Take a slot if one may be taken now (0.0), or tell after how many seconds to try again."""
-        if not self._rates:
-            return min(self.paused_for(), _HEARTBEAT)
+        None is told of while the file cannot be read.
+        """
+        now = self._clock()
+        query = "SELECT count(*) AS n FROM grants WHERE at > ? AND at <= ?"
         try:
-            return self._step()
+            counts = [
+                briefly(partial(self._state.rows, query, now - rate.seconds, now))[0]["n"] for rate in self._rates
+            ]
+        except OSError as error:
+            logger.debug("cannot read %s: %s", self._path, error)
+            return [0] * len(self._rates)
+        return counts
+
+    def _begin(self) -> None:
+        with self._state.transaction() as (db, host):
+            self._settle(db, host, self._clock())
+
+    def _spend(self, size: int) -> None:
+        with self._state.transaction() as (db, _):
+            now = self._clock()
+            row = db.execute("INSERT INTO received (at, bytes) VALUES (?, ?)", (now, size)).lastrowid or 0
+            if row % _PRUNE_EVERY == 0:
+                db.execute("DELETE FROM received WHERE at < ?", (now - MAX_SECONDS,))
+
+    def _try_step(self) -> _Wait | None:
+        """Take a slot if one may be taken now (None), or tell what to wait for."""
+        try:
+            wait = self._step() if self._rates or self._byte_rates else self._step_without_rates()
         except BlockingIOError:
-            return _LOCK_RETRY
+            return _Wait(_LOCK_RETRY, f"another process holds the lock of {self._path}; has it been stopped?")
         except OSError as error:
             # A grant that cannot be written down (disk full) must not be used: others would not know of it.
-            self._file.complain(error)
-            return _HEARTBEAT
+            self._complain(error)
+            return _Wait(_HEARTBEAT, f"{self._path} cannot be written ({error.strerror}), and no request is sent")
+        self._complained = False
+        return wait
 
-    def _step(self) -> float:
-        with self._file.locked() as fd:
+    def _step_without_rates(self) -> _Wait | None:
+        if self._pending is not None:
+            self._begin()
+        left, why = self._pause_left()
+        return None if left <= 0.0 else self._paused(left, why)
+
+    def _step(self) -> _Wait | None:
+        with self._state.transaction() as (db, host):
             now = self._clock()
-            state = self._read(fd, now)
-            ahead = [w for w in state.waiters if self._ticket is None or w.ticket < self._ticket]
-            passable_at = max((w.due + _GRACE for w in ahead), default=-math.inf)
-            free_at = max(next_grant(state.grants, self._rates, state.unknown_before), state.paused_until)
+            paused, unknown = self._settle(db, host, now)
+            grants = [row["at"] for row in db.execute("SELECT at FROM grants ORDER BY id DESC LIMIT ?", (self._most,))]
+            grants.reverse()
+            db.execute("DELETE FROM waiters WHERE seen <= ? OR seen > ?", (now - _LEASE, now))
+            ahead = [
+                row["due"]
+                for row in db.execute(
+                    "SELECT due FROM waiters WHERE ticket < ?", (self._ticket or host["next_ticket"],)
+                )
+            ]
+            passable_at = max((due + _GRACE for due in ahead), default=-math.inf)
+            enough_bytes_at = max((self._bytes_free_at(db, rate, now) for rate in self._byte_rates), default=-math.inf)
+            slot_at = next_grant(grants, self._rates, unknown)
+            free_at = max(slot_at, paused.until, enough_bytes_at)
             if max(free_at, passable_at) <= now:
-                state.grant(now)
-                state.dequeue(self._ticket)
-                self._file.write(fd, state)
-                self._ticket = None
-                return 0.0
-            ticket = state.next_ticket if self._ticket is None else self._ticket
-            start = max(now, state.paused_until)
-            due = nth_grant(state.grants, self._rates, start, len(ahead), state.unknown_before)
-            # Those ahead may have stricter rates, and be due only later.
-            due = max([due, *(w.due for w in ahead)])
-            state.enqueue(_Waiter(ticket, now, due))
-            self._file.write(fd, state)
-            self._ticket = ticket
-            return min(max(min(due, max(free_at, passable_at)) - now, _POLL), _HEARTBEAT)
+                self._grant(db, now)
+                return None
+            self._enqueue(db, host, now, self._due(grants, max(now, paused.until, enough_bytes_at), ahead, unknown))
+            seconds = min(max(min(self._own_due, max(free_at, passable_at)) - now, _POLL), _HEARTBEAT)
+            if paused.until > now and paused.until >= slot_at:
+                return self._paused(paused.until - now, paused.text())._replace(seconds=seconds)
+            if unknown > now - MAX_SECONDS and slot_at == max(rate.seconds for rate in self._rates) + unknown:
+                what = f"what was sent before is not known, as {self._path} was made anew or the clock went back"
+                return _Wait(seconds, what, slot_at - now)
+            return _Wait(seconds, "the limits of the API are used up", max(free_at, self._own_due) - now, logging.DEBUG)
+
+    def _settle(self, db: sqlite3.Connection, host: sqlite3.Row, now: float) -> tuple[_Pause, float]:
+        """Bring the state up to now, own pause included; return the pause, and before when grants are unknown."""
+        unknown = float(host["unknown_before"])
+        newest = db.execute("SELECT at FROM grants ORDER BY id DESC LIMIT 1").fetchone()
+        if host["lost"] or max(unknown, newest["at"] if newest else -math.inf) > now:
+            if not host["lost"]:
+                logger.warning("the clock went back: requests wait as if every slot had just been used")
+            unknown = now
+            db.execute("DELETE FROM grants")
+            db.execute("DELETE FROM received WHERE at > ?", (now,))
+            db.execute("UPDATE host SET lost = 0, unknown_before = ?", (now,))
+        paused = _Pause.of(host)
+        if self._pending is not None:
+            if self._pending.until > paused.until:
+                paused = self._pending
+                db.execute(
+                    "UPDATE host SET paused_until = ?, paused_at = ?, paused_by = ?, paused_why = ?",
+                    (paused.until, paused.at, paused.by, paused.why),
+                )
+            # Forgotten once it is shared, so that the user can end it for all.
+            self._pending = None
+        return paused, unknown
+
+    def _grant(self, db: sqlite3.Connection, now: float) -> None:
+        row = db.execute("INSERT INTO grants (at) VALUES (?)", (now,)).lastrowid or 0
+        if row % _PRUNE_EVERY == 0:
+            db.execute("DELETE FROM grants WHERE at < ? OR id <= ?", (now - MAX_SECONDS, row - MAX_LIMIT))
+        if self._ticket is not None:
+            db.execute("DELETE FROM waiters WHERE ticket = ?", (self._ticket,))
+            self._ticket = None
+
+    def _due(self, grants: Sequence[float], start: float, ahead: Sequence[float], unknown: float) -> float:
+        due = nth_grant(grants, self._rates, start, len(ahead), unknown)
+        # Those ahead may have stricter rates, and be due only later.
+        return max([due, *ahead])
+
+    def _enqueue(self, db: sqlite3.Connection, host: sqlite3.Row, now: float, due: float) -> None:
+        self._own_due = due
+        ticket = self._ticket
+        if ticket is None or ticket >= host["next_ticket"]:  # the latter from before the file was made anew
+            ticket = host["next_ticket"]
+            db.execute("UPDATE host SET next_ticket = ?", (ticket + 1,))
+        db.execute("INSERT OR REPLACE INTO waiters (ticket, seen, due) VALUES (?, ?, ?)", (ticket, now, due))
+        self._ticket = ticket
+
+    def _bytes_free_at(self, db: sqlite3.Connection, rate: ByteRate, now: float) -> float:
+        """Tell when the answers of the last window leave room within a byte budget."""
+        total = 0
+        query = "SELECT at, bytes FROM received WHERE at > ? ORDER BY id DESC"
+        for row in db.execute(query, (now - rate.seconds,)):
+            total += row["bytes"]
+            if total >= rate.bytes:
+                return float(row["at"]) + rate.seconds
+        return -math.inf
+
+    def _pause_left(self) -> tuple[float, str]:
+        pause = self._pending or _Pause()
+        with suppress(OSError):
+            host = briefly(self._state.host)
+            if host is not None:
+                pause = max(pause, _Pause.of(host), key=lambda each: each.until)
+        return max(0.0, pause.until - self._clock()), pause.text()
+
+    def _paused(self, left: float, why: str) -> _Wait:
+        if self._patience is not None and left > self._patience:
+            raise AwayError(f"requests are paused until {clock_time(left)}, longer than patience lasts, {why}")
+        return _Wait(min(left, _HEARTBEAT), f"requests are paused {why}", left)
 
     def _leave(self) -> None:
         """Give up the place in the queue, if there is one: the caller was cancelled."""
         if self._ticket is None:
             return
         # If it fails, the place is passed over after its grace and forgotten after its lease.
-        with suppress(OSError), self._file.locked() as fd:
-            state = self._read(fd, self._clock())
-            state.dequeue(self._ticket)
-            self._file.write(fd, state)
+        with suppress(OSError), self._state.transaction() as (db, _):
+            db.execute("DELETE FROM waiters WHERE ticket = ?", (self._ticket,))
         self._ticket = None
 
-    def _read(self, fd: int, now: float) -> _State:
-        """Read the state as of now: with this process's own pauses, without the waiters that are dead."""
-        state = self._file.read(fd, now)
-        state.paused_until = max(state.paused_until, self._own_pause)
-        state.waiters = [waiter for waiter in state.waiters if now - _LEASE < waiter.seen <= now]
-        return state
-
-
-class _Waiter(NamedTuple):
-    """A process in the queue: who, when it last looked (seconds), and when it expects its turn (seconds)."""
-
-    ticket: int
-    seen: float
-    due: float
-
-
-@dataclass(slots=True)
-class _State:
-    """What all processes know; times are seconds of the machine's clock, `grants` and `waiters` in order."""
-
-    sequence: int = 0
-    paused_until: float = -math.inf
-    unknown_before: float = -math.inf
-    next_ticket: int = 0
-    grants: array[float] = field(default_factory=lambda: array("d"))
-    waiters: list[_Waiter] = field(default_factory=list)
-
-    def grant(self, now: float) -> None:
-        self.grants.append(now)
-        del self.grants[: max(bisect_left(self.grants, now - MAX_SECONDS), len(self.grants) - MAX_LIMIT)]
-
-    def dequeue(self, ticket: int | None) -> None:
-        self.waiters = [waiter for waiter in self.waiters if waiter.ticket != ticket]
-
-    def enqueue(self, waiter: _Waiter) -> None:
-        self.dequeue(waiter.ticket)
-        self.waiters = sorted([*self.waiters, waiter])[:_MAX_WAITERS]
-        # A ticket can be from before the file was damaged or replaced.
-        self.next_ticket = max(self.next_ticket, waiter.ticket + 1)
-
-
-# magic, CRC-32 of all that follows it, boot, then as in _State up to next_ticket, and the two lengths
-_HEADER = struct.Struct("<8sI16sQddQII")
-_CRC_END = 12
-_MAGIC = b"f1hrate1"
-_WAITER = struct.Struct("<Qdd")
-_SLOT_BYTES = 48 * 1024  # >= header + MAX_LIMIT * 8 + _MAX_WAITERS * 24 bytes
-_FILE_BYTES = 2 * _SLOT_BYTES
-
-
-@functools.cache
-def _boot() -> bytes:
-    """Name this start of the machine in 16 bytes, since its clock begins again at each."""
-    with suppress(OSError, ValueError):
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))[:16]
-    return bytes(16)
-
-
-class _StateFile:
-    """The record on disk, in two slots that are written in turn.
-
-    A process killed while it writes leaves a torn slot, whose CRC is wrong. The other one holds the state
-    from before, which is then the truth: the killed process never used what it was about to be granted.
-
-    The file is opened anew for each step, a few microseconds: a `flock` belongs to the open file, which
-    children made by `fork` would share, and a file that was removed or replaced would not be noticed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._used = False
-        self._complained = False
-
-    @contextmanager
-    def locked(self) -> Iterator[int]:
-        """Open and lock the file; raises `BlockingIOError` if another process is at it."""
-        try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # someone removed the folder
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # All of its room from the start: a disk that fills up later does not matter.
-            if (size := os.fstat(fd).st_size) < _FILE_BYTES:
-                _write_all(fd, bytes(_FILE_BYTES - size), size)
-            yield fd
-        finally:
-            os.close(fd)
-
-    def read(self, fd: int, now: float) -> _State:
-        """Read the newest valid record; what cannot be known is taken for a window just used up."""
-        newest = _newest(fd)
-        if newest is None:
-            if self._used or any(os.pread(fd, _FILE_BYTES, 0)):
-                logger.warning("%s was damaged or replaced: waiting as if all slots were just used", self._path)
-                return _State(unknown_before=now)
-            return _State()
-        boot, state = newest
-        if boot != _boot():
-            # Whatever was sent before this start of the machine was sent before its clock's zero.
-            return _State(sequence=state.sequence, unknown_before=0.0)
-        if max(state.unknown_before, state.grants[-1] if state.grants else -math.inf) > now:
-            return _State(sequence=state.sequence, unknown_before=now)
-        return state
-
-    def write(self, fd: int, state: _State) -> None:
-        """Write the record to the slot that does not hold the newest one."""
-        state.sequence += 1
-        _write_all(fd, _encode(state, _boot()), state.sequence % 2 * _SLOT_BYTES)
-        self._used, self._complained = True, False
-
-    def peek_pause(self) -> float:
-        """Tell until when requests are paused."""
-        state = self.peek()
-        return -math.inf if state is None else state.paused_until
-
-    def peek(self) -> _State | None:
-        """Read the newest valid record of this boot without the lock: a slot just being written fails its CRC."""
-        try:
-            fd = os.open(self._path, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            newest = _newest(fd)
-        finally:
-            os.close(fd)
-        return newest[1] if newest is not None and newest[0] == _boot() else None
-
-    def complain(self, error: OSError) -> None:
+    def _complain(self, error: OSError) -> None:
         """Say once, until it works again, that the file cannot be used."""
         if not self._complained:
-            logger.warning("cannot write %s (%s): no request is sent until that works", self._path, error)
+            logger.warning("cannot write %s (%s): no request is sent until that works", self._path, error.strerror)
         self._complained = True
 
 
-def _write_all(fd: int, data: bytes, offset: int) -> None:
-    if os.pwrite(fd, data, offset) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """Until when, by the machine's clock; when it was set, in seconds since 1970; by whom and why."""
+
+    until: float = 0.0
+    at: float = 0.0
+    by: str = ""
+    why: str = ""
+
+    @classmethod
+    def of(cls, host: Any) -> _Pause:
+        return cls(host["paused_until"], host["paused_at"], host["paused_by"], host["paused_why"])
+
+    def text(self) -> str:
+        since = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"by {self.by or 'a process'} since {since}: {self.why or 'no reason given'}"
 
 
-def _encode(state: _State, boot: bytes) -> bytes:
-    record = bytearray(_HEADER.size)
-    _HEADER.pack_into(
-        record,
-        0,
-        _MAGIC,
-        0,
-        boot,
-        state.sequence,
-        state.paused_until,
-        state.unknown_before,
-        state.next_ticket,
-        len(state.grants),
-        len(state.waiters),
-    )
-    record += state.grants.tobytes()
-    record += b"".join(_WAITER.pack(*waiter) for waiter in state.waiters)
-    struct.pack_into("<I", record, 8, zlib.crc32(memoryview(record)[_CRC_END:]))
-    return bytes(record)
+@dataclass(frozen=True, slots=True)
+class PauseInfo:
+    """A pause of all requests to a host: since and until when (UTC), which process set it, and why."""
+
+    since: datetime
+    until: datetime
+    by: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"paused until {self.until:%Y-%m-%d %H:%M:%S} UTC by {self.by} since {self.since:%H:%M:%S}: {self.reason}"
+        )
 
 
-def _newest(fd: int) -> tuple[bytes, _State] | None:
-    slots = [slot for offset in (0, _SLOT_BYTES) if (slot := _decode(fd, offset)) is not None]
-    return max(slots, key=lambda slot: slot[1].sequence, default=None)
+def pause_info(path: Path, *, clock: Callable[[], float] = machine_clock) -> PauseInfo | None:
+    """Return the pause that is in the file of a host (`state_path`) now; None if there is none.
 
-
-def _decode(fd: int, offset: int) -> tuple[bytes, _State] | None:
-    """Read the boot and the state in one slot; None if it is empty, torn or damaged."""
-    header = os.pread(fd, _HEADER.size, offset)
-    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+    Raises:
+        OSError, SetupError: As `SharedRateLimiter` does.
+    """
+    if not os.path.lexists(path):
         return None
-    _, crc, boot, sequence, paused_until, unknown_before, next_ticket, grants, waiters = _HEADER.unpack(header)
-    if grants > MAX_LIMIT or waiters > _MAX_WAITERS:
+    state = SharedState(path)
+    host = briefly(state.host)
+    state.close()
+    left = 0.0 if host is None else host["paused_until"] - clock()
+    if host is None or left <= 0.0:
         return None
-    body = os.pread(fd, grants * 8 + waiters * _WAITER.size, offset + _HEADER.size)
-    if zlib.crc32(body, zlib.crc32(header[_CRC_END:])) != crc:
-        return None
-    times = array("d", body[: grants * 8])
-    queue = [_Waiter(*values) for values in _WAITER.iter_unpack(body[grants * 8 :])]
-    return boot, _State(sequence, paused_until, unknown_before, next_ticket, times, queue)
+    pause = _Pause.of(host)
+    until = datetime.now(UTC) + timedelta(seconds=left)
+    return PauseInfo(datetime.fromtimestamp(pause.at, UTC), until, pause.by, pause.why)
+
+
+def end_pause(path: Path) -> bool:
+    """End the pause in the file of a host, for all processes; tell whether there was a file.
+
+    Raises:
+        OSError, SetupError: As `SharedRateLimiter` does.
+    """
+    if not os.path.lexists(path):
+        return False
+    state = SharedState(path)
+
+    def end() -> None:
+        with state.transaction() as (db, _):
+            db.execute("UPDATE host SET paused_until = 0")
+
+    briefly(end)
+    state.close()
+    return True
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

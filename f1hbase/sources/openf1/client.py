@@ -1,10 +1,9 @@
-"""One request to the API, and what the status of its answer means."""
+"""One request to OpenF1's API, and what the status of its answer means."""
 
 from __future__ import annotations
 
-import email.utils
-import json
-import os
+import re
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from io import BytesIO
 from urllib.parse import quote
@@ -12,34 +11,61 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from f1hbase import __version__
-from f1hbase.model.text import excerpt
-from f1hbase.sources.http.answers import HttpAnswer
+from f1hbase.sources.http.answers import (
+    HttpAnswer,
+    connection_reason,
+    excerpt,
+    failure_of,
+    failure_to_ask,
+    last_line,
+    words_of,
+)
 from f1hbase.sources.http.errors import (
     GiveUpError,
-    NoAnswerError,
-    RequestError,
-    SessionLiveError,
-    SlowDownError,
     SlowQueryError,
     TooMuchError,
-    TransientError,
     UnauthorizedError,
     UnfaithfulError,
 )
+from f1hbase.sources.http.shared import check_host
 from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, bearer
+from f1hbase.version import __version__
 
 _CHUNK_BYTES = 256 * 1024
-_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _LARGEST_BODY_BYTES = 32_000_000
-"""Six times the largest answer known: the intervals of a race, 36,000 records (DESIGN.md, Facts about the API)."""
+"""Six times the largest answer known: the intervals of a race, 36,000 records."""
+
+_KEEP_ALIVE_SECONDS = 4.0
+"""uvicorn, which serves the API, closes idle connections after 5 s, so ours end before."""
+
+_MOST_REDIRECTS = 3
+_SLOW_SECONDS = 4.5
+"""A query that takes the server more than 5 s fails with 500."""
+
+_NO_RESULTS = "ValueError: No results"
+_TIME_LIMIT = re.compile(r"time.?limit|timed? ?out|max_?time", re.IGNORECASE)
 
 
 def address(base: str, query: Query) -> URL:
     """Return the URL of a query; `<` and `>` are percent-encoded, which every server and proxy lets through."""
     filters = "&".join(quote(item, safe="=:,") for item in query.filters)
     return URL(f"{base}/{query.endpoint}?{filters}".rstrip("?"), encoded=True)
+
+
+def check_api_url(url: str) -> str:
+    """Return the URL of an API as it was given.
+
+    Raises:
+        ValueError: If it has control characters or blanks in it, is not http or https, or its host cannot be one.
+    """
+    if re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError(f"{url[:100]!a} is no URL: it has blanks or control characters (such as a line's end) in it")
+    parts = URL(url, encoded=True)
+    if parts.scheme not in {"http", "https"} or not parts.raw_host:
+        raise ValueError(f"{url[:100]!a} is no URL of an API: write it like https://api.openf1.org/v1")
+    check_host(parts.raw_host)
+    return url
 
 
 class OpenF1Client:
@@ -52,9 +78,13 @@ class OpenF1Client:
         timeout: How long one request may take, in seconds.
         tokens: Gives the tokens of a subscription, if there is one.
         largest_body: The size in bytes above which an answer is broken off.
+        admit: Waits until one more request may be sent; called before a redirect within the host is followed.
 
     Attributes:
         date: The `Date` header of the last answer: what time it was at the server.
+
+    Raises:
+        ValueError: If `base_url` cannot be a URL.
     """
 
     def __init__(
@@ -64,11 +94,14 @@ class OpenF1Client:
         *,
         tokens: TokenProvider | None = None,
         largest_body: int = _LARGEST_BODY_BYTES,
+        admit: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        self._base_url = base_url
+        self._base_url = check_api_url(base_url)
+        self._shown_url = str(URL(base_url, encoded=True).with_user(None))
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._tokens = tokens
         self._largest_body = largest_body
+        self._admit = admit
         self._session: aiohttp.ClientSession | None = None
         self.date: str | None = None
 
@@ -79,7 +112,7 @@ class OpenF1Client:
             headers={"User-Agent": f"f1hbase/{__version__}"},
             middlewares=[_once],
             # The rate limiter and the queue decide how many requests there are, not the connection pool.
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
             read_bufsize=_CHUNK_BYTES,
         )
         return self
@@ -95,26 +128,25 @@ class OpenF1Client:
             RequestError: Of the kind that fits.
         """
         answer = await self.fetch(query)
-        return None if answer.status == 404 else answer.body
+        return answer.body if answer.status == 200 else None
 
     async def fetch(self, query: Query) -> HttpAnswer:
-        """Return an answer.
+        """Return the answer to a query; one that says that there are no records is an answer, too.
 
         Raises:
-            RequestError: Of the kind that fits.
+            SlowQueryError: If the server took too long, or failed after so long that it may have been that.
+            UnfaithfulError: If it fails at once when asked for CSV: JSON may be had.
+            RequestError: Of another kind that fits.
         """
         assert self._session is not None, "use the client as an async context manager"
-        asked_at = datetime.now(UTC)
         token = None if self._tokens is None else await self._tokens.get(self._session)
-        response, body = await self._ask(self._session, query, token)
-        nothing = response.status == 404 and _detail(body).startswith("No results")
-        nothing |= response.status == 500 and query.as_csv and body.rstrip().endswith(b"ValueError: No results")
-        if response.status == 200 or nothing:
-            return HttpAnswer(
-                response.status, response.content_type, body, asked_at, datetime.now(UTC), str(response.url)
-            )
-        failure = _failure(response.status, _detail(body), response.headers.get("Retry-After"))
-        if response.status == 401 and isinstance(failure, GiveUpError) and self._tokens is not None and token:
+        answer, retry_after = await self._ask(self._session, query, token)
+        if answer.status == 200 or _says_nothing_found(query, answer):
+            return answer
+        failure = failure_of(answer.status, answer.body, retry_after, seconds=answer.seconds)
+        if query.as_csv and isinstance(failure, SlowQueryError) and not _may_be_slow(failure):
+            raise UnfaithfulError(f"asked for CSV: {failure}")
+        if answer.status == 401 and isinstance(failure, GiveUpError) and self._tokens is not None and token:
             # The token of this request, whatever the others have meanwhile; and not sent again here, but by who
             # asks the limiter.
             await self._tokens.renew(self._session, token)
@@ -123,33 +155,51 @@ class OpenF1Client:
 
     async def _ask(
         self, session: aiohttp.ClientSession, query: Query, token: str | None
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        """Send a request and read its answer.
+    ) -> tuple[HttpAnswer, str | None]:
+        """Send a request and read its answer, redirects within the host included; with its `Retry-After`.
 
         Errors are raised outside of `except`: aiohttp's hold the request, with the token and the proxy's password.
         """
+        url = first = address(self._base_url, query)
+        for number in range(1, _MOST_REDIRECTS + 2):
+            answer, location, retry_after = await self._send(session, query, url, token, number)
+            if location is None:
+                return answer, retry_after
+            url = _within_host(first, url, location, answer.status)
+            if self._admit is not None:
+                await self._admit()
+        raise GiveUpError(f"{_shown(first)} redirects again and again, at last to {_shown(url)}")
+
+    async def _send(
+        self, session: aiohttp.ClientSession, query: Query, url: URL, token: str | None, number: int
+    ) -> tuple[HttpAnswer, str | None, str | None]:
         try:
             auth = None if token is None else bearer(token)
-            async with session.get(address(self._base_url, query), auth=auth) as response:
+            asked_at = datetime.now(UTC)
+            async with session.get(url, auth=auth, allow_redirects=False) as response:
                 self.date = response.headers.get("Date")
                 body = await self._read(response)
-                if query.as_csv and response.content_length is None and not _is_chunked(response):
+                if (
+                    response.status == 200
+                    and query.as_csv
+                    and response.content_length is None
+                    and not _is_chunked(response)
+                ):
                     # JSON ends in a bracket; CSV that has lost its last lines looks like any other.
                     raise UnfaithfulError("the CSV answer does not say how long it is, so it may be cut off")
-                return response, body
-        except TimeoutError:
-            failure: RequestError = SlowQueryError(f"no answer within {self._timeout.total:g} s")
-        except aiohttp.ClientPayloadError as error:
-            failure = TransientError(f"the answer broke off: {error}")
-        except aiohttp.ClientConnectionError as error:
-            failure = NoAnswerError(f"no connection ({_connection_reason(error)}) with {self._base_url}")
-        except aiohttp.ClientHttpProxyError as error:
-            failure = NoAnswerError(f"no connection (the proxy answers HTTP {error.status}) with {self._base_url}")
-        except ValueError:  # InvalidURL is one
-            # What an unreadable address of a proxy leads to; the error quotes it, password and all.
-            failure = GiveUpError(f"cannot ask {self._base_url}; are HTTP_PROXY and HTTPS_PROXY like http://host:port?")
-        except aiohttp.ClientError as error:
-            failure = TransientError(f"the answer is not HTTP as it should be: {error}")
+                answer = HttpAnswer(
+                    response.status,
+                    response.headers.get("Content-Type", "").partition(";")[0].strip(),
+                    body,
+                    asked_at,
+                    datetime.now(UTC),
+                    _shown(url),
+                    number,
+                )
+                location = response.headers.get("Location", "") if 300 <= response.status < 400 else None
+                return answer, location, response.headers.get("Retry-After")
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            failure = failure_to_ask(error, self._shown_url, self._timeout.total)
         raise failure
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -160,6 +210,40 @@ class OpenF1Client:
             if body.tell() > self._largest_body:
                 raise TooMuchError(f"the answer is larger than {self._largest_body:,} bytes")
         return body.getvalue()  # without a copy
+
+
+def _says_nothing_found(query: Query, answer: HttpAnswer) -> bool:
+    if answer.status == 404:
+        return words_of(answer.body).startswith("No results")
+    return answer.status == 500 and query.as_csv and last_line(answer.body) == _NO_RESULTS
+
+
+def _may_be_slow(failure: SlowQueryError) -> bool:
+    return failure.seconds >= _SLOW_SECONDS or _TIME_LIMIT.search(str(failure)) is not None
+
+
+def _within_host(first: URL, url: URL, location: str, status: int) -> URL:
+    """Return where a redirect leads, which must be the host that was asked.
+
+    Raises:
+        GiveUpError: If it is another one, or nothing that can be read.
+    """
+    try:
+        target = url.join(URL(location)) if location else None
+    except ValueError:
+        target = None
+    if target is None or not target.raw_host:
+        raise GiveUpError(f"HTTP {status}: {_shown(first)} redirects to {excerpt(location.encode())}, which is no URL")
+    if target.origin() != first.origin():
+        raise GiveUpError(
+            f"HTTP {status}: {first.origin()} redirects to another host, {target.origin()}, which is not followed; "
+            "if that is the API, name it with --api-url"
+        )
+    return target
+
+
+def _shown(url: URL) -> str:
+    return str(url.with_user(None)) if url.raw_user is not None else str(url)
 
 
 def _is_chunked(response: aiohttp.ClientResponse) -> bool:
@@ -173,62 +257,4 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        raise aiohttp.ClientConnectionError(_connection_reason(error)) from error
-
-
-def _failure(status: int, detail: str, retry_after: str | None) -> RequestError:
-    message = f"HTTP {status}: {detail.removeprefix(str(status)).strip()}"  # pages say it themselves
-    if status == 429:
-        return SlowDownError(message, _seconds(retry_after, datetime.now(UTC)))
-    if status == 401 and "live f1 session" in detail.lower():
-        return SessionLiveError(message)
-    if status in {413, 422}:
-        return TooMuchError(message)
-    if status == 500:
-        return SlowQueryError(message)
-    if status > 500 or status == 408:
-        return TransientError(message)
-    return GiveUpError(message)
-
-
-def _seconds(retry_after: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header: seconds, or an HTTP date."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdecimal():
-        return min(float(retry_after), _LONGEST_RETRY_AFTER_SECONDS)
-    try:
-        seconds = (email.utils.parsedate_to_datetime(retry_after) - now).total_seconds()
-        return min(max(0.0, seconds), _LONGEST_RETRY_AFTER_SECONDS)
-    except (ValueError, TypeError):
-        return None
-
-
-def _detail(body: bytes) -> str:
-    """The API's own words from the body of a refusal."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return excerpt(body)
-    if isinstance(content, dict) and content.get("detail"):
-        detail = content["detail"]
-        return excerpt((detail if isinstance(detail, str) else json.dumps(detail)).encode(errors="replace"))
-    return excerpt(body)
-
-
-def _connection_reason(error: aiohttp.ClientConnectionError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the host's name cannot be resolved"
-    # The errno of a TLS error is none: 1 would be "operation not permitted".
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {error.certificate_error}"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return f"TLS failed: {error.os_error}"
-    # asyncio's own words for it name the address again, but not the reason.
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
-        reason = os.strerror(error.os_error.errno).lower()
-        is_proxy = isinstance(error, aiohttp.ClientProxyConnectionError)
-        return f"the proxy {error.host}:{error.port}: {reason}" if is_proxy else reason
-    if isinstance(error, aiohttp.ClientOSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return str(error) or type(error).__name__
+        raise aiohttp.ClientConnectionError(connection_reason(error)) from error

@@ -33,7 +33,7 @@ from f1hbase.model.answers import Answer, RawAnswer, Records, RequestStats
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope, Unit
 from f1hbase.sources.base import Deliver
-from f1hbase.sources.http.answers import HttpAnswer
+from f1hbase.sources.http.answers import HttpAnswer, slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import (
     AwayError,
@@ -59,13 +59,6 @@ _log = logging.getLogger(__name__)
 NAME = "openf1"
 
 _LONGEST_BACKOFF_SECONDS = 120.0
-_SLOW_DOWN_SECONDS = 10.0
-"""The first pause after a 429 that does not say how long: a sixth of the minute that OpenF1 counts in."""
-
-_LONGEST_SLOW_DOWN_SECONDS = 120.0
-_LEAST_SLOW_DOWN_SECONDS = 1.0
-"""However soon a 429 lets one come again: an API that says `Retry-After: 0` is not to be asked in a loop."""
-
 _BYTES_UNDER_WAY = 12_000_000
 """How much a process may have asked for at once; what it holds in memory follows from it."""
 
@@ -260,6 +253,8 @@ class RequestQueue:
                 answer = await self._client.fetch(query)
                 took = self._breaker.now() - asked
                 stats.bytes += len(answer.body)
+                stats.requests += answer.requests - 1
+                self._limiter.spend(len(answer.body))
                 self._slow_downs, self._slowed_since = 0, None
                 async with self._decoding:
                     records = await receive(answer)
@@ -294,17 +289,13 @@ class RequestQueue:
         self._slowed_since = now if self._slowed_since is None else self._slowed_since
         if now - self._slowed_since > self._breaker.patience:
             raise AwayError(f"the API has said nothing but {error} for {now - self._slowed_since:.0f} s")
-        grown = min(_SLOW_DOWN_SECONDS * 2**self._slow_downs, _LONGEST_SLOW_DOWN_SECONDS)
-        seconds = error.retry_after
-        if seconds is None or seconds < _LEAST_SLOW_DOWN_SECONDS:
-            seconds = grown if seconds is None else max(_LEAST_SLOW_DOWN_SECONDS, grown / _SLOW_DOWN_SECONDS)
-            self._slow_downs += 1
         # Never longer than patience without the user's word: the API is asked then, and may say the same again.
-        seconds = min(seconds, max(self._breaker.patience, _LEAST_SLOW_DOWN_SECONDS))
+        seconds = min(slow_down_seconds(error.retry_after, self._slow_downs), max(self._breaker.patience, 1.0))
+        self._slow_downs += 1
         # Whoever meets the same refusal a moment later has nothing new to say.
         level = logging.DEBUG if self._limiter.paused_for() > seconds / 2 else logging.WARNING
         _log.log(level, "%s; all processes wait %.0f s", error, seconds)
-        self._limiter.pause(seconds)
+        self._limiter.pause(seconds, str(error), bound=max(self._breaker.patience, 1.0))
 
 
 class _Fetch:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from f1hbase.config import Config
+from f1hbase.credentials import check_destination
 from f1hbase.errors import ConfigError
-from f1hbase.model.rates import Rate, parse_rates
+from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.sources.base import Source
 from f1hbase.sources.openf1.query import FIRST_YEAR, FREE_LIMITS, OPENF1_URL, SUBSCRIPTION_LIMITS
 from f1hbase.sources.openf1.source import OpenF1Options, open_source
@@ -41,9 +42,14 @@ def recipe(config: Config, location: str = "") -> OpenF1Recipe:
 def options_of(config: Config) -> OpenF1Options:
     """Return how the settings say that OpenF1 is asked."""
     settings, credentials = config.settings, config.credentials()
+    try:
+        beside = None if credentials is None else credentials.source
+        check_destination(credentials, settings.api_url, config.source_of("api_url"), beside)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return OpenF1Options(
         api_url=settings.api_url,
-        rates=limits(settings.rate, settings.api_url, authenticated=credentials is not None),
+        limits=limits(settings.rate, settings.api_url, authenticated=credentials is not None),
         window=settings.window,
         response_budget=settings.response_budget,
         max_concurrent_requests=settings.max_concurrent_requests,
@@ -54,9 +60,9 @@ def options_of(config: Config) -> OpenF1Options:
     )
 
 
-def limits(given: tuple[Rate, ...] | None, api_url: str, *, authenticated: bool) -> tuple[Rate, ...]:
+def limits(given: Limits | None, api_url: str, *, authenticated: bool) -> Limits:
     """Return the limits that hold: those that are given, else OpenF1's own for its own host, else none."""
     if given is not None:
         return given
     own_host = urlsplit(api_url).hostname == urlsplit(OPENF1_URL).hostname
-    return parse_rates(SUBSCRIPTION_LIMITS if authenticated else FREE_LIMITS) if own_host else ()
+    return parse_limits(SUBSCRIPTION_LIMITS if authenticated else FREE_LIMITS) if own_host else Limits()

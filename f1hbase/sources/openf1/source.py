@@ -18,7 +18,7 @@ from f1hbase.errors import F1HBaseError, SetupError, UnreachableError
 from f1hbase.model.answers import Listing, RawAnswer, RequestStats
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.plans import Selection
-from f1hbase.model.rates import Rate
+from f1hbase.model.rates import Limits
 from f1hbase.model.units import Unit
 from f1hbase.sources.base import Deliver
 from f1hbase.sources.http.answers import HttpAnswer
@@ -46,7 +46,7 @@ class OpenF1Options:
 
     Attributes:
         api_url: Where it is.
-        rates: Its limits, shared by all processes of the user on this machine.
+        limits: Its limits, shared by all processes of the user on this machine.
         window: The length of the windows of samples; None sizes each so that its answer is near the budget.
         response_budget: The size in bytes that answers are to stay near.
         max_concurrent_requests: How many requests may be under way at once in a process.
@@ -57,7 +57,7 @@ class OpenF1Options:
     """
 
     api_url: str = OPENF1_URL
-    rates: tuple[Rate, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     window: timedelta | None = None
     response_budget: int = 4_000_000
     max_concurrent_requests: int = 10
@@ -159,9 +159,9 @@ async def open_source(options: OpenF1Options, patience: float) -> AsyncIterator[
     Raises:
         SetupError: If the folder for what processes share cannot be written.
     """
-    limiter = _limiter(options)
+    limiter = _limiter(options, patience)
     queues: list[RequestQueue] = []
-    async with _client(options) as client:
+    async with _client(options, limiter) as client:
 
         async def probe() -> None:
             failure: RequestError | None = None
@@ -180,7 +180,7 @@ async def open_source(options: OpenF1Options, patience: float) -> AsyncIterator[
         queue = RequestQueue(
             client,
             limiter,
-            CircuitBreaker(_breaker_path(shared_path(options)), probe, patience),
+            CircuitBreaker(shared_path(options), probe, patience),
             Sizes(options.response_budget, options.window),
             max_concurrent_requests=options.max_concurrent_requests,
             max_retries=options.max_retries,
@@ -223,11 +223,11 @@ async def probe_api(options: OpenF1Options, query: Query, patience: float) -> Pr
         SetupError: If the folder for what processes share cannot be written.
         TimeoutError: If the limits did not allow the request for so long.
     """
-    limiter = _limiter(options)
+    limiter = _limiter(options, patience)
     spent = limiter.spent()
     async with asyncio.timeout(patience):
         await limiter.acquire()
-    async with _client(options) as client:
+    async with _client(options, limiter) as client:
         records: list[Any] = []
         failure: RequestError | None = None
         began = monotonic()
@@ -245,10 +245,10 @@ def shared_path(options: OpenF1Options) -> Path:
     return state_path(urlsplit(options.api_url).netloc)
 
 
-def _limiter(options: OpenF1Options) -> SharedRateLimiter:
+def _limiter(options: OpenF1Options, patience: float) -> SharedRateLimiter:
     shared = shared_path(options)
     try:
-        return SharedRateLimiter(options.rates, shared)
+        return SharedRateLimiter(options.limits.requests, shared, byte_rates=options.limits.bytes, patience=patience)
     except OSError as error:
         raise SetupError(
             f"cannot write '{error.filename or shared}', through which all processes share the API's limits: "
@@ -256,12 +256,12 @@ def _limiter(options: OpenF1Options) -> SharedRateLimiter:
         ) from error
 
 
-def _client(options: OpenF1Options) -> OpenF1Client:
+def _client(options: OpenF1Options, limiter: SharedRateLimiter) -> OpenF1Client:
     tokens = None
     if options.credentials is not None:
         path = token_path(options.api_url, options.credentials)
         tokens = TokenProvider(options.api_url, options.credentials, path)
-    return OpenF1Client(options.api_url, options.request_timeout, tokens=tokens)
+    return OpenF1Client(options.api_url, options.request_timeout, tokens=tokens, admit=limiter.acquire)
 
 
 def _sessions_query(selection: Selection) -> Query:
@@ -308,10 +308,6 @@ def _http_date(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _breaker_path(limiter_path: Path) -> Path:
-    return limiter_path.with_name(limiter_path.name.replace("rate-", "breaker-", 1))
 
 
 def with_patience(options: OpenF1Options, seconds: float) -> OpenF1Options:

@@ -1,9 +1,8 @@
 """The token that OpenF1 gives for a username and password: one for all processes, renewed before it expires.
 
-It lies in a file that only the user can read. Who finds no token in it that is still good locks a second file
-beside it with `flock`, which the kernel drops when its holder dies, looks again, and asks for a new one; the
-others meanwhile wait for the lock, and then find it. The file is replaced, never written over, so that it can be
-read without the lock.
+It lies in the state that all processes share (`f1hbase.sources.http.shared`), which only the user can read. Who finds
+none that is still good takes the role of renewing it, looks again, and asks for a new one; the others meanwhile wait
+for the role, and then find it.
 
 No exception that leaves this module holds the token or the password, nor is it chained to one of aiohttp's:
 those carry the request with all its headers. That is why errors are made inside `except` and raised after it.
@@ -12,28 +11,35 @@ those carry the request with all its headers. That is why errors are made inside
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import logging
 import math
-import os
 import re
-import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
-import platformdirs
 from yarl import URL
 
-from f1hbase.credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE, Credentials, Secret
-from f1hbase.errors import F1HBaseError
-from f1hbase.sources.http.errors import GiveUpError, NoAnswerError, RequestError, SlowDownError, TransientError
+from f1hbase.credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE, Credentials, Secret, redact, register_secret
+from f1hbase.errors import F1HBaseError, SetupError
+from f1hbase.sources.http.answers import failure_of, failure_to_ask
+from f1hbase.sources.http.errors import (
+    GiveUpError,
+    NoAnswerError,
+    RequestError,
+    SlowQueryError,
+    TooMuchError,
+    TransientError,
+)
+from f1hbase.sources.http.shared import SharedState, briefly, machine_clock, role, state_path
+from f1hbase.sources.http.waits import WaitNotice
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +48,11 @@ _MARGIN_SHARE = 0.1
 """A token is renewed so long before its end: the smaller of the two, for tokens that live for minutes only."""
 
 _USUAL_SECONDS = 3600.0
-"""How long a token lives if the answer does not say (DESIGN.md, Facts about the API)."""
+"""How long a token lives if the answer does not say: OpenF1's."""
 
-_LOCK_RETRY_SECONDS = 0.02
-_LOCK_PATIENCE_SECONDS = 30.0
-"""Who holds the lock that long has been stopped (SIGSTOP, a debugger), or gets no answer: the others go on without."""
+_ROLE_RETRY_SECONDS = 0.02
+_ROLE_PATIENCE_SECONDS = 30.0
+"""Who renews for that long has been stopped (SIGSTOP, a debugger), or gets no answer: the others go on without."""
 
 _MOST_BYTES = 64 * 1024
 _EXCERPT_CHARACTERS = 120
@@ -89,16 +95,14 @@ def token_url(api_url: str) -> URL:
     return URL(api_url).origin() / "token"
 
 
-def token_path(api_url: str, credentials: Credentials, folder: Path | None = None) -> Path:
-    """Name the file that all processes share which use one API as one user.
+def token_path(api_url: str, credentials: Credentials, folder: Path | None = None) -> Path:  # noqa: ARG001 - as called
+    """Name the file that all processes share which use one API: that of its host (`state_path`), whoever the user."""
+    return state_path(urlsplit(api_url).netloc, folder)
 
-    `folder` is made for it, closed to others; by default `tokens` in the user's state folder. The name has the host,
-    and a hash instead of the username; another scheme or port is another file, lest a token got by https go by http.
-    """
-    folder = platformdirs.user_state_path("f1hbase") / "tokens" if folder is None else folder
-    url = token_url(api_url)
-    user = hashlib.sha256(f"{url}\n{credentials.username}".encode()).hexdigest()[:16]
-    return folder / f"{re.sub(r'[^a-z0-9.-]', '_', (url.host or '').lower())}-{user}.json"
+
+def _user_of(url: URL, credentials: Credentials) -> str:
+    """Name one user of one server, without the name; another scheme or port is another server."""
+    return hashlib.sha256(f"{url}\n{credentials.username}".encode()).hexdigest()
 
 
 class TokenProvider:
@@ -115,7 +119,7 @@ class TokenProvider:
     Args:
         url: The API, such as `https://api.openf1.org/v1`.
         credentials: Whose token.
-        path: The file; see `token_path`. Where it cannot be written, every process gets a token of its own.
+        path: The file of the host; see `token_path`. Where it cannot be written, every process gets a token of its own.
         clock: Tells seconds, comparable between processes and between starts of the machine.
         sleep: Waits for as many.
     """
@@ -131,7 +135,8 @@ class TokenProvider:
     ) -> None:
         self._url = token_url(url)
         self._credentials = credentials
-        self._file = _TokenFile(path, sleep)
+        self._file = _TokenStore(path, _user_of(self._url, credentials), sleep)
+        register_secret(credentials.password)
         self._clock = clock
         self._token: _Token | None = None
         self._turn = asyncio.Lock()
@@ -204,50 +209,45 @@ class TokenProvider:
                 data={"username": self._credentials.username, "password": self._credentials.password},
                 allow_redirects=False,  # the password goes nowhere else
             ) as response:
-                status, retry_after = response.status, response.headers.get("Retry-After", "")
+                status, retry_after = response.status, response.headers.get("Retry-After")
                 body = await _read(response)
-        except TimeoutError:
-            return NoAnswerError(f"no token: no answer from {self._url} in time")
-        except aiohttp.ClientConnectionError as error:
-            return NoAnswerError(f"no token: no connection to {self._url}: {_reason(error)}")
-        except aiohttp.ClientHttpProxyError as error:
-            return NoAnswerError(f"no token: the proxy does not connect to {self._url.host}: HTTP {error.status}")
-        except aiohttp.ClientPayloadError:
-            return TransientError(f"no token: the answer of {self._url} broke off")
-        except ValueError:  # InvalidURL is one
-            # What an unreadable address of a proxy leads to; the error quotes it, password and all.
-            return GiveUpError(
-                f"no token: cannot ask {self._url}; are HTTP_PROXY and HTTPS_PROXY like http://host:port?"
-            )
-        except aiohttp.ClientError as error:
-            return TransientError(f"no token from {self._url}: {type(error).__name__}")
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            return self._not_asked(failure_to_ask(error, str(self._url)))
         if status == 200:
             grant = _grant(body)
             return grant or TransientError(f"no token: the answer of {self._url} has none ({len(body)} bytes)")
         return self._refusal(status, retry_after, body)
 
-    def _refusal(self, status: int, retry_after: str, body: bytes) -> RequestError:
-        message = f"no token: HTTP {status} from {self._url}{self._words(body)}"
+    def _not_asked(self, error: RequestError) -> RequestError:
+        kind = NoAnswerError if isinstance(error, SlowQueryError) else type(error)
+        return kind(f"no token: {redact(str(error), *self._secrets())}")
+
+    def _refusal(self, status: int, retry_after: str | None, body: bytes) -> RequestError:
+        words = self._words(body)
         if status in {400, 401, 403}:
             return CredentialsError(
                 f"OpenF1 refused {USERNAME_VARIABLE}/{PASSWORD_VARIABLE} "
-                f"(HTTP {status} from {self._url}{self._words(body)}); correct them, or unset both for the free API"
+                f"(HTTP {status} from {self._url}{words}); correct them, or unset both for the free API"
             )
-        if status == 429:
-            return SlowDownError(message, float(retry_after) if retry_after.strip().isdecimal() else None)
-        if status >= 500 or status == 408:
-            return TransientError(message)
+        error = failure_of(status, b"", retry_after)
+        message = f"no token: HTTP {status} from {self._url}{words}"
         if status in {404, 405}:
-            return GiveUpError(f"{message}; it gives no tokens: unset {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}")
-        return GiveUpError(message)
+            message = f"{message}; it gives no tokens: unset {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}"
+        if isinstance(error, SlowQueryError):
+            return TransientError(message)  # it is no query, and cannot be cut smaller
+        if isinstance(error, TooMuchError):
+            return GiveUpError(message)
+        error.args = (message,)
+        return error
+
+    def _secrets(self) -> tuple[str, str]:
+        return self._credentials.username, self._credentials.password
 
     def _words(self, body: bytes) -> str:
         """Return the server's own words to print after a status; none if they quote what they were given."""
         content = _parse(body)
         detail = content.get("detail") if isinstance(content, dict) else None
-        if not isinstance(detail, str) or any(
-            secret in detail for secret in (self._credentials.username, self._credentials.password)
-        ):
+        if not isinstance(detail, str) or redact(detail, *self._secrets()) != detail:
             return ""
         return f": {' '.join(detail.split())[:_EXCERPT_CHARACTERS]}"
 
@@ -274,93 +274,70 @@ class _Token:
         return self.since <= now < self.until - margin
 
 
-class _TokenFile:
-    """The token on disk, and the lock for renewing it."""
+class _TokenStore:
+    """The token of one user in the shared state, and the role of renewing it."""
 
-    def __init__(self, path: Path, sleep: Callable[[float], Awaitable[object]]) -> None:
+    def __init__(self, path: Path, user: str, sleep: Callable[[float], Awaitable[object]]) -> None:
         self._path = path
+        self._user = user
+        self._state = SharedState(path)
         self._sleep = sleep
         self._complained = False
 
     def read(self) -> _Token | None:
-        """Return the token; None if there is none, or one that others could have put there."""
+        """Return the token; None if there is none, or the file cannot be used."""
+        query = "SELECT token, since, until FROM tokens WHERE user = ?"
         try:
-            # Not waiting, as opening a pipe would.
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+            rows = briefly(lambda: [_decode(*row) for row in self._state.rows(query, self._user)])
+        except (OSError, SetupError) as error:
+            self._complain(error)
             return None
-        try:
-            status = os.fstat(fd)
-            mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
-            return _decode(os.read(fd, _MOST_BYTES)) if mine else None
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
+        return rows[0] if rows else None
 
     def write(self, token: _Token) -> None:
-        """Replace the file, which is nobody else's at any moment; the caller holds the lock."""
-        fresh = self._path.with_name(f"{self._path.name}.new")
+        """Replace the token; the caller has the role."""
+
+        def write() -> None:
+            with self._state.transaction() as (db, _):
+                db.execute(
+                    "INSERT OR REPLACE INTO tokens (user, token, since, until) VALUES (?, ?, ?, ?)",
+                    (self._user, str(token.text), token.since, token.until),
+                )
+
         try:
-            with suppress(FileNotFoundError):  # of a process that was killed just here
-                fresh.unlink()
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(_encode(token))
-            fresh.replace(self._path)
-        except OSError as error:
+            briefly(write)
+        except (OSError, SetupError) as error:
             self._complain(error)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[bool]:
-        """Wait for the lock and tell whether it was obtained: it is not when that takes too long, or cannot be."""
-        fd = self._open_lock()
-        if fd is None:
-            yield False
-            return
-        try:
-            waited = 0.0
-            while not (locked := _try_lock(fd)) and waited < _LOCK_PATIENCE_SECONDS:
-                await self._sleep(_LOCK_RETRY_SECONDS)
-                waited += _LOCK_RETRY_SECONDS
-            yield locked
-        finally:
-            os.close(fd)
+        """Wait for the role and tell whether it was obtained: it is not when that takes too long, or cannot be."""
+        notice = WaitNotice(logger, machine_clock)
+        waited = 0.0
+        with ExitStack() as stack:
+            mine = False
+            while not mine and waited < _ROLE_PATIENCE_SECONDS:
+                try:
+                    mine = stack.enter_context(role(self._path, f"token-{self._user[:16]}"))
+                except (OSError, SetupError) as error:
+                    self._complain(error)
+                    break
+                if not mine:
+                    stack.close()
+                    left = _ROLE_PATIENCE_SECONDS - waited
+                    notice.waiting("another process asks for a new token", None if waited < 1.0 else left)
+                    await self._sleep(_ROLE_RETRY_SECONDS)
+                    waited += _ROLE_RETRY_SECONDS
+            yield mine
 
-    def _open_lock(self) -> int | None:
-        path = self._path.with_name(f"{self._path.name}.lock")
-        try:
-            self._path.parent.parent.mkdir(parents=True, exist_ok=True)
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        except OSError as error:
-            self._complain(error)
-            return None
-
-    def _complain(self, error: OSError) -> None:
-        if not self._complained:
-            reason = (error.strerror or type(error).__name__).lower()
-            logger.warning("cannot write %s (%s): each process asks for a token of its own", self._path, reason)
-        self._complained = True
+    def _complain(self, error: Exception) -> None:
+        if not self._complained and not isinstance(error, BlockingIOError):
+            logger.warning("cannot use %s (%s): each process asks for a token of its own", self._path, error)
+            self._complained = True
 
 
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _encode(token: _Token) -> bytes:
-    return json.dumps({"access_token": token.text, "since": token.since, "until": token.until}).encode()
-
-
-def _decode(data: bytes) -> _Token | None:
-    content = _parse(data)
-    if not isinstance(content, dict):
-        return None
-    text, since, until = _header_text(content.get("access_token")), content.get("since"), content.get("until")
+def _decode(token: object, since: object, until: object) -> _Token | None:
+    text = _header_text(token)
     if text is None or not isinstance(since, float) or not isinstance(until, float):
         return None
     return _Token(text, since, until)
@@ -374,7 +351,10 @@ def _grant(body: bytes) -> _Grant | None:
 
 def _header_text(value: object) -> Secret | None:
     """Return a token, unless it cannot stand in a header."""
-    return Secret(value) if isinstance(value, str) and _IN_A_HEADER.fullmatch(value) else None
+    if not isinstance(value, str) or not _IN_A_HEADER.fullmatch(value):
+        return None
+    register_secret(value)
+    return Secret(value)
 
 
 def _seconds(expires_in: object) -> float:
@@ -401,17 +381,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > _MOST_BYTES:
             break
     return bytes(body[:_MOST_BYTES])
-
-
-def _reason(error: aiohttp.ClientConnectionError) -> str:
-    """Say why in words that cannot quote the request."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the host's name cannot be resolved"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not trusted"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS failed"
-    if isinstance(error, aiohttp.ClientOSError) and error.errno:
-        reason = os.strerror(error.errno).lower()
-        return f"the proxy: {reason}" if isinstance(error, aiohttp.ClientProxyConnectionError) else reason
-    return "it was closed"

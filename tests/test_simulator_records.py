@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from f1hbase.serve.records import IDENTITY, KEY_FIELDS, Store
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.serve.file_store import KEY_FIELDS, FileStore, identity_fields
 from simulator import Plan, simulate
 from simulator.cli import main
 from simulator.track import make_track
@@ -67,22 +68,52 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
 
 
+def test_the_bytes_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    list(simulate(tmp_path, Plan(seed=1, minutes=1, drivers=3, sessions=("qualifying", "race"))))
+    lines = hashlib.sha256()
+    for file in sorted(tmp_path.rglob("*.gz")):  # unpacked: how zlib packs is its own affair
+        lines.update(str(file.relative_to(tmp_path)).encode() + gzip.decompress(file.read_bytes()))
+    assert lines.hexdigest() == "e61409cf250707d1cbbfd4770216dbf011bf5dc4f4f5dcd8859f82cb786c2559"
+
+
+@pytest.mark.parametrize("minutes", [1, 10])
+def test_a_safety_car_is_in_location_alone_and_changes_nothing_else(tmp_path: Path, minutes: int) -> None:
+    for name, with_it in (("without", False), ("with", True)):
+        plan = Plan(minutes=minutes, drivers=2, sessions=("practice", "sprint", "race"), safety_car=with_it)
+        list(simulate(tmp_path / name, plan))
+    for endpoint in ENDPOINTS:
+        plain, more = records(tmp_path / "without", endpoint), records(tmp_path / "with", endpoint)
+        assert [one for one in more if one.get("driver_number") != 241] == plain
+        extra = [one for one in more if one.get("driver_number") == 241]
+        assert bool(extra) == (endpoint == "location")
+        for session, found in by_driver(extra).items():
+            dates = [seconds(one["date"]) for one in found]
+            assert dates == sorted(set(dates))
+            assert 0.05 * 60 * minutes < dates[-1] - dates[0] < 12 * 60, session
+            (facts,) = [one for one in records(tmp_path / "with", "sessions") if one["session_key"] == session[0]]
+            assert facts["session_type"] == "Race"
+            assert seconds(facts["date_start"]) < dates[0]
+        assert len(by_driver(extra)) == 2 * bool(extra)
+
+
 @pytest.mark.parametrize(("minutes", "drivers"), [(1, 2), (1, 20), (3, 5)])
 def test_every_endpoint_has_records_even_in_a_minute(tmp_path: Path, minutes: int, drivers: int) -> None:
     list(simulate(tmp_path, Plan(seed=3, minutes=minutes, drivers=drivers)))
-    store = Store.load([tmp_path])
-    assert store.endpoints() == sorted(IDENTITY)
-    assert all(store.count(endpoint) for endpoint in IDENTITY)
+    store = FileStore.load([tmp_path])
+    assert store.endpoints() == sorted(ENDPOINTS)
+    assert all(store.count(endpoint) for endpoint in ENDPOINTS)
 
 
-@pytest.mark.parametrize("endpoint", sorted(IDENTITY))
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS))
 def test_no_identity_comes_twice_and_the_store_keeps_all(weekend: Path, endpoint: str) -> None:
     found = records(weekend, endpoint)
-    keys = {tuple(str(one.get(field)) for field in (*KEY_FIELDS, *IDENTITY[endpoint])) for one in found}
+    keys = {
+        tuple(str(one.get(field)) for field in (*KEY_FIELDS, *identity_fields(ENDPOINTS[endpoint]))) for one in found
+    }
     assert len(keys) == len(found) > 0
 
 
-@pytest.mark.parametrize("endpoint", sorted(IDENTITY))
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS))
 def test_records_have_the_fields_and_types_of_openf1(weekend: Path, endpoint: str) -> None:
     if not SAMPLES.is_file():
         pytest.skip(f"the samples are not at {SAMPLES}")

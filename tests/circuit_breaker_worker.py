@@ -1,4 +1,4 @@
-"""A process for `test_gate.py`: finds the API away, and waits at the gate until a file says that it is back.
+"""A process for `test_circuit_breaker.py`: finds the API away, and waits until a file says that it is back.
 
 Prints `look TIME` at each look whether it is back, and `open TIME` when it may go on. A second is a hundredth of one.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import TransientError
-from f1hbase.sources.http.limiter import machine_clock
+from f1hbase.sources.http.shared import machine_clock
 
 SPEED = 100.0
 
@@ -32,8 +32,8 @@ async def wait(path: Path, is_back: Callable[[], bool]) -> None:
         if not is_back():
             raise TransientError("HTTP 503: away")
 
-    gate = CircuitBreaker(path, probe, patience=1e9, clock=clock, sleep=sleep)
-    assert await gate.away(TransientError("HTTP 503: away"), gate.now())
+    breaker = CircuitBreaker(path, probe, patience=1e9, clock=clock, sleep=sleep)
+    assert await breaker.away(TransientError("HTTP 503: away"), breaker.now())
     say("open")
 
 
