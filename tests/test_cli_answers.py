@@ -72,6 +72,16 @@ def test_csv_of_nothing_is_an_empty_answer_and_no_outage(
     assert f"requests: {len(api.log)}, 0 of them retries" in output
 
 
+def test_csv_that_the_server_cannot_make_is_asked_for_once_as_json(
+    loader: Loader, api: OwnApi, practice: Records, hbase: LocalHBase, table_prefix: str
+) -> None:
+    trace = NO_RESULTS.body.replace("ValueError: No results", "KeyError: 'rpm'")
+    api.intercept = lambda question: Reply(500, trace) if question.as_csv else None
+    output = loader.run("--endpoint", "car_data", "--patience", "0")
+    assert len(api.log) == 2 + 2 * len(reports(hbase.port, table_prefix, "unit")), "no retry, no probe, no halves"
+    assert f"records: {len(practice['car_data']):,}, 0 duplicates" in output
+
+
 def test_an_api_without_a_past_session_that_answers_the_rest_is_not_given_up(loader: Loader, api: OwnApi) -> None:
     """What `latest` is answered with by OpenF1's own software when no past session has `is_cancelled: false`."""
     api.intercept = lambda question: (
