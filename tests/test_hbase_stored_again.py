@@ -117,12 +117,23 @@ class Store:
         data: str = "",
     ) -> Outcome:
         """Store what comes in one answer, or in several parts; `data` is the table if it is another one."""
-        unit = Unit("car_data", self._scope, driver, window)
         groups = [*parts, records]
         answers = [
-            Answer(unit, _LATER, "test", [list(group)], complete=number == len(groups))
+            self.answer(*group, driver=driver, window=window, complete=number == len(groups))
             for number, group in enumerate(groups, start=1)
         ]
+        (outcome,) = self.load(answers, data=data)
+        return outcome
+
+    def answer(
+        self, *records: object, driver: int | None = None, window: Window = _FIRST, complete: bool = True
+    ) -> Answer:
+        """Return an answer with some records."""
+        unit = Unit("car_data", self._scope, driver, window)
+        return Answer(unit, _LATER, "test", [list(records)], complete=complete)
+
+    def load(self, answers: Sequence[Answer], *, data: str = "") -> list[Outcome]:
+        """Load what a source answers, and return what became of each unit."""
         meeting = MeetingPlan(self._scope.meeting, None, (SessionPlan(self._scope, {}),), _LATER)
         destination = HBaseDestination([self._connector], data or self._tables.data, self._tables.reports)
         run_id = f"run-{self._runs}"
@@ -138,8 +149,7 @@ class Store:
             assert await loader.run()
 
         asyncio.run(load())
-        (outcome,) = (one for message in messages if isinstance(message, Reported) for one in message.outcomes)
-        return outcome
+        return [one for message in messages if isinstance(message, Reported) for one in message.outcomes]
 
     def quarantined(self) -> list[dict[bytes, bytes]]:
         """The rows in quarantine, in the order of their records."""
@@ -196,9 +206,9 @@ def test_what_was_put_aside_by_another_window_or_driver_list_is_released_once_al
 ) -> None:
     store(_bad(scope, 1), _bad(scope, 1000), driver=None, window=Window())
     store.run()
-    store(_car(scope, 1), driver=None, window=_FIRST)
-    store(_car(scope, 1000), driver=None, window=_LAST)
+    store.load([store.answer(_car(scope, 1), window=_FIRST), store.answer(_car(scope, 1000), window=_LAST)])
     assert store.quarantined() == [], "smaller windows"
+    store.run()
     store(_bad(scope, 1), _bad(scope, 2))
     store.run()
     store(_car(scope, 1), _bad(scope, 2), driver=None, window=Window())
