@@ -13,7 +13,8 @@ import pytest
 from hypothesis import strategies as st
 
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
-from f1hbase.model.units import MeetingPlan, Scope, SessionPlan
+from f1hbase.model.plans import MeetingPlan, SessionPlan
+from f1hbase.model.units import Scope
 from f1hbase.stores.hbase.codec import checksum, decode, encode
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "openf1-real"

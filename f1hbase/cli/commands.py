@@ -20,7 +20,7 @@ import click
 
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
-from f1hbase.cli.progress import make_display, terminal
+from f1hbase.cli.progress import make_counter, make_display, terminal
 from f1hbase.errors import F1HBaseError
 from f1hbase.version import __version__
 
@@ -258,11 +258,11 @@ def _schema_reader(settings: Settings) -> SchemaReader:
     return SchemaReader(gateways, STARTUP_PATIENCE_SECONDS)
 
 
-@cli.command("verify", short_help="Compare the table with what the reports say.")
+@cli.command("verify", short_help="Compare what is stored with what the reports say.")
 @click.option("--deep", is_flag=True, help="Read the cells, too, and compare the checksum of each unit.")
 @click.option(
     "--against-api", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Fetch N random units afresh from the API and compare them cell by cell.",
+    help="Ask OpenF1 for N random units again and compare them cell by cell.",
 )  # fmt: skip
 @click.option("--seed", type=int, metavar="S", help="With --against-api: choose the same units again.")
 @click.option(
@@ -271,13 +271,12 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--verbose", "every_endpoint", is_flag=True, help="Show each endpoint of every session.")
-@click_options((*_CHOICE, *_API, *_WHERE, "patience"))
-@click.pass_context
+@click_options(("to", *_CHOICE, *_API, *_WHERE, "patience"))
 def verify_command(
-    ctx: click.Context, /, *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None,
-    row_counter: bool, **options: Any,
+    *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None, row_counter: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
-    """Compare what the table holds with what the reports say, and that with what was asked for. Reads only.
+    """Compare what is stored with what the reports say, and that with what was asked for. Reads only.
 
     \b
     Examples:
@@ -287,20 +286,34 @@ def verify_command(
 
     \b
     Exit codes:
-      0 no difference    1 there are differences    2 wrong usage    3 HBase or the API away
+      0 no difference    1 there are differences    2 wrong usage    3 the store or the API away
     """
-    from f1hbase.operations.verify.report import Depth, verdict, verify_json, verify_lines
-    from f1hbase.operations.verify.run import verify
+    from f1hbase.composition import open_auditor, source_recipe
+    from f1hbase.operations.verify.base import Depth
+    from f1hbase.operations.verify.report import verdict, verify_json, verify_lines
+    from f1hbase.operations.verify.run import VerifyRequest, verify
 
-    settings = defaults(**options)
-    settings.check()
-    if row_counter and (deep or any(options[name] for name in _CHOICE)):
+    config = config_of(options)
+    settings = config.settings
+    if row_counter and (deep or any(getattr(settings, name) for name in _CHOICE)):
         raise click.UsageError("--row-counter counts the whole table: leave out --deep, and what chooses a part of it.")
     if seed is not None and not against_api:
         raise click.UsageError("--seed goes with --against-api N.")
+    if len(settings.to) > 1 and config.origins["to"] == "given":
+        raise click.UsageError("--to: verify looks at one place at a time.")
     set_up_logging(sys.stderr, None)
-    warn_of_unknown_variables()
-    result = verify(settings, credentials_of(ctx), Depth(deep, against_api, seed, row_counter))
+    tell(config)
+    request = VerifyRequest(
+        settings.selection,
+        Depth(deep, against_api, seed, row_counter),
+        source_recipe(config, "openf1") if against_api else None,
+        settings.patience.total_seconds(),
+    )
+    auditor = open_auditor(config)
+    try:
+        result = verify(request, auditor, make_counter)
+    finally:
+        auditor.close()
     if as_json:
         click.echo(json.dumps(verify_json(result), indent=2))
     else:
@@ -330,12 +343,16 @@ def rollback_command(
       rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
       rollback --run 20261122T053000.000000Z-3f9a1c
     """
-    from f1hbase.operations.rollback import Target, open_rollback
+    from f1hbase.cli.deletion import make_deletion_display
+    from f1hbase.composition import open_rollback
+    from f1hbase.operations.rollback.base import Target
 
     set_up_logging(sys.stderr, None)
     if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
         raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
-    rollback = open_rollback(defaults(**options), Target(run, sessions, meetings))
+    config = config_of(options)
+    tell(config)
+    rollback = open_rollback(config, Target(run, sessions, meetings))
     for line in rollback.describe():
         click.echo(line)
     if only_show:
@@ -345,7 +362,7 @@ def rollback_command(
     rollback.refuse_if_being_loaded()
     if not yes and not click.confirm("Delete it?"):
         raise click.ClickException("nothing was deleted")
-    rollback.carry_out()
+    rollback.carry_out(lambda expected: make_deletion_display(expected, terminal()))
 
 
 @cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")

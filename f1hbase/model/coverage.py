@@ -41,6 +41,10 @@ class Coverage:
         scope: The session or meeting.
         states: Its units; those of others are passed over.
         now: The present: what was fetched before its records had settled counts until they have.
+
+    Attributes:
+        drivers: The driver numbers seen in the records, or named by lines of earlier versions.
+        knows_drivers: Whether these are all that the source names, so that units by driver can cover everybody.
     """
 
     def __init__(self, scope: Scope, states: Iterable[UnitState], now: datetime) -> None:
@@ -50,7 +54,7 @@ class Coverage:
         self._stored: dict[str, list[tuple[int | None, Window]]] = defaultdict(list)
         self._due: dict[str, list[UnitState]] = defaultdict(list)
         drivers: set[int] = set()
-        self._knows_drivers = False
+        self.knows_drivers = False
         mine = [state for state in states if state.scope_prefix == scope.prefix]
         empty = _empty_endpoints(scope, mine)
         for state in mine:
@@ -68,9 +72,9 @@ class Coverage:
                 self._by_driver_before[state.endpoint, state.driver].append(state.window)
             if state.session_drivers is not None:
                 drivers |= state.session_drivers
-                self._knows_drivers = True
+                self.knows_drivers = True
         self.drivers = frozenset(drivers)
-        self._knows_drivers |= ("drivers", None) in self._done
+        self.knows_drivers |= ("drivers", None) in self._done
 
     def missing(self, unit: Unit) -> list[Unit]:
         """Return the parts of a unit that are not done: none, the unit itself, or pieces of its window."""
@@ -78,7 +82,7 @@ class Coverage:
         if unit.driver is not None:
             done += self._done.get((unit.endpoint, unit.driver), ())
         pieces = subtract(unit.window, done) if done else [unit.window]
-        if unit.driver is None and self._knows_drivers and self.drivers:
+        if unit.driver is None and self.knows_drivers and self.drivers:
             # Units of earlier versions, by driver: together they cover all drivers that are known.
             pieces = [piece for whole in pieces for piece in self._missing_by_driver(unit.endpoint, whole)]
         return [replace(unit, window=piece) for piece in pieces]
