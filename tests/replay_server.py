@@ -98,6 +98,11 @@ class ReplayServer:
         return settings
 
 
+def asked(server: ReplayServer, since: int = 0) -> list[str]:
+    """Return the endpoints that were asked for, a word a request, without the first ones; in order of arrival."""
+    return [entry["path"].rpartition("/")[2] for entry in server.log()[since:] if entry["path"].startswith("/v1/")]
+
+
 def most_requests(log: Sequence[Mapping[str, Any]], seconds: float) -> int:
     """Return how many requests under /v1 arrived within ``seconds`` of each other, at the busiest moment.
 

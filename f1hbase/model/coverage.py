@@ -50,6 +50,7 @@ class Coverage:
     def __init__(self, scope: Scope, states: Iterable[UnitState], now: datetime) -> None:
         self._scope = scope
         self._done: dict[tuple[str, int | None], list[Window]] = defaultdict(list)
+        self._by_driver_before: dict[tuple[str, int], list[Window]] = defaultdict(list)
         self._stored: dict[str, list[tuple[int | None, Window]]] = defaultdict(list)
         self._due: dict[str, list[UnitState]] = defaultdict(list)
         drivers: set[int] = set()
@@ -66,6 +67,9 @@ class Coverage:
                 self._due[state.endpoint].append(state)
                 continue
             self._done[state.endpoint, state.driver].append(state.window)
+            if state.driver is not None and not state.source:
+                # Of an earlier version, which loaded everything by driver; since then a driver was asked for by name.
+                self._by_driver_before[state.endpoint, state.driver].append(state.window)
             if state.session_drivers is not None:
                 drivers |= state.session_drivers
                 self.knows_drivers = True
@@ -103,7 +107,7 @@ class Coverage:
         )
 
     def _missing_by_driver(self, endpoint: str, window: Window) -> list[Window]:
-        by_driver = [self._done.get((endpoint, driver)) for driver in self.drivers]
+        by_driver = [self._by_driver_before.get((endpoint, driver)) for driver in self.drivers]
         if any(done is None for done in by_driver):
             return [window]
         return union(piece for done in by_driver for piece in subtract(window, done or ()))
