@@ -86,9 +86,7 @@ class HBaseWriter:
         for record in batch.records:
             key, cells = encode(endpoint, batch.unit.scope.year, record)
             deletes = (
-                null_columns(endpoint, record, cells, batch.knows)
-                if batch.overwrite
-                else stale_signs(endpoint, cells)
+                null_columns(endpoint, record, cells, batch.knows) if batch.overwrite else stale_signs(endpoint, cells)
             )
             rows.append(RowMutation(key, cells, deletes))
         return rows
