@@ -40,14 +40,14 @@ def decode_answer(endpoint: Endpoint, content_type: str, body: bytes) -> Records
     Args:
         endpoint: What was asked.
         content_type: `text/csv`, or anything else for JSON.
-        body: The body; an empty one has no records.
+        body: The body.
 
     Raises:
         TransientError: If it is no answer to that, at once or while iterating.
         UnfaithfulError: If it is CSV that does not say all that JSON would, at once or while iterating.
     """
     if not body:
-        return ()
+        raise TransientError("the answer has no body, so it is cut off")
     return CsvAnswer(body, endpoint) if content_type.startswith(CSV) else JsonAnswer(body, endpoint)
 
 
