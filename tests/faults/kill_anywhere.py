@@ -1,8 +1,8 @@
 """Loads that are killed anywhere, again and again, until they are done; then the table is compared with the truth.
 
 At random but seeded moments it kills (-9) a worker, the parent, the Thrift gateway or HBase itself, or interrupts the
-load, starts again what it killed, and resumes with other settings. With --refresh what is killed loads records again that
-have changed since; with --zone the destination is a folder, which is loaded into HBase at the end.
+load, starts again what it killed, and resumes with other settings. With --refresh the loads are of records that have
+changed since an earlier one; with --zone the destination is a folder, which is loaded into HBase at the end.
 The long form of `test_cli_kills.py`, outside CI's time; it starts an HBase and replay servers of its own:
 
     .venv/bin/python tests/faults/kill_anywhere.py --large 20 --small 80 --refresh 20 --zone 20
