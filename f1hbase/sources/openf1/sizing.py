@@ -153,8 +153,8 @@ class Sizes:
         seconds = window_seconds(batch.window, batch.scope)
         if not batch.endpoint.sampled or unit.driver is not None or seconds <= 0:
             return
-        # Counted in full, the quiet minutes before and after the session would make it seem quieter than it is, and the
-        # next window too long.
+        # Counted in full, the quiet minutes before and after the session would make it seem quieter than it is, and
+        # the next window too long.
         before, after = _around(*_bounds(batch.window, batch.scope), batch.scope)
         inside = seconds - before - after
         busy = max(inside, 0.0) + _SHARE_BEFORE_THE_START * before + _SHARE_AFTER_THE_END * after
@@ -225,8 +225,8 @@ class Sizes:
             profiled = self._profiled(unit.scope, begin, end, pace)
             if profiled is not None:
                 return profiled
-        # Windows of one length instead of full ones and a rest. The quiet minutes before and after the session are added
-        # to the first and the last one, unless these could become too large.
+        # Windows of one length instead of full ones and a rest. The quiet minutes before and after the session are
+        # added to the first and the last one, unless these could become too large.
         before, after = _around(begin, end, unit.scope)
         busy = left - (1 - _SHARE_BEFORE_THE_START) * before - (1 - _SHARE_AFTER_THE_END) * after
         # In a race all cars are on track from its first minute, however quiet the session before it was.
