@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
+from f1hbase.sources.livetiming.recorded import is_recording
 
 SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",
+    "livetiming": "f1hbase.sources.livetiming.recipe",
 }
 """The module of each source by the name that `--from` gives it; imported when it is needed."""
 
@@ -24,9 +27,10 @@ DESTINATIONS = {
 }
 """The module of each destination by the name that `--to` gives it."""
 
+_RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
-"""What is no registered name is the path or URL of a landing zone."""
+"""What is no registered name is a recording, by its first lines, or the path or URL of a landing zone."""
 
 
 def load_recipe(config: Config) -> Recipe:
@@ -41,7 +45,10 @@ def load_recipe(config: Config) -> Recipe:
 def source_recipe(config: Config, name: str | None = None) -> SourceRecipe:
     """Return how a source is opened, by its name or URL; by default the one of the settings."""
     location = config.settings.source if name is None else name
-    build: Callable[[Config, str], SourceRecipe] = import_module(SOURCES.get(location, _ANY_URL_SOURCE)).recipe
+    other = _ANY_URL_SOURCE
+    if location not in SOURCES and is_recording(Path(location)):
+        other = _RECORDING_SOURCE
+    build: Callable[[Config, str], SourceRecipe] = import_module(SOURCES.get(location, other)).recipe
     return build(config, location)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 import zlib
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from f1hbase.model.text import excerpt
 from f1hbase.sources.livetiming.spelling import offset
 
 _LINE = re.compile(rb"(\d+:\d\d:\d\d(?:\.\d+)?)(.*)", re.ASCII | re.DOTALL)
+_decoder = msgspec.json.Decoder()
 _BOM = b"\xef\xbb\xbf"
 
 LARGEST_MESSAGE_BYTES = 8_000_000
@@ -95,6 +97,6 @@ def parse(body: bytes) -> Any:
         BadLineError: If it is none.
     """
     try:
-        return json.loads(body.removeprefix(_BOM))
-    except (ValueError, RecursionError):
+        return _decoder.decode(body.removeprefix(_BOM))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadLineError(f"no JSON: {excerpt(body)}") from None

@@ -57,10 +57,10 @@ def numbered(lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the driver number and the object of each entry that is one driver's; other entries are signs (`_kf`).
 
     Raises:
-        ValueError: If the entries are no object at all.
+        TypeError: If the entries are no object at all.
     """
     if not isinstance(lines, dict):
-        raise ValueError(f"its entries are no object, but {type(lines).__name__}")
+        raise TypeError(f"its entries are no object, but {type(lines).__name__}")
     for number, entry in lines.items():
         if number.isascii() and number.isdecimal() and isinstance(entry, dict):
             yield int(number), entry
@@ -71,5 +71,5 @@ def items(several: Any) -> Iterator[dict[str, Any]]:
     if isinstance(several, dict):
         several = several.values()
     elif not isinstance(several, list):
-        raise ValueError(f"its entries are neither list nor object, but {type(several).__name__}")
+        raise TypeError(f"its entries are neither list nor object, but {type(several).__name__}")
     yield from (item for item in several if isinstance(item, dict))

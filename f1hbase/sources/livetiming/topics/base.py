@@ -1,4 +1,4 @@
-"""What turns the messages of some topics into the records of one endpoint; the same for history, recordings and live."""
+"""What turns the messages of topics into the records of an endpoint, the same for history, recordings and live."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ class Normaliser(Protocol):
         endpoint: The endpoint.
         topics: The topics whose messages it takes, in order of time and, within a moment, of topic.
         fields: The fields that a record has where the service has a value; others are absent.
+        dated: Whether its records carry the times of messages, and not only times that the messages say themselves.
     """
 
     endpoint: ClassVar[str]
     topics: ClassVar[frozenset[str]]
     fields: ClassVar[frozenset[str]]
+    dated: ClassVar[bool]
 
     def __init__(self, session: SessionContext) -> None: ...
 

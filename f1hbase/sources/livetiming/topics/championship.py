@@ -54,6 +54,7 @@ class ChampionshipDrivers(_Championship):
 
     endpoint: ClassVar[str] = "championship_drivers"
     topics: ClassVar[frozenset[str]] = frozenset({"ChampionshipPrediction"})
+    dated: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = _FIELDS | {"driver_number"}
     part = "Drivers"
 
@@ -66,6 +67,7 @@ class ChampionshipTeams(_Championship):
 
     endpoint: ClassVar[str] = "championship_teams"
     topics: ClassVar[frozenset[str]] = frozenset({"ChampionshipPrediction"})
+    dated: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = _FIELDS | {"team_name"}
     part = "Teams"
 

@@ -27,6 +27,7 @@ class Drivers:
 
     endpoint: ClassVar[str] = "drivers"
     topics: ClassVar[frozenset[str]] = frozenset({"DriverList"})
+    dated: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = frozenset({"meeting_key", "session_key", "driver_number", *_NAMES})
 
     def __init__(self, session: SessionContext) -> None:

@@ -38,6 +38,7 @@ class Intervals:
 
     endpoint: ClassVar[str] = "intervals"
     topics: ClassVar[frozenset[str]] = frozenset({"DriverRaceInfo"})
+    dated: ClassVar[bool] = True
     fields: ClassVar[frozenset[str]] = _KEYS | {"driver_number", "gap_to_leader", "interval"}
 
     def __init__(self, session: SessionContext) -> None:
@@ -75,6 +76,7 @@ class Overtakes:
 
     endpoint: ClassVar[str] = "overtakes"
     topics: ClassVar[frozenset[str]] = frozenset({"DriverRaceInfo"})
+    dated: ClassVar[bool] = True
     fields: ClassVar[frozenset[str]] = _KEYS | {"overtaking_driver_number", "overtaken_driver_number", "position"}
 
     def __init__(self, session: SessionContext) -> None:

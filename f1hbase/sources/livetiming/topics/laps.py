@@ -32,6 +32,7 @@ class _Lap:
     segments: dict[int, list[int | None]] = field(default_factory=dict)
     speeds: dict[str, int] = field(default_factory=dict)
     is_pit_out: bool = False
+    is_timed_from_start: bool = False
 
 
 class Laps:
@@ -41,6 +42,7 @@ class Laps:
     topics: ClassVar[frozenset[str]] = frozenset(
         {"LapCount", "RaceControlMessages", "SessionStatus", "TimingAppData", "TimingData"}
     )
+    dated: ClassVar[bool] = True
     fields: ClassVar[frozenset[str]] = frozenset(
         {
             "meeting_key", "session_key", "driver_number", "lap_number", "date_start", "duration_sector_1",
@@ -128,6 +130,7 @@ class Laps:
         if self._session.is_race and number == 2 and len(laps) == 2 and laps[0].start is not None:
             # Nothing times the first lap of a race, which has no line to begin at.
             laps[0].duration = round((moment - laps[0].start).total_seconds(), 3)
+            laps[0].is_timed_from_start = True
 
     def _changed(self, number: int) -> Iterator[Record]:
         for lap in self._laps[number][-2:]:
@@ -137,8 +140,8 @@ class Laps:
             key = number, lap.number
             # The status of a segment is given with the next other change: what is last said of a lap's segments is that
             # they are reset for the next one. The first status of a sector is such a change.
-            told = {name: bool(v) if name.startswith("segments_") else v for name, v in record.items()}
-            if told != self._given.get(key):
+            told = _told(record)
+            if told != self._given.get(key, _told(self._record(number, _Lap(lap.number)))):
                 self._given[key] = told
                 yield record
 
@@ -152,7 +155,7 @@ class Laps:
     def _record(self, number: int, lap: _Lap) -> Record:
         sectors = dict(lap.sectors)
         duration = lap.duration
-        if self._session.is_race and lap.number == 1 and duration and 1 not in sectors and {2, 3} <= sectors.keys():
+        if lap.is_timed_from_start and duration and 1 not in sectors and {2, 3} <= sectors.keys():
             sectors[1] = round(duration - sectors[2] - sectors[3], 3)
         if not duration and len(sectors) == 3 and all(sectors.values()):
             duration = round(sum(sectors.values()), 3)
@@ -167,6 +170,10 @@ class Laps:
             "lap_duration": duration,
             **{f"segments_sector_{n}": list(s) if (s := lap.segments.get(n)) else None for n in (1, 2, 3)},
         }
+
+
+def _told(record: Record) -> Record:
+    return {name: bool(value) if name.startswith("segments_") else value for name, value in record.items()}
 
 
 def _ended(laps: list[_Lap], moment: datetime) -> _Lap | None:

@@ -23,6 +23,7 @@ class Pit:
 
     endpoint: ClassVar[str] = "pit"
     topics: ClassVar[frozenset[str]] = frozenset(_BEST_FIRST)
+    dated: ClassVar[bool] = True
     fields: ClassVar[frozenset[str]] = frozenset(
         {
             "meeting_key", "session_key", "driver_number", "lap_number", "date", "lane_duration", "pit_duration",

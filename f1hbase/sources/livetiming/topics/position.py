@@ -15,6 +15,7 @@ class Position:
 
     endpoint: ClassVar[str] = "position"
     topics: ClassVar[frozenset[str]] = frozenset({"TimingData"})
+    dated: ClassVar[bool] = True
     fields: ClassVar[frozenset[str]] = frozenset({"meeting_key", "session_key", "driver_number", "date", "position"})
 
     def __init__(self, session: SessionContext) -> None:

@@ -21,6 +21,7 @@ class RaceControl:
 
     endpoint: ClassVar[str] = "race_control"
     topics: ClassVar[frozenset[str]] = frozenset({"RaceControlMessages", "SessionData"})
+    dated: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = frozenset(
         {
             "meeting_key", "session_key", "date", "category", "driver_number", "flag", "lap_number", "message",

@@ -34,6 +34,7 @@ class Stints:
 
     endpoint: ClassVar[str] = "stints"
     topics: ClassVar[frozenset[str]] = frozenset({"TimingAppData", "TimingData"})
+    dated: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = frozenset(
         {
             "meeting_key", "session_key", "driver_number", "stint_number", "compound", "lap_end", "lap_start",
@@ -59,7 +60,7 @@ class Stints:
                     self._add(stints, 1, message.moment)
                 if "NumberOfLaps" in line:
                     last = stints[max(stints)]
-                    last.counted_at = message.moment
+                    last.counted_at = None if message.baseline else message.moment
                     if isinstance(line["NumberOfLaps"], int):
                         last.lap_end = line["NumberOfLaps"]
             yield from self._changed(number, stints)
@@ -70,7 +71,7 @@ class Stints:
 
     def _tyres(self, stints: dict[int, _Stint], entries: Any, moment: datetime) -> None:
         if isinstance(entries, list):
-            several = [(0, entry) for entry in entries]
+            several = list(enumerate(entries))
         elif isinstance(entries, dict):
             several = sorted((int(key), entry) for key, entry in entries.items() if key.isdecimal())
         else:

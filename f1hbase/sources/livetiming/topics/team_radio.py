@@ -15,6 +15,7 @@ class TeamRadio:
 
     endpoint: ClassVar[str] = "team_radio"
     topics: ClassVar[frozenset[str]] = frozenset({"TeamRadio"})
+    dated: ClassVar[bool] = False
     fields: ClassVar[frozenset[str]] = frozenset(
         {"meeting_key", "session_key", "driver_number", "date", "recording_url"}
     )

@@ -24,6 +24,7 @@ class Weather:
 
     endpoint: ClassVar[str] = "weather"
     topics: ClassVar[frozenset[str]] = frozenset({"WeatherData"})
+    dated: ClassVar[bool] = True
     fields: ClassVar[frozenset[str]] = frozenset({"meeting_key", "session_key", "date", *_DECIMAL, *_WHOLE})
 
     def __init__(self, session: SessionContext) -> None:
