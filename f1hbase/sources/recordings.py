@@ -170,4 +170,7 @@ async def _open(recipe: RecordingRecipe) -> AsyncIterator[RecordingSource]:
             "The archive has them to the millisecond: load --from livetiming.",
             recipe.path,
         )
-    yield source
+    try:
+        yield source
+    finally:
+        recording.close()

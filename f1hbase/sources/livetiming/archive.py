@@ -157,7 +157,15 @@ class SessionArchive:
     def forget(self, endpoint: str) -> None:
         """Give up the samples of an endpoint, which take more memory than all else."""
         self._samples.pop(endpoint, None)
-        self._files.pop(SAMPLED[endpoint].topic, None)
+        file = self._files.pop(SAMPLED[endpoint].topic, None)
+        if file is not None:
+            file.close()
+
+    def close(self) -> None:
+        """Give up all files."""
+        for file in self._files.values():
+            if file is not None:
+                file.close()
 
     async def t0(self) -> datetime | None:
         """Return when the clock of the files starts; None if nothing tells.

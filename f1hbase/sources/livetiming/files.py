@@ -116,6 +116,11 @@ class TopicFile:
             return self.data[line.start : line.start + line.length]
         return os.pread(self.data.fileno(), line.length, line.start)
 
+    def close(self) -> None:
+        """Give up the file on disk, if there is one."""
+        if not isinstance(self.data, bytes):
+            self.data.close()
+
     def problem(self, line: Line, reason: str) -> Problem:
         """Return a problem with a line."""
         text = self.body(line)[:_EXCERPT_CHARACTERS].decode(errors="replace")

@@ -48,7 +48,6 @@ _TOPIC = re.compile(r"[A-Za-z0-9]{1,60}(\.z)?", re.ASCII)
 _SAME_WITHIN = timedelta(seconds=10)
 """Two equal messages of one topic this close together are one; a driver passes a segment again a lap later."""
 
-_MOST_ON_HAND_BYTES = 4_000_000
 _LONGEST_LINE_BYTES = 16_000_000
 _SNIFFED_LINES = 3
 
@@ -87,6 +86,11 @@ class Recording:
     t0: datetime
     problems: list[Problem] = field(default_factory=list)
     estimated: bool = False
+
+    def close(self) -> None:
+        """Give up the files, which are on disk."""
+        for file in self.files.values():
+            file.close()
 
 
 def parse_line(line: str) -> Recorded | None:
@@ -185,8 +189,9 @@ def read(paths: Sequence[Path]) -> Recording:
         messages += _news(several, messages)
     messages.sort(key=lambda item: (item[0].moment, item[0].topic))
     info = _session_info(messages)
+    context = context_of(info)
     files, t0 = _files(messages, ", ".join(path.name for path in paths))
-    return Recording(info, context_of(info), files, t0, problems, estimated)
+    return Recording(info, context, files, t0, problems, estimated)
 
 
 def _lines(path: Path, problems: list[Problem]) -> Iterator[Recorded]:
@@ -327,9 +332,9 @@ def _files(messages: Sequence[tuple[Recorded, bool]], where: str) -> tuple[dict[
     baselines: dict[str, set[int]] = defaultdict(set)
     numbers: dict[str, int] = defaultdict(int)
     for message, baseline in messages:
-        # Closed with the recording, when nothing refers to it any more.
         if message.topic not in spools:
-            spools[message.topic] = _spool()
+            # An unnamed file, gone when it is closed or the process ends.
+            spools[message.topic] = tempfile.TemporaryFile(prefix="f1hbase-")  # noqa: SIM115
         numbers[message.topic] += 1
         if baseline:
             baselines[message.topic].add(numbers[message.topic])
@@ -340,12 +345,6 @@ def _files(messages: Sequence[tuple[Recorded, bool]], where: str) -> tuple[dict[
         spool.flush()
         files[topic] = TopicFile(topic, f"{where} ({topic})", spool, asked_at, baselines=frozenset(baselines[topic]))
     return files, t0
-
-
-def _spool() -> BinaryIO:
-    spool: Any = tempfile.SpooledTemporaryFile(_MOST_ON_HAND_BYTES, prefix="f1hbase-")  # noqa: SIM115
-    found: BinaryIO = spool
-    return found
 
 
 def _since(span: timedelta) -> str:

@@ -191,6 +191,12 @@ class _SessionFetch:
             await self._fail(units, f"the archive's index of {self._scope.year} has no files of this session")
             return
         archive = SessionArchive(self._requests, listed.context)
+        try:
+            await self._all(units, archive, listed)
+        finally:
+            archive.close()
+
+    async def _all(self, units: Sequence[Unit], archive: SessionArchive, listed: Any) -> None:
         for unit in units:
             if not ENDPOINTS[unit.endpoint].sampled:
                 await self._guard([unit], self._unit(unit, archive, listed))
