@@ -90,23 +90,23 @@ def _messages(found: Mapping[str, list[Record]], session: Record, info: Record) 
         messages["ExtrapolatedClock"].append((moment, {"Utc": _utc(moment), "Remaining": "01:00:00"}))
     _telemetry(found, messages)
     for record in found.get("weather", ()):
-        content = {name: str(record[field]) for name, field in _WEATHER.items()}
+        content: Record = {name: str(record[field]) for name, field in _WEATHER.items()}
         messages["WeatherData"].append((_date(record), content))
     for date, several in _by_date(found.get("position", ())):
-        lines = {str(r["driver_number"]): {"Line": r["position"], "Position": str(r["position"])} for r in several}
-        messages["TimingData"].append((date, {"Lines": lines}))
+        places = {str(r["driver_number"]): {"Line": r["position"], "Position": str(r["position"])} for r in several}
+        messages["TimingData"].append((date, {"Lines": places}))
     for date, several in _by_date(found.get("intervals", ())):
-        lines = {
+        gaps = {
             str(r["driver_number"]): {"Gap": _gap(r["gap_to_leader"]), "Interval": _gap(r["interval"])}
             for r in several
         }  # fmt: skip
-        messages["DriverRaceInfo"].append((date, lines))
+        messages["DriverRaceInfo"].append((date, gaps))
     for record in found.get("overtakes", ()):
-        content = {
+        overtake: Record = {
             str(record["overtaking_driver_number"]): {"OvertakeState": 2, "Position": str(record["position"])},
             str(record["overtaken_driver_number"]): {"Position": str(record["position"] + 1)},
         }
-        messages["DriverRaceInfo"].append((_date(record), content))
+        messages["DriverRaceInfo"].append((_date(record), overtake))
     _race_control(found, messages)
     for number, record in enumerate(found.get("team_radio", ())):
         name = str(record["recording_url"]).rpartition("/")[2]
@@ -236,10 +236,10 @@ def _laps(found: Mapping[str, list[Record]], session: Record, messages: Messages
             seconds = record[f"duration_sector_{sector}"]
             at += timedelta(seconds=seconds if seconds is not None else 5.0)
             segments = record[f"segments_sector_{sector}"] or []
-            entry = {"Segments": {str(place): {"Status": status} for place, status in enumerate(segments)}}
+            ends: Record = {"Segments": {str(place): {"Status": status} for place, status in enumerate(segments)}}
             if seconds is not None:
-                entry["Value"] = f"{seconds:.3f}"
-            line: Record = {"Sectors": {str(sector - 1): entry}}
+                ends["Value"] = f"{seconds:.3f}"
+            line: Record = {"Sectors": {str(sector - 1): ends}}
             speed = {1: ("I1", "i1_speed"), 2: ("I2", "i2_speed"), 3: ("ST", "st_speed")}[sector]
             if record[speed[1]] is not None:
                 line["Speeds"] = {speed[0]: {"Value": str(record[speed[1]])}}

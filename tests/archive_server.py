@@ -16,7 +16,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import Quarantined
 from f1hbase.model.plans import Selection
 from f1hbase.model.records import identity
-from f1hbase.model.samples import Record, Samples
+from f1hbase.model.samples import Record, Row, Samples
 from f1hbase.model.units import Scope, Unit
 from f1hbase.pipeline.normalise import Account, AnswerNormaliser, Restart
 from f1hbase.pipeline.plan import make_plan
@@ -61,12 +61,14 @@ class Loaded:
 
     Attributes:
         records: By endpoint and identity.
+        rows: The samples, by endpoint and key, where they are wanted as rows.
         quarantined: What was put aside.
         errors: Of units that failed.
         answers: All of them.
     """
 
     records: dict[str, dict[Any, Record]] = field(default_factory=dict)
+    rows: dict[str, dict[Row, Row]] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
@@ -82,8 +84,8 @@ async def scopes(source: Source, **selection: Any) -> list[Scope]:
     return [session.scope for meeting in plan.meetings for session in meeting.sessions]
 
 
-async def load(source: Source, units: Iterable[Unit]) -> Loaded:
-    """Fetch units, and pass what comes through the pipeline's validation."""
+async def load(source: Source, units: Iterable[Unit], *, as_rows: bool = False) -> Loaded:
+    """Fetch units, and pass what comes through the pipeline's validation; samples may be wanted as rows."""
     loaded = Loaded()
 
     async def deliver(answer: Answer) -> None:
@@ -96,7 +98,9 @@ async def load(source: Source, units: Iterable[Unit]) -> Loaded:
         for batch in AnswerNormaliser(answer, account, source.knows(endpoint.name)).batches():
             if isinstance(batch, Restart):
                 continue
-            if isinstance(batch.records, Samples):
+            if isinstance(batch.records, Samples) and as_rows:
+                loaded.rows.setdefault(endpoint.name, {}).update({row[:4]: row for row in batch.records.rows})
+            elif isinstance(batch.records, Samples):
                 known.update({row[:4]: dict(zip(endpoint.fields, row, strict=True)) for row in batch.records.rows})
             else:
                 known.update({_key(endpoint, record): record for record in batch.records})
@@ -106,9 +110,10 @@ async def load(source: Source, units: Iterable[Unit]) -> Loaded:
     return loaded
 
 
-async def load_session(source: Source, scope: Scope, endpoints: Iterable[str] = ENDPOINTS) -> Loaded:
-    """Load endpoints of a session."""
-    return await load(source, [Unit(name, scope) for name in endpoints if not ENDPOINTS[name].of_meeting])
+async def load_session(source: Source, scope: Scope, *, as_rows: bool = False) -> Loaded:
+    """Load all endpoints of a session."""
+    units = [Unit(name, scope) for name, endpoint in ENDPOINTS.items() if not endpoint.of_meeting]
+    return await load(source, units, as_rows=as_rows)
 
 
 def _key(endpoint: Any, record: Record) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +44,13 @@ _DEVIATIONS: dict[tuple[int, str], str] = {
 }
 
 
-@cache
-def _reference(session: str, endpoint: str) -> dict[Any, Record]:
-    path = SHARED / "reference" / session / f"{endpoint}.jsonl.gz"
-    return {_key(endpoint, record): record for record in _read(path)}
+def _reference(session: str, endpoint: str) -> dict[Any, Any]:
+    """Return the records of the reference; samples as rows, which take a fifth of the memory."""
+    path, kind = SHARED / "reference" / session / f"{endpoint}.jsonl.gz", ENDPOINTS[endpoint]
+    if kind.sampled:
+        rows = (tuple(record[name] for name in kind.fields) for record in _read(path))
+        return {row[:4]: row for row in rows}
+    return {identity(kind, record): record for record in _read(path)}
 
 
 def _read(path: Path) -> Iterator[Record]:
@@ -56,9 +58,9 @@ def _read(path: Path) -> Iterator[Record]:
         yield from map(json.loads, lines)
 
 
-def _key(endpoint: str, record: Record) -> Any:
-    kind = ENDPOINTS[endpoint]
-    return tuple(record[name] for name in kind.fields[:4]) if kind.sampled else identity(kind, record)
+def _text(record: Record) -> str:
+    """Return what a record's cells say: 25.0 is not 25."""
+    return json.dumps(record, sort_keys=True)
 
 
 _loaded: dict[str, Loaded] = {}
@@ -70,23 +72,27 @@ async def _session(name: str) -> Loaded:
         async with opened(folder) as source:
             (scope,) = await scopes(source, mode="year", year=(int(name[:4]),))
             assert scope.session_key == _SESSIONS[name]
-            loaded = await load_session(source, scope)
+            loaded = await load_session(source, scope, as_rows=True)
         assert not loaded.errors
         assert not loaded.quarantined
-        _loaded.clear()  # the samples of one session at a time
         _loaded[name] = loaded
     return _loaded[name]
 
 
-@pytest.mark.parametrize("endpoint", _REFERENCES)
 @pytest.mark.parametrize("name", _SESSIONS)
+@pytest.mark.parametrize("endpoint", _REFERENCES)
 async def test_every_record_equals_the_reference(name: str, endpoint: str) -> None:
     loaded, reference = await _session(name), _reference(name, endpoint)
 
-    if (_SESSIONS[name], endpoint) not in _DEVIATIONS:
-        # Not in one comparison, whose report would take minutes for 200,000 records.
+    if ENDPOINTS[endpoint].sampled:
+        rows = loaded.rows.get(endpoint, {})
+        assert len(rows) == len(reference)
+        assert [row for key, row in rows.items() if reference.get(key) != row] == []
+        assert {type(value) for row in rows.values() for value in row} <= {int, str}
+    elif (_SESSIONS[name], endpoint) not in _DEVIATIONS:
         assert loaded.records[endpoint].keys() == reference.keys()
-        assert [key for key, record in loaded.records[endpoint].items() if record != reference[key]] == []
+        ours = loaded.records[endpoint].items()
+        assert [key for key, record in ours if _text(record) != _text(reference[key])] == []
 
 
 async def test_drivers_of_several_messages_are_merged() -> None:
@@ -159,7 +165,10 @@ async def test_results_are_the_official_ones_as_far_as_live_timing_knows(name: s
     oracle = json.loads((SHARED / "reference" / name / "oracle_jolpica.json").read_bytes())
     official = _official(oracle)
 
-    assert {r["driver_number"]: r["position"] for r in results if r["driver_number"] in official} == official
+    # Who did not start has a place in the official result, and none on the timing screen.
+    assert {r["driver_number"] for r in results} <= official.keys()
+    assert len(results) >= len(official) - 1
+    assert {r["driver_number"]: r["position"] for r in results}.items() <= official.items()
 
 
 def _official(oracle: Any) -> dict[int, int]:
@@ -192,7 +201,7 @@ def _live_reference(endpoint: str) -> dict[Any, Record]:
         for name in ("date", "date_start"):
             if told.get(name) and "+" not in told[name]:
                 told[name] += "+00:00"
-        records[_key(endpoint, told)] = told
+        records[identity(ENDPOINTS[endpoint], told)] = told
     return records
 
 
