@@ -203,8 +203,7 @@ class _SessionFetch:
         for endpoint in TELEMETRY:
             spans = [unit for unit in units if unit.endpoint == endpoint]
             if spans:
-                windows = [window for unit in spans for window in self._source._windows(unit)]
-                await self._guard(windows, self._samples(endpoint, windows, archive))
+                await self._guard(spans, self._samples(endpoint, spans, archive))
                 archive.forget(endpoint)
 
     async def _guard(self, units: Sequence[Unit], work: Any) -> None:
@@ -262,19 +261,19 @@ class _SessionFetch:
             topic: file for topic, file in (("TimingAppData", grid), ("TimingData", laps)) if file is not None
         }  # fmt: skip
 
-    async def _samples(self, endpoint: str, windows: Sequence[Unit], archive: SessionArchive) -> None:
+    async def _samples(self, endpoint: str, spans: Sequence[Unit], archive: SessionArchive) -> None:
         samples: SampleFile | None = await archive.samples(endpoint)
         if samples is None:
-            for number, unit in enumerate(windows):
-                await self._nothing(unit, f"the archive has no {TELEMETRY[endpoint].topic} of it", tell=not number)
+            for unit in spans:
+                await self._nothing(unit, f"the archive has no {TELEMETRY[endpoint].topic} of it")
             return
+        windows = [window for unit in spans for window in self._source._windows(unit)]
         for number, unit in enumerate(windows):
             records = WindowSamples(unit, samples, archive.context, self._source._problems, first=not number)
             await self._give(unit, records, [samples.file], samples.file.raw)
 
-    async def _nothing(self, unit: Unit, reason: str, *, tell: bool = True) -> None:
-        if tell:
-            _log.info("%s: nothing to load: %s", unit, reason)
+    async def _nothing(self, unit: Unit, reason: str) -> None:
+        _log.info("%s: nothing to load: %s", unit, reason)
         await self._give(unit, ())
 
     async def _give(
