@@ -51,11 +51,14 @@ def write_archive(season: Path, out: Path) -> list[Path]:
     for meeting_file in sorted(season.glob("*/meetings.jsonl.gz")):
         (meeting,) = _read(meeting_file)
         listed = _meeting(meeting)
+        grid: list[Record] = []
         for session_file in sorted(meeting_file.parent.glob("*/sessions.jsonl.gz")):
             (session,) = _read(session_file)
             info = _session(session, listed)
             folder = out / str(info["Path"])
-            write_session(session_file.parent, folder, session, {**info, "Meeting": listed})
+            write_session(session_file.parent, folder, session, {**info, "Meeting": listed}, grid)
+            grid_file = session_file.with_name("starting_grid.jsonl.gz")
+            grid = list(_read(grid_file)) if grid_file.exists() else []
             folders.append(folder)
             listed.setdefault("Sessions", []).append(info)
         years[meeting["year"]].append(listed)
@@ -64,10 +67,29 @@ def write_archive(season: Path, out: Path) -> list[Path]:
     return folders
 
 
-def write_session(records: Path, folder: Path, session: Record, info: Record) -> None:
-    """Write one session: a file for each topic that has messages, and the index of these."""
+def write_session(records: Path, folder: Path, session: Record, info: Record, grid: Iterable[Record] = ()) -> None:
+    """Write one session: a file for each topic that has messages, and the index of these.
+
+    Args:
+        records: The folder with its records.
+        folder: Where to write.
+        session: Its record.
+        info: What `SessionInfo` says of it.
+        grid: Who starts where, of the qualifying session before it.
+    """
     found = {path.name.partition(".")[0]: list(_read(path)) for path in sorted(records.glob("*.jsonl.gz"))}
     messages = _messages(found, session, info)
+    begin = parse_time(session["date_start"]) - _BEFORE
+    places = {str(record["driver_number"]): {"GridPos": str(record["position"])} for record in grid}
+    if places:
+        messages["TimingAppData"].append((begin, {"Lines": places}))
+    best = {
+        str(record["driver_number"]): {"BestLapTimes": [{"Value": _lap_time(record["lap_duration"])}]}
+        for record in found.get("starting_grid", ())
+        if record["lap_duration"] is not None
+    }
+    if best:
+        messages["TimingData"].append((parse_time(session["date_end"]), {"Lines": best}))
     start = min(moment for several in messages.values() for moment, _ in several) - _BEFORE
     topics = {}
     for topic, several in messages.items():

@@ -130,6 +130,14 @@ async def test_laps_are_put_together_from_what_is_said_while_they_are_driven(
         assert {name: laps[key][name] for name in fields} == {name: truth[key][name] for name in fields}, key
 
 
+async def test_the_grid_belongs_to_the_qualifying_session(season: Path, archive: Path) -> None:
+    truth = _truth(season, "qualifying", "starting_grid")
+
+    assert truth
+    assert _by_identity(await _loaded(archive, "qualifying"), "starting_grid") == truth
+    assert (await _loaded(archive, "race")).of("starting_grid") == []
+
+
 async def test_sessions_and_meetings_have_openf1s_keys_places_and_times(season: Path, archive: Path) -> None:
     async with opened(archive) as source:
         listing = await source.listing(Selection(year=(2025,)))
