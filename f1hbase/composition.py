@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
-from f1hbase.sources.livetiming.recorded import is_recording
 
 SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",
@@ -45,11 +45,15 @@ def load_recipe(config: Config) -> Recipe:
 def source_recipe(config: Config, name: str | None = None) -> SourceRecipe:
     """Return how a source is opened, by its name or URL; by default the one of the settings."""
     location = config.settings.source if name is None else name
-    other = _ANY_URL_SOURCE
-    if location not in SOURCES and is_recording(Path(location)):
-        other = _RECORDING_SOURCE
-    build: Callable[[Config, str], SourceRecipe] = import_module(SOURCES.get(location, other)).recipe
+    build: Callable[[Config, str], SourceRecipe] = _source_module(location).recipe
     return build(config, location)
+
+
+def _source_module(location: str) -> ModuleType:
+    if location in SOURCES:
+        return import_module(SOURCES[location])
+    recordings = import_module(_RECORDING_SOURCE)
+    return recordings if recordings.is_recording(Path(location)) else import_module(_ANY_URL_SOURCE)
 
 
 def destination_recipe(config: Config, name: str | None = None) -> DestinationRecipe:

@@ -46,12 +46,17 @@ async def serving(
 
 @asynccontextmanager
 async def opened(
-    folder: Path, faults: ArchiveFaults | None = None, log: ArchiveLog | None = None, **options: Any
+    folder: Path,
+    faults: ArchiveFaults | None = None,
+    log: ArchiveLog | None = None,
+    *,
+    patience: float = 5.0,
+    **options: Any,
 ) -> AsyncIterator[LiveTimingSource]:
     """Yield the source over a folder."""
     async with serving(folder, faults, log) as url:
         settings = LiveTimingOptions(url, **{"max_retries": 3, "retry_delay": 0.001, **options})
-        async with open_source(settings, 5.0) as source:
+        async with open_source(settings, patience) as source:
             yield source
 
 

@@ -228,6 +228,12 @@ async def test_a_season_index_that_is_none_says_so(archive: Path) -> None:
             await source.listing(Selection(year=(2025,)))
 
 
+async def test_an_archive_that_is_away_ends_the_run_when_patience_does(archive: Path) -> None:
+    async with opened(archive, ArchiveFaults(down=True), patience=0.0) as source:
+        with pytest.raises(UnreachableError, match="--livetiming-url"):
+            await source.listing(Selection(year=(2025,)))
+
+
 async def test_the_archive_is_asked_politely(archive: Path) -> None:
     log = ArchiveLog()
 

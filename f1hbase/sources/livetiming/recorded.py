@@ -42,7 +42,7 @@ _NAMES = {"True": "true", "False": "false", "None": "null"}
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"', "a": "\a", "b": "\b", "f": "\f",
             "v": "\v", "0": "\0"}  # fmt: skip
-_RECEIVED = re.compile(r"(\d{16,20}):([A-Za-z.]{1,64}):(.*)", re.ASCII | re.DOTALL)
+_RECEIVED = re.compile(r"(\d{18,19}):([A-Za-z.]{1,64}):(.*)", re.ASCII | re.DOTALL)
 _INIT = "init"
 _TOPIC = re.compile(r"[A-Za-z0-9]{1,60}(\.z)?", re.ASCII)
 _SAME_WITHIN = timedelta(seconds=10)
