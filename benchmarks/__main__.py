@@ -60,6 +60,7 @@ def main(
       growth    the time for 0.5, 1, 2 and 4 million rows
       memory    of parent and worker, over a whole session at full speed
       startup   from the start of the process to the first request
+      requests  how many a real test day and a simulated weekend take, and how large the answers are
       status    of a season's 100,000 unit rows
       all       all of these
 

@@ -49,6 +49,6 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
         lines, texts=0,
     )  # fmt: skip
     return (
-        f"{what.car_data:,} simulated car_data records through `HBaseSink.store`; medians of {rounds} rounds. An "
-        f"answer of a quarter of an hour is a call of some 900,000 bytes, if it is not cut.\n\n{table}"
+        f"{what.car_data:,} simulated car_data records through `HBaseWriter.write`; medians of {rounds} rounds. A "
+        f"slice of an answer is a call of some 500,000 bytes, if it is not cut.\n\n{table}"
     )

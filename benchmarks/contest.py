@@ -74,7 +74,7 @@ def contenders(scene: Scene, options: Options) -> list[Contender]:
     everybody += [PerformanceEvaluation(scene, count) for count in sorted({min(counts), max(counts)})]
     everybody += [put_rows(scene, count) for count in counts]
     everybody += [put_records(scene, count) for count in counts]
-    everybody += [WholeLoad(scene, count, None) for count in counts] + [WholeLoad(scene, max(counts), "auto")]
+    everybody += [WholeLoad(scene, count, window) for count in counts for window in ("auto", "15m")]
     everybody += [naive(scene, options.naive_rows), naive_batches(scene, options.naive_rows * _BATCHES_ARE_FASTER)]
     return everybody
 

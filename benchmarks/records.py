@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
+from f1hbase.destinations.base import Batch
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.units import Answer, Scope, Unit, parse_time
-from f1hbase.sources.openf1.formats import records_of_json
+from f1hbase.model.samples import Samples
+from f1hbase.model.times import parse_time
+from f1hbase.model.units import Scope, Unit
+from f1hbase.sources.openf1.formats import decode_answer
 from simulator import Plan, simulate
 from simulator.files import Folder
 
@@ -22,8 +24,8 @@ YEAR = 2025
 CELLS = 6
 """Of each car_data row."""
 
-ANSWER_RECORDS = 3350
-"""What an answer of car_data holds: fifteen minutes of a driver on track (DESIGN.md, Facts about the API)."""
+ANSWER_RECORDS = 54_000
+"""What an answer of car_data holds with `--window auto`: some twelve minutes of twenty cars."""
 
 _DRIVERS = 10
 _SAMPLES_A_SECOND = 3.8
@@ -152,26 +154,33 @@ class Body:
     """The body of one answer of car_data, as the API would send it."""
 
     session: Scope
-    driver: int
     json: bytes
 
-    def decoded(self) -> Answer:
-        """Return the answer as the source hands it to the sink."""
-        unit = Unit("car_data", self.session, self.driver)
-        records = records_of_json(self.json, ENDPOINTS[unit.endpoint])
-        return Answer(unit, datetime.now(UTC), records, bytes=len(self.json), requests=1)
+    def batches(self) -> Iterator[Batch]:
+        """Yield what the pipeline hands to a destination of it.
+
+        Raises:
+            BenchmarkError: If it is not samples, so that something else than a load would be measured.
+        """
+        unit = Unit("car_data", self.session)
+        for records in decode_answer(ENDPOINTS[unit.endpoint], "application/json", self.json):
+            if not isinstance(records, Samples):
+                raise BenchmarkError("an answer of car_data is not one of samples, so this would not measure a load")
+            yield Batch(unit, records)
 
 
 def bodies(meetings: Iterable[Meeting]) -> Iterator[Body]:
-    """Yield the car_data of meetings in answers of the usual size, each of one driver, in order of time."""
+    """Yield the car_data of meetings in answers of the usual size."""
     for meeting in meetings:
-        by_driver: dict[int, list[bytes]] = defaultdict(list)
-        for line in _lines(meeting.folder, "car_data"):
-            by_driver[json.loads(line)["driver_number"]].append(line.strip())
-        for driver, lines in by_driver.items():
-            for first in range(0, len(lines), ANSWER_RECORDS):
-                part = lines[first : first + ANSWER_RECORDS]
-                yield Body(meeting.session, driver, b"[" + b",".join(part) + b"]")
+        for lines in batched(map(bytes.strip, _lines(meeting.folder, "car_data")), ANSWER_RECORDS):
+            yield Body(meeting.session, b"[" + b",".join(lines) + b"]")
+
+
+def batched(lines: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Yield lists of so many lines, the last one shorter."""
+    iterator = iter(lines)
+    while some := list(islice(iterator, size)):
+        yield some
 
 
 def session_records(meeting: Meeting, endpoint: str) -> Sequence[dict[str, Any]]:

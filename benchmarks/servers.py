@@ -162,7 +162,10 @@ class ReplayServer:
         assert self._process.stdout is not None
         try:
             line = self._process.stdout.readline()
+            while line.startswith("reading: "):  # how far it is with many records
+                line = self._process.stdout.readline()
             if not line.startswith("serving "):
+                self._process.terminate()
                 raise BenchmarkError(f"the replay server did not start: {line}{self._process.stdout.read()}")
         except BaseException:
             _end(self._process)

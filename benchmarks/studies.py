@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import choices, contest, growth, memory, season, startup, storage
+from benchmarks import choices, contest, growth, memory, requesting, season, startup, storage
 from benchmarks.options import Options, Tell
 from benchmarks.stage import Stage
 
@@ -18,5 +18,6 @@ STUDIES: Mapping[str, Study] = {
     "growth": growth.run,
     "memory": memory.run,
     "startup": startup.run,
+    "requests": requesting.run,
     "status": season.run,
 }

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from f1hbase.version import __version__
 
 if TYPE_CHECKING:
-    from f1hbase.api import load
+    from f1hbase.api import load, plan, status
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "plan", "status"]
 
 
 def __getattr__(name: str) -> Any:
     # What imports the package for its codec alone need not wait for all the rest.
-    if name == "load":
-        from f1hbase.api import load
+    if name in {"load", "plan", "status"}:
+        from f1hbase import api
 
-        return load
+        return getattr(api, name)
     raise AttributeError(f"module 'f1hbase' has no attribute '{name}'")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date as day
 from datetime import timedelta
+from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from f1hbase.config import resolve
-from f1hbase.errors import ConfigError
 
 if TYPE_CHECKING:
+    from f1hbase.config import Config
+    from f1hbase.operations.estimate.forecast import Estimate
+    from f1hbase.operations.status import Overview
     from f1hbase.pipeline.collector import Result
 
 Several = int | Sequence[int]
@@ -56,21 +59,42 @@ def load(
 ) -> Result:
     """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
 
-    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the default. May
-    be called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`), in any thread,
-    and in a script without a main guard. What the command line would print goes to Python's logger `f1hbase`.
+    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the
+    default. May be called where an event loop runs (a notebook), in daemonic processes (Celery, `multiprocessing`),
+    in any thread, and in a script without a main guard. What the command line would print goes to Python's logger
+    `f1hbase`.
 
     Args:
-        source, to: `--from` and `--to`: `openf1`, `hbase`, or the path or URL of a landing zone.
+        source: Where from: `openf1`, or the path or URL of a landing zone (`--from`).
+        to: Where to: `hbase`, or the path or URL of a landing zone; several go into all of them.
         layout: How a landing zone is laid out.
-        mode, num_sessions, year, date, meeting_key, session_key: Which sessions.
-        endpoint, driver: What of them.
-        processes, max_concurrent_requests, window, response_budget: How much at once.
-        max_retries, retry_delay, request_timeout, rate, api_url: How the API is asked.
-        hbase_host, hbase_port, hbase_transport, hbase_protocol, hbase_timeout: Where HBase is.
-        table_prefix, compression, put_timeout: How it is stored there.
+        mode: `all`, `latest`, `year` or `manual`.
+        num_sessions: With the mode `latest`, how many sessions.
+        year: Seasons.
+        date: The UTC days on which sessions begin: `2024-12-08`, or dates.
+        meeting_key: Race meetings.
+        session_key: Sessions.
+        endpoint: Only these endpoints.
+        driver: Only these drivers.
+        processes: How many meetings at once, a process each.
+        max_concurrent_requests: How many requests at once in each process.
+        window: The length of the windows of car_data and location, or `auto`.
+        response_budget: With `auto`, the size in bytes that answers stay near.
+        max_retries: How often a failed request is sent again.
+        retry_delay: The longest wait before the first retry.
+        request_timeout: How long one request may take.
+        rate: The API's limits, such as `3/s,30/m`; `none` for no limit.
+        api_url: The API of OpenF1.
+        hbase_host: The host of HBase's Thrift gateway, or several with commas between them.
+        hbase_port: Its port.
+        hbase_transport: `auto`, `buffered` or `framed`.
+        hbase_protocol: `auto`, `binary` or `compact`.
+        hbase_timeout: How long one call to HBase may take.
+        table_prefix: What all table names begin with.
+        compression: How new tables are compressed.
         patience: How long the API or a destination may be away.
-        refresh: Ask again for what is done.
+        put_timeout: How long a put is tried again.
+        refresh: Whether to ask again for what is done.
         config: The settings file; by default `./f1hbase.toml`, if it is there.
 
     Returns:
@@ -80,15 +104,137 @@ def load(
         ValueError: If a value makes no sense; the message says which and what to write.
         f1hbase.errors.F1HBaseError: If nothing could be begun; its message says why and what to do.
     """
-    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
-    if isinstance(to, str | PathLike):
-        given["to"] = [to]
-    try:
-        resolved = resolve(given, config=None if config is None else str(config))
-        resolved.settings.check()
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
+    resolved = _resolved(locals())
     from f1hbase.composition import load_recipe, load_request
     from f1hbase.pipeline.load import load as run
 
     return run(load_request(resolved), load_recipe(resolved))
+
+
+def plan(
+    *,
+    source: str | PathLike[str] | None = None,
+    to: Texts | PathLike[str] | None = None,
+    mode: str | None = None,
+    num_sessions: int | None = None,
+    year: Several | None = None,
+    date: str | day | Sequence[str | day] | None = None,
+    meeting_key: Several | None = None,
+    session_key: Several | None = None,
+    endpoint: Texts | None = None,
+    driver: Several | None = None,
+    window: Duration | None = None,
+    rate: str | None = None,
+    api_url: str | None = None,
+    hbase_host: str | None = None,
+    hbase_port: int | None = None,
+    table_prefix: str | None = None,
+    refresh: bool | None = None,
+    config: str | PathLike[str] | None = None,
+) -> Estimate:
+    """Say what `load` with the same words would take: sessions, units, requests, rows, bytes, time; touches nothing.
+
+    Args:
+        source: As for `load`, and so are the others.
+        to: Where to.
+        mode: Which sessions.
+        num_sessions: With the mode `latest`, how many.
+        year: Seasons.
+        date: Days.
+        meeting_key: Race meetings.
+        session_key: Sessions.
+        endpoint: Only these endpoints.
+        driver: Only these drivers.
+        window: The length of windows.
+        rate: The API's limits.
+        api_url: The API.
+        hbase_host: The gateway's host.
+        hbase_port: Its port.
+        table_prefix: What all table names begin with.
+        refresh: Whether to ask again for what is done.
+        config: The settings file.
+
+    Returns:
+        The estimate: `sessions`, `units`, `all_requests`, `rows`, `bytes`, and `seconds` at the source's limits.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
+    """
+    return estimate_of(_resolved(locals()))
+
+
+def status(
+    *,
+    source: str | PathLike[str] | None = None,
+    to: Texts | PathLike[str] | None = None,
+    year: Several | None = None,
+    meeting_key: Several | None = None,
+    session_key: Several | None = None,
+    hbase_host: str | None = None,
+    hbase_port: int | None = None,
+    table_prefix: str | None = None,
+    config: str | PathLike[str] | None = None,
+) -> Overview:
+    """Say what is loaded, what failed and why, and how long the rest takes.
+
+    Args:
+        source: Where the rest is loaded from, as for `load`.
+        to: Where it is loaded to; the first one is read.
+        year: Only these seasons.
+        meeting_key: Only these race meetings.
+        session_key: Only these sessions.
+        hbase_host: The gateway's host.
+        hbase_port: Its port.
+        table_prefix: What all table names begin with.
+        config: The settings file.
+
+    Returns:
+        The overview: `scopes` (meetings and sessions), `runs`, `loading`, `requests_left`, `seconds_left`.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If nothing was loaded, or the destination does not answer.
+    """
+    resolved = _resolved(locals())
+    from f1hbase.composition import source_recipe, state_view
+    from f1hbase.operations.status import StatusReader
+
+    view = state_view(resolved)
+    try:
+        return StatusReader(view, resolved.settings.selection, lambda: source_recipe(resolved)).read()
+    finally:
+        view.close()
+
+
+def estimate_of(config: Config) -> Estimate:
+    """Return what a load with some settings would take.
+
+    Raises:
+        f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
+    """
+    from f1hbase.composition import source_recipe, state_view
+    from f1hbase.operations.estimate.forecast import estimate_load
+    from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
+    from f1hbase.pipeline.parts import Recipe
+
+    source = source_recipe(config)
+    settings = config.settings
+    found = plan_load(Recipe(source, ()), settings.selection, STARTUP_PATIENCE_SECONDS)
+    views = [partial(state_view, config, name) for name in settings.to]
+    return estimate_load(found, settings.selection, source, views, refresh=settings.refresh)
+
+
+def _resolved(arguments: Mapping[str, Any]) -> Config:
+    """Return the settings of a function by its arguments, those of them that are given.
+
+    Raises:
+        ConfigError: If a value makes no sense; the message says which and what to write.
+    """
+    given = {name: value for name, value in arguments.items() if name != "config" and value is not None}
+    if isinstance(given.get("to"), str | PathLike):
+        given["to"] = [given["to"]]
+    file = arguments["config"]
+    resolved = resolve(given, config=None if file is None else str(file))
+    resolved.settings.check()
+    return resolved

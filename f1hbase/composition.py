@@ -9,12 +9,19 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.errors import F1HBaseError
+from f1hbase.operations.rollback.base import Rollback, Target
+from f1hbase.operations.status.base import StateView, view_of
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
+
+if TYPE_CHECKING:
+    from f1hbase.operations.verify.base import Auditor
 
 SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",
@@ -27,9 +34,27 @@ DESTINATIONS = {
 }
 """The module of each destination by the name that `--to` gives it."""
 
+
+AUDITORS = {
+    "hbase": "f1hbase.operations.verify.hbase",
+}
+"""The module of what `verify` looks at a destination with, by the same names; its function is `open_auditor`."""
+
+ROLLBACKS = {
+    "hbase": "f1hbase.operations.rollback.hbase",
+}
+"""The module that rolls back in each destination: one with a function `open_rollback(config, location, target)`."""
+
+STATE_VIEWS = {
+    "hbase": "f1hbase.state.hbase.brief",
+}
+"""The module of each destination whose state is read faster than session by session; others need none."""
+
+
 _RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
+_ANY_URL_AUDITOR = "f1hbase.operations.verify.files"
 """What is no registered name is a recording, by its first lines, or the path or URL of a landing zone."""
 
 
@@ -64,8 +89,47 @@ def destination_recipe(config: Config, name: str | None = None) -> DestinationRe
     return build(config, location)
 
 
+def state_view(config: Config, name: str | None = None) -> StateView:
+    """Return what a destination remembers, for `status` and `plan`; by default the first one of the settings.
+
+    Raises:
+        F1HBaseError: If it cannot be reached; says why and what to do.
+    """
+    location = config.settings.to[0] if name is None else name
+    if location in STATE_VIEWS:
+        build: Callable[[Config, str], StateView] = import_module(STATE_VIEWS[location]).view
+        return build(config, location)
+    return view_of(destination_recipe(config, location), import_module(_ANY_URL_SOURCE).reader(config, location))
+
+
+def open_auditor(config: Config, name: str | None = None) -> Auditor:
+    """Open what `verify` looks at a destination with, by its name or URL; by default the first one of the settings.
+
+    Raises:
+        F1HBaseError: If it cannot be opened; says why and what to do.
+    """
+    location = config.settings.to[0] if name is None else name
+    module = import_module(AUDITORS.get(location, _ANY_URL_AUDITOR))
+    build: Callable[[Config, str], Auditor] = module.open_auditor
+    return build(config, location)
+
+
 def load_request(config: Config) -> LoadRequest:
     """Return what the settings say that a load is to do."""
     settings = config.settings
     options = LoadOptions(settings.processes, settings.refresh, settings.patience.total_seconds())
     return LoadRequest(settings.selection, options, settings.shown())
+
+
+def open_rollback(config: Config, target: Target) -> Rollback:
+    """Find what a rollback would delete in the first destination of the settings; changes nothing.
+
+    Raises:
+        NothingToRollBackError: If there is no such run, session or meeting; says how to see which there are.
+        F1HBaseError: If nothing can be rolled back there, or it cannot be reached.
+    """
+    location = config.settings.to[0]
+    if location not in ROLLBACKS:
+        raise F1HBaseError(f"nothing can be rolled back in '{location}', only in {' and '.join(ROLLBACKS)}.")
+    find: Callable[[Config, str, Target], Rollback] = import_module(ROLLBACKS[location]).open_rollback
+    return find(config, location, target)

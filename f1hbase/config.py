@@ -275,7 +275,8 @@ def read_file(path: Path | str | None) -> SettingsFile:
     if not path and not os.path.lexists(where):
         return SettingsFile()
     try:
-        with where.open("rb") as file:
+        # Opening a FIFO that nobody writes to would wait for ever.
+        with os.fdopen(os.open(where, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ConfigError(f"Invalid value for '--config': '{where}' is no regular file.")
             data = file.read(_LARGEST_FILE_BYTES + 1)

@@ -27,14 +27,17 @@ class SchemaError(F1HBaseError):
     exit_code = 2
 
 
-class ConfigError(F1HBaseError):
-    """A setting makes no sense, alone or with others; the message says which and what to write."""
+class ConfigError(F1HBaseError, ValueError):
+    """A setting makes no sense, alone or with others; the message says which and what to write.
+
+    From Python it is a `ValueError`, as any wrong argument is.
+    """
 
     exit_code = 2
 
 
 class StoreError(F1HBaseError):
-    """HBase answers, but refuses what it was given for a reason that waiting does not mend."""
+    """HBase answers, but refuses what it was given for a reason that waiting does not remove."""
 
 
 class SetupError(F1HBaseError):

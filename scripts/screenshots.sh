@@ -52,8 +52,8 @@ hbase=started
 scripts/local_hbase.sh start
 
 replay() { .venv/bin/python -m simulator "$@"; }
-replay simulate "$work/2024" --year 2024 --meetings 3 --minutes 2
-replay simulate "$work/2025" --year 2025 --meetings 1 --minutes 3 --sessions practice,qualifying,race
+replay make "$work/2024" --year 2024 --meetings 3 --minutes 2
+replay make "$work/2025" --year 2025 --meetings 1 --minutes 3 --sessions practice,qualifying,race
 .venv/bin/python -m simulator serve "$work/2024" "$work/2025" --port 0 --port-file "$work/port" \
   --faults 0.03 --fault-kinds 502,502,429 > "$work/server.log" 2>&1 &
 server=$!

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from f1hbase.cli.commands import cli
-from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord, Slicing
-from simulator.cli import main as replay
+from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord
+from simulator.cli import main as simulator
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -30,7 +30,7 @@ environment, the environment over the file. OpenF1's credentials have no flags, 
 
 _TABLES_HEAD = """# Tables and row keys
 
-Written by `scripts/write_docs.py` from the catalogue (`f1hbase/catalog.py`).
+Written by `scripts/write_docs.py` from the catalogue (`f1hbase/model/catalog.py`).
 
 Row keys are plain text: components joined with `#`, spelt as the API's JSON spells them. In a text component `%` is
 written `%25` and `#` is written `%23`. `{S}` is `{year}#{meeting_key}#{session_key}`; the year is the meeting's. End the
@@ -51,26 +51,28 @@ _REPORTS = """
 | row key | what it is |
 | --- | --- |
 | `run#{run_id}` | a run: `meta` its settings, what it was asked for, start, end, exit code; `stats` counts; `errors` counts by kind. The ids sort by time |
-| `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting): `meta` status, run, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
+| `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting): `meta` status, run, source, epoch, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
 | `quarantine#{S}#{endpoint}#{sha256}` | a record that could not be stored: `meta:record` its JSON, `errors:reason`, and the unit and run it came with |
-| `lease#{year}#{meeting_key}` | who is loading a meeting, or was the last to: `meta:lease` |
+| `lease#{year}#{meeting_key}` | who is loading a meeting, or was the last to: `meta:lease`; how often each of its sessions was rolled back: `meta:epochs` |
 
-A unit is `done`; or `provisional`, fetched less than 48 hours after the session, and asked for once more then; or `partial`,
-fetched while the session was going on; or `failed`.
+A unit is `done`; or `provisional`, fetched before its records had settled (48 hours after the session; 14 days for
+results, grids and championships), and asked for once more then; or `partial`, fetched while the session was going on; or
+`failed`. A done unit without any record, where such sessions have some, is asked for again 2, 14 and 60 days after the
+session. A line of an older epoch than its session's counts for nothing: the session was rolled back since.
 """
 
 
 def cli_reference() -> str:
     """Return docs/cli.md."""
-    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(replay, "python -m simulator")]
+    parts = [_CLI_HEAD, *_help_of(cli, "f1hbase"), *_help_of(simulator, "python -m simulator")]
     return "\n".join(parts)
 
 
 def tables_reference() -> str:
     """Return docs/tables.md."""
-    lines = [_TABLES_HEAD, "## f1_data", "", "| endpoint | family | row key | asked for |", "| --- | --- | --- | --- |"]
+    lines = [_TABLES_HEAD, "## f1_data", "", "| endpoint | family | row key | units |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| `{endpoint.name}` | `{endpoint.family}` | `{_row_key(endpoint)}` | {endpoint.slicing.value} |"
+        f"| `{endpoint.name}` | `{endpoint.family}` | `{_row_key(endpoint)}` | {_units(endpoint)} |"
         for endpoint in ENDPOINTS.values()
     ]
     lines += ["", "`{hash}`: the first 8 hex digits of the SHA-256 of the JSON array of the fields named below.", ""]
@@ -91,8 +93,14 @@ def _help_of(command: click.Command, name: str, parent: click.Context | None = N
     return lines
 
 
+def _units(endpoint: Endpoint) -> str:
+    if endpoint.sampled:
+        return "windows of time, all drivers"
+    return "one a meeting" if endpoint.of_meeting else "one a session"
+
+
 def _row_key(endpoint: Endpoint) -> str:
-    start = "{year}#{meeting_key}" if endpoint.slicing is Slicing.MEETING else "{S}"
+    start = "{year}#{meeting_key}" if endpoint.of_meeting else "{S}"
     components = [start]
     for part in endpoint.key:
         match part:
@@ -107,7 +115,7 @@ def _row_key(endpoint: Endpoint) -> str:
 
 def _fields(endpoint: Endpoint) -> list[str]:
     in_key = {"meeting_key", *endpoint.key_fields}
-    if endpoint.slicing is not Slicing.MEETING:
+    if not endpoint.of_meeting:
         in_key.add("session_key")
     cells = [field for field in endpoint.fields if field not in in_key]
     text = [field for field in cells if field in endpoint.text]

@@ -1,20 +1,20 @@
 """The command line of ``python -m simulator``."""
 
-import asyncio
-import signal
-from contextlib import suppress
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import click
-from aiohttp import web
 
 from f1hbase.cli.parameters import rates as rates_type
+from f1hbase.errors import F1HBaseError
 from f1hbase.model.rates import Rate
-from f1hbase.serve.app import Credentials, create_app
-from f1hbase.serve.records import Store, StoreError
+from f1hbase.serve.app import EMPTY_FORMS, Empty
+from f1hbase.serve.run import open_files
+from f1hbase.serve.run import serve as serve_app
 from simulator import Plan
 from simulator import simulate as simulate_season
+from simulator.app import Credentials, create_app
 from simulator.faults import DEFAULT_KINDS, Faults, FaultSettings, LockOut
 from simulator.faults import KINDS as FAULT_KINDS
 from simulator.people import MOST_DRIVERS
@@ -96,6 +96,13 @@ def main() -> None:
 )
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Writes the port there when ready.")
+@click.option(
+    "--empty",
+    type=click.Choice(list(EMPTY_FORMS)),
+    default="list",
+    show_default=True,
+    help="An answer without a record: 200 [] (in CSV a 500), as OpenF1's own software, or 404, as its host.",
+)
 @click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
 @click.option("--max-bytes", type=click.IntRange(1), metavar="N", help="Answers with a larger body are a 422.")
 @click.option(
@@ -106,6 +113,11 @@ def main() -> None:
     show_default=True,
     metavar="RATES",
     help="More requests, of all clients together, are a 429. OpenF1's own: 3/s,30/m",
+)
+@click.option(
+    "--self-hosted",
+    is_flag=True,
+    help="From 30 requests in 10 s on a 429 without Retry-After, as OpenF1's own software without its host.",
 )
 @click.option("--retry-after", is_flag=True, help="A 429 says when to come again.")
 @click.option("--username", help="With --password: POST /token gives a Bearer token for them.")
@@ -205,18 +217,18 @@ def main() -> None:
     "--empty-csv-status",
     cls=_FaultOption,
     type=click.Choice(["404", "500"]),
-    default="404",
-    show_default=True,
-    help="What csv=true without a record is answered with.",
+    help="What csv=true without a record is answered with.  [default: as --empty says]",
 )
 def serve(
     folders: tuple[Path, ...],
     host: str,
     port: int,
     port_file: Path | None,
+    empty: str,
     max_rows: int | None,
     max_bytes: int | None,
     rates: tuple[Rate, ...],
+    self_hosted: bool,
     retry_after: bool,
     username: str | None,
     password: str | None,
@@ -231,7 +243,7 @@ def serve(
     fail: tuple[tuple[str, int], ...],
     lock_out: LockOut | None,
     slow_rows: int | None,
-    empty_csv_status: str,
+    empty_csv_status: str | None,
 ) -> None:
     """Answer /v1/<endpoint> from the files <endpoint>.jsonl[.gz] in the folders and below.
 
@@ -265,27 +277,27 @@ def serve(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    form = EMPTY_FORMS[empty]
     try:
-        store = Store.load(folders)
-    except StoreError as error:
-        raise click.ClickException(str(error)) from None
-    app = create_app(
-        store,
-        max_rows=max_rows,
-        max_bytes=max_bytes,
-        slow_rows=slow_rows,
-        empty_csv_status=int(empty_csv_status),
-        rates=rates,
-        retry_after=retry_after,
-        credentials=credentials,
-        token_rates=token_rates,
-        shuffle_seed=shuffle_seed,
-        middlewares=[Faults(settings).middleware],
-    )
-    try:
-        asyncio.run(_serve(app, host, port, port_file))
-    except OSError as error:
-        raise click.ClickException(f"cannot listen at {host}:{port}: {error.strerror or error}") from None
+        store = open_files(folders, sys.stderr)
+        app = create_app(
+            store,
+            max_rows=max_rows,
+            max_bytes=max_bytes,
+            slow_rows=slow_rows,
+            empty=form if empty_csv_status is None else Empty(form.json, int(empty_csv_status)),
+            rates=rates,
+            self_hosted=self_hosted,
+            retry_after=retry_after,
+            credentials=credentials,
+            token_rates=token_rates,
+            shuffle_seed=shuffle_seed,
+            middlewares=[Faults(settings).middleware],
+        )
+        serve_app(app, host, port, click.echo, port_file)
+    except F1HBaseError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 class KindsType(click.ParamType[tuple[str, ...]]):
@@ -332,6 +344,11 @@ class KindsType(click.ParamType[tuple[str, ...]]):
 )
 @click.option("--drivers", default=MOST_DRIVERS, show_default=True, type=click.IntRange(1, MOST_DRIVERS), metavar="N")
 @click.option(
+    "--safety-car",
+    is_flag=True,
+    help="Races have a car that no list names: number 241, in location alone, for some minutes.",
+)
+@click.option(
     "--start-date",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="YYYY-MM-DD",
@@ -345,6 +362,7 @@ def simulate(
     sessions: tuple[str, ...],
     minutes: float | None,
     drivers: int,
+    safety_car: bool,
     start_date: datetime | None,
 ) -> None:
     """Write the records of races that never happened, as OpenF1 would have them.
@@ -367,6 +385,7 @@ def simulate(
         sessions=sessions,
         minutes=minutes,
         drivers=drivers,
+        safety_car=safety_car,
         first_day=None if start_date is None else start_date.date(),
     )
     total = 0
@@ -377,22 +396,3 @@ def simulate(
     except OSError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{total + meetings:,} records in {out}, the meetings' own among them")
-
-
-async def _serve(app: web.Application, host: str, port: int, port_file: Path | None) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):  # Windows has no signal handlers in the loop
-            loop.add_signal_handler(name, stop.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        port = runner.addresses[0][1]
-        if port_file is not None:
-            await asyncio.to_thread(port_file.write_text, f"{port}\n")
-        click.echo(f"serving http://{host}:{port}/v1")
-        await stop.wait()
-    finally:
-        await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Failures on purpose: the replay server's answers, spoilt as the real API and the way to it spoil them.
+"""Failures on purpose: the server's answers, spoilt as the real API and the way to it spoil them.
 
 Faults at random depend on the seed, the query and how often it was asked before, not on the order in which
 clients arrive: four processes that ask the same questions meet the same faults as one. Every kind but
@@ -29,8 +29,8 @@ from urllib.parse import unquote_plus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.serve.query import Condition, parse_query
-from f1hbase.serve.records import IDENTITY
 from f1hbase.serve.times import instant, isoformat
 
 KINDS = {
@@ -129,7 +129,7 @@ class FaultSettings:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name!r} must not be negative, got {getattr(self, name)}")
         for endpoint, status in self.fail.items():
-            if endpoint not in IDENTITY:
+            if endpoint not in ENDPOINTS:
                 raise ValueError(f"'fail' names no endpoint of the API: {endpoint!r}")
             if not isinstance(status, int) or not 400 <= status <= 599:
                 raise ValueError(f"'fail' needs a status from 400 to 599 for {endpoint}, got {status!r}")
@@ -331,12 +331,14 @@ def add_foreign(body: bytes, raw_query: str, rng: random.Random) -> bytes | None
 
     None when there is no record, or when the query says nothing that a record could miss.
     """
-    query = parse_query(raw_query, lambda _field: None)
+    query = parse_query(raw_query, lambda _field: 0)
     text = body.decode()
     records: list[dict[str, Any]] = (
         list(csv.DictReader(io.StringIO(text, newline=""))) if query.csv else json.loads(text)
     )
-    choices = sorted(query.conditions.items())
+    if not records:
+        return None
+    choices = sorted(query.conditions.items(), key=lambda one: one[0])
     rng.shuffle(choices)
     for name, condition in choices:
         record = records[rng.randrange(len(records))]
@@ -358,7 +360,7 @@ def add_foreign(body: bytes, raw_query: str, rng: random.Random) -> bytes | None
 
 def _outside(value: object, condition: Condition) -> int | str | None:
     """Return a whole number or a date, as ``value`` is one, that does not fulfil the condition; otherwise None."""
-    filters = (*condition.bounds, *condition.equals)
+    filters = condition.filters
     candidates: Iterable[int | str]
     if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
         numbers = [int(one.number) for one in filters if one.number is not None]

@@ -119,6 +119,10 @@ CIRCUITS = (
 )
 
 
+SAFETY_CAR = Driver(241, "Safety", "Car", "GER", *TEAMS[0], skill=0)
+"""A car that has a location and nothing else; real records have such numbers too."""
+
+
 def make_drivers(count: int) -> list[Driver]:
     """Return the first ``count`` drivers, two a team."""
     return [

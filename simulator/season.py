@@ -12,7 +12,7 @@ from random import Random
 
 from simulator.files import Folder
 from simulator.people import CIRCUITS, Circuit, Driver, make_drivers
-from simulator.session_records import Points, SessionFacts, write_session
+from simulator.session_records import Points, SessionFacts, write_safety_car, write_session
 from simulator.telemetry import spell
 from simulator.track import Track, make_track
 
@@ -35,7 +35,11 @@ _CANCELLED_FROM = 6  # a season of so many meetings loses one
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to simulate. ``minutes`` None: as long as real sessions; ``first_day`` None: early in March."""
+    """What to simulate.
+
+    ``minutes`` None: as long as real sessions; ``first_day`` None: early in March. ``safety_car``: races have a car
+    with number 241 that has a location for some minutes, and that no list names.
+    """
 
     seed: int = 1
     year: int = 2025
@@ -44,6 +48,7 @@ class Plan:
     minutes: float | None = None
     drivers: int = 20
     first_day: date | None = None
+    safety_car: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,9 @@ def simulate(out: Path, plan: Plan) -> Iterator[Written]:
                 if not meeting.cancelled:
                     rng = Random(f"{plan.seed} {session.key}")  # noqa: S311
                     grid = write_session(files, session, track, drivers, grid, points, rng)
+                    if plan.safety_car and session.is_race:
+                        # With randomness of its own: all other records are those without it.
+                        write_safety_car(files, session, track, Random(f"{plan.seed} {session.key} 241"))  # noqa: S311
             yield Written(meeting.key, session.key, session.name, files.records)
 
 

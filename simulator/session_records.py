@@ -10,7 +10,7 @@ from typing import TypeVar
 from simulator import events, timing
 from simulator.files import Folder
 from simulator.people import Driver
-from simulator.sessions import Drive, Entry, drive_practice, drive_qualifying, drive_race
+from simulator.sessions import Drive, Entry, drive_practice, drive_qualifying, drive_race, drive_safety_car
 from simulator.telemetry import Keys, car_lines, location_lines, spell
 from simulator.track import Track
 
@@ -34,6 +34,11 @@ class SessionFacts:
     seconds: float
     year: int
     record: Fields = field(default_factory=dict)
+
+    @property
+    def is_race(self) -> bool:
+        """Whether points are driven for."""
+        return self.kind in _POINTS
 
     def at(self, seconds: float) -> str:
         """Return the date of a moment of the session, to the millisecond."""
@@ -65,7 +70,7 @@ def write_session(
 
     ``grid``: drivers in the order of the last qualifying, with their times.
     """
-    race = session.kind in _POINTS
+    race = session.is_race
     wings = session.year < _NO_WINGS_FROM
     drive = _drive(session, track, drivers, grid, random)
     stamped = session.stamped
@@ -96,6 +101,13 @@ def write_session(
         own = Random(f"{seed} location {entry.driver.number}")  # noqa: S311
         files.write_lines("location", location_lines(entry, keys, own))
     return grid
+
+
+def write_safety_car(files: Folder, session: SessionFacts, track: Track, random: Random) -> None:
+    """Add the safety car of a race to its location records."""
+    entry = drive_safety_car(track, session.seconds, random)
+    keys = Keys(session.meeting_key, session.key, session.start)
+    files.write_lines("location", location_lines(entry, keys, random))
 
 
 def _drive(session: SessionFacts, track: Track, drivers: list[Driver], grid: Grid, random: Random) -> Drive:

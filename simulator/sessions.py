@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from random import Random
 
 from simulator.motion import Car, Lap
-from simulator.people import Driver
+from simulator.people import SAFETY_CAR, Driver
 from simulator.track import Profile, Track
 
 _SOFT_TO_HARD = ("SOFT", "MEDIUM", "HARD")
+
+_SAFETY_CAR_SECONDS = 420.0
+_SAFETY_CAR_PACE = 1.5
 
 
 @dataclass(slots=True)
@@ -189,6 +192,20 @@ def drive_race(track: Track, grid: list[Driver], seconds: float, random: Random,
     for entry in entries:
         entry.stints = _stints(entry.car, random)
     return Drive(track, seconds, entries, lead, tail, finish)
+
+
+def drive_safety_car(track: Track, seconds: float, random: Random) -> Entry:
+    """Return the laps of the safety car, about the middle of a race, for some minutes: no list names it."""
+    begin = seconds * random.uniform(0.35, 0.5)
+    car = Car(track, track.pit_exit * 0.1, begin)
+    car.out_lap(_SAFETY_CAR_PACE, 0.0, garage=True)
+    until = begin + min(_SAFETY_CAR_SECONDS, 0.15 * seconds)
+    while car.now < until:
+        car.lap(_SAFETY_CAR_PACE)
+    _in_lap(car, _SAFETY_CAR_PACE)
+    entry = Entry(SAFETY_CAR, car, begin, car.now + 15.0)
+    _settle(entry)
+    return entry
 
 
 def _in_lap(car: Car, pace: float) -> Lap:

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from hbase_server import LocalHBase
+from hypothesis import settings
+
+# How long an example takes says something about the machine, and nothing about the law that is tested.
+settings.register_profile("f1hbase", deadline=None)
+settings.load_profile("f1hbase")
 
 _numbers = itertools.count(1)
 

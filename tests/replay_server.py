@@ -1,8 +1,9 @@
-"""A replay server of its own process for tests, at a free port of the loopback interface."""
+"""The simulated API in a process of its own for tests, at a free port of the loopback interface."""
 
 import json
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ _STOP_SECONDS = 10
 
 
 class ReplayServer:
-    """Serves folders of ``<endpoint>.jsonl[.gz]`` during a ``with`` block; further arguments as of ``serve``.
+    """`python -m simulator serve` over folders during a ``with`` block; further arguments as of that command.
 
     >>> with ReplayServer([folder], "--rate", "3/s") as server:
     ...     answer = requests.get(f"{server.url}/drivers")
@@ -38,14 +39,19 @@ class ReplayServer:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # A pipe that nobody reads would stop the server once it is full.
+        self._errors = tempfile.TemporaryFile("w+")
+        process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         self._process = process
         assert process.stdout is not None
         # An end of file instead of the line means that the server has ended, and its errors say why.
         line = process.stdout.readline()
         if not line.startswith("serving "):
-            _, errors = process.communicate()
-            raise RuntimeError(f"the replay server did not start: {errors.strip()}")
+            process.communicate()
+            self._errors.seek(0)
+            errors = self._errors.read().strip()
+            self._errors.close()
+            raise RuntimeError(f"the simulated API did not start: {errors}")
         self.url = line.removeprefix("serving ").strip()
         return self
 
@@ -60,6 +66,8 @@ class ReplayServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
+        finally:
+            self._errors.close()
 
     @property
     def pid(self) -> int:
@@ -88,6 +96,11 @@ class ReplayServer:
         with urlopen(Request(self.url.removesuffix("/v1") + "/_faults", data=body)) as answer:
             settings: dict[str, Any] = json.load(answer)
         return settings
+
+
+def asked(server: ReplayServer, since: int = 0) -> list[str]:
+    """Return the endpoints that were asked for, a word a request, without the first ones; in order of arrival."""
+    return [entry["path"].rpartition("/")[2] for entry in server.log()[since:] if entry["path"].startswith("/v1/")]
 
 
 def most_requests(log: Sequence[Mapping[str, Any]], seconds: float) -> int:

@@ -79,3 +79,13 @@ def rows_by_family(cells: Cells) -> dict[str, int]:
 def values(cells: Cells) -> dict[bytes, dict[bytes, bytes]]:
     """Return a table without the timestamps."""
     return {row: {column: value for column, (value, _) in columns.items()} for row, columns in cells.items()}
+
+
+def reports(port: int, prefix: str, kind: str) -> dict[str, dict[str, str]]:
+    """Return the rows of `f1_reports` of one kind, such as `unit` or `run`, as texts."""
+    rows = values(scan(port, f"{prefix}_f1_reports"))
+    return {
+        key.decode(): {column.decode(): value.decode() for column, value in cells.items()}
+        for key, cells in rows.items()
+        if key.startswith(f"{kind}#".encode())
+    }

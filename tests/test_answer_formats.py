@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from samples import AWKWARD_TEXTS, exact, needs_real_records, real_records, sample
 
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
-from f1hbase.model.samples import Record, samples_of_json
+from f1hbase.model.samples import Record, Samples, samples_of_json
+from f1hbase.model.text import excerpt
 from f1hbase.serve.csvform import to_csv
 from f1hbase.sources.http.errors import TransientError, UnfaithfulError
-from f1hbase.sources.openf1.formats import CsvAnswer, decode_json, excerpt
+from f1hbase.sources.openf1.formats import SLICE_ROWS, CsvAnswer, JsonAnswer, decode_answer, decode_json
 
 CAR, LOCATION = ENDPOINTS["car_data"], ENDPOINTS["location"]
 endpoints = st.sampled_from([CAR, LOCATION])
@@ -47,8 +48,13 @@ def answers(draw: st.DrawFn, least: int = 0) -> tuple[Endpoint, list[Record]]:
 
 
 def read_csv(body: bytes, endpoint: Endpoint) -> list[Record]:
-    answer = CsvAnswer(body, endpoint)
-    return answer.records(line for line, _, _ in answer.places())
+    return [record for some in CsvAnswer(body, endpoint) for record in some]
+
+
+def samples_of_csv(body: bytes, endpoint: Endpoint) -> Samples | None:
+    """Return the samples of a short answer; None if it is not one of samples."""
+    (some,) = CsvAnswer(body, endpoint)
+    return some if isinstance(some, Samples) else None
 
 
 def same(found: list[Record], wanted: list[Record]) -> bool:
@@ -71,20 +77,57 @@ def test_csv_gives_the_records_that_json_gives(answer: tuple[Endpoint, list[Reco
 def test_csv_gives_samples_where_json_does(records: list[Record]) -> None:
     if records:
         by_json = samples_of_json(CAR, json.dumps(records).encode())
-        by_csv = CsvAnswer(to_csv(records), CAR).samples()
+        by_csv = samples_of_csv(to_csv(records), CAR)
         assert (by_csv and by_csv.rows) == (by_json and by_json.rows)
 
 
-def test_a_large_answer_is_read_piece_by_piece_and_whole() -> None:
-    records = [sample("location", x=number) for number in range(4_100)]
-    samples = CsvAnswer(to_csv(records), LOCATION).samples()
-    assert samples is not None
-    assert same(list(samples), records)
+@pytest.mark.parametrize("as_csv", [True, False], ids=["CSV", "JSON"])
+def test_a_large_answer_is_read_slice_by_slice_and_whole_and_may_be_read_again(as_csv: bool) -> None:
+    records = [sample("location", x=number) for number in range(3 * SLICE_ROWS)]
+    body = to_csv(records) if as_csv else json.dumps(records).encode()
+    answer = decode_answer(LOCATION, "text/csv" if as_csv else "application/json", body)
+    for _ in range(2):
+        found: list[Record] = []
+        for some in answer:
+            assert isinstance(some, Samples)
+            assert len(some) <= 1.5 * SLICE_ROWS
+            found += some
+        assert same(found, records)
+
+
+def test_what_is_not_alike_in_one_slice_is_so_in_that_slice_alone() -> None:
+    records = [sample("location", x=number) for number in range(3 * SLICE_ROWS)]
+    records[-1]["y"] = 0.5
+    *alike, last = CsvAnswer(to_csv(records), LOCATION)
+    assert len(alike) >= 2
+    assert all(isinstance(some, Samples) for some in alike)
+    assert not isinstance(last, Samples)
+    assert same([record for some in (*alike, last) for record in some], records)
+
+
+def test_an_error_in_a_later_slice_is_raised_when_it_is_reached() -> None:
+    body = to_csv([sample("location", x=number) for number in range(3 * SLICE_ROWS)]) + b"1,2\r\n"
+    slices = iter(CsvAnswer(body, LOCATION))
+    assert isinstance(next(slices), Samples)
+    with pytest.raises(TransientError, match="lines of other than"):
+        list(slices)
+
+
+def test_an_answer_without_a_body_has_no_records() -> None:
+    assert list(decode_answer(CAR, "text/csv", b"")) == []
+    assert list(decode_answer(CAR, "application/json", b"")) == []
+
+
+@pytest.mark.parametrize("name", ["car_data", "laps"])
+def test_what_is_said_to_be_json_is_read_as_such_whatever_was_asked_for(name: str) -> None:
+    answer = decode_answer(ENDPOINTS[name], "application/json", json.dumps([sample(name)]).encode())
+    assert isinstance(answer, JsonAnswer)
+    assert [record for some in answer for record in some] == [sample(name)]
 
 
 @pytest.mark.parametrize("key", ["meeting_key", "session_key", "driver_number", "date"])
 def test_without_a_key_csv_gives_no_samples(key: str) -> None:
-    assert CsvAnswer(to_csv([sample("car_data"), sample("car_data", **{key: None})]), CAR).samples() is None
+    assert samples_of_csv(to_csv([sample("car_data"), sample("car_data", **{key: None})]), CAR) is None
 
 
 def test_a_field_that_only_some_records_have_is_null_in_the_others() -> None:
@@ -103,19 +146,6 @@ def test_csv_gives_the_real_records() -> None:
     records = list(islice(real_records("meeting-1304-testing-day1", "car_data"), 20_000))
     assert len(records) == 20_000
     assert same(read_csv(to_csv(records), CAR), records)
-
-
-@some_examples
-@given(answers(least=1))
-def test_each_line_is_told_with_its_driver_and_its_date_as_json_spells_it(
-    answer: tuple[Endpoint, list[Record]],
-) -> None:
-    endpoint, records = answer
-    csv = CsvAnswer(to_csv(records), endpoint)
-    for (line, driver, date), record in zip(csv.places(), records, strict=True):
-        assert driver == ("" if record["driver_number"] is None else str(record["driver_number"]))
-        assert date == record["date"]
-        assert same(csv.records([line]), [record])
 
 
 @pytest.mark.parametrize(
@@ -228,6 +258,14 @@ def test_only_what_is_all_numbers_and_a_date_is_asked_for_as_csv() -> None:
 
 
 # --- JSON ---
+
+
+def test_a_number_of_thousands_of_digits_spoils_its_record_and_not_the_answer() -> None:
+    body = b'[{"a": 1}, {"a": ' + b"9" * 5_000 + b"}]"
+    good, bad = decode_json(body)
+    assert good == {"a": 1}
+    assert bad == {"a": float("inf")}, "which no record may hold, so that it goes to quarantine"
+
 
 json_lists: st.SearchStrategy[list[Any]] = st.lists(
     st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=3) | st.none(),

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
+from cli import read_until, workers
 from faults.kill_anywhere import Truth, compare, drop, find_truth, kill_anywhere, loader_for, simulate
 from hbase_server import LocalHBase
 from replay_server import ReplayServer
+from tables import reports
 
 pytestmark = pytest.mark.hbase
 
@@ -65,12 +66,12 @@ def test_a_meeting_whose_worker_dies_again_and_again_is_given_up_and_the_rest_go
 ) -> None:
     with ReplayServer(meetings) as api:
         loader = loader_for(hbase, api.url, tmp_path, table_prefix)
-        with loader.start("--window", "30s", "--rate", "20/s") as process:
-            output = _read_until(process, "loading ", times=2)
-            seen = _workers(process)
+        with loader.start("--window", "10s", "--rate", "20/s") as process:
+            output = read_until(process, "loading ", times=2)
+            seen = workers(process)
             seen[0].kill()
             for _ in range(3):
-                output += _read_until(process, "a new one goes on")
+                output += read_until(process, "a new one goes on")
                 new = _new_worker(process, seen)
                 seen.append(new)
                 new.kill()
@@ -79,9 +80,9 @@ def test_a_meeting_whose_worker_dies_again_and_again_is_given_up_and_the_rest_go
         assert process.returncode == 1, output
         assert "given up after 4 tries" in output
         assert output.count("[SUCCESS]") == 1, "the other meeting is loaded"
-        run = json.loads(loader.run("status", "--json"))["runs"][0]
-        assert run["errors"] == {"worker crashed": "1"}
-        assert run["stats"]["restarts"] == "3"
+        (run,) = reports(hbase.port, table_prefix, "run").values()
+        assert run["errors:worker crashed"] == "1"
+        assert run["stats:restarts"] == "3"
 
         assert "all that was asked for is loaded" in loader.run("--window", "30s")
     assert compare(hbase, table_prefix, truth) == []
@@ -92,14 +93,14 @@ def test_a_second_interrupt_stops_at_once_while_hbase_does_not_answer(
 ) -> None:
     with ReplayServer(meetings) as api:
         loader = loader_for(hbase, api.url, tmp_path, table_prefix)
-        with loader.start("--window", "30s", "--rate", "20/s") as process:
-            _read_until(process, "loading ", times=2)
-            workers = _workers(process)
+        with loader.start("--window", "10s", "--rate", "20/s") as process:
+            read_until(process, "loading ", times=2)
+            started = workers(process)
             gateway = psutil.Process(hbase.pids()["gateway"])
             gateway.suspend()
             try:
                 process.send_signal(signal.SIGINT)
-                output = _read_until(process, "again to stop at once")
+                output = read_until(process, "again to stop at once")
                 process.send_signal(signal.SIGINT)
                 assert process.stdout is not None
                 output += process.stdout.read()
@@ -108,7 +109,7 @@ def test_a_second_interrupt_stops_at_once_while_hbase_does_not_answer(
         assert process.returncode == 130, output
         assert "stopped at once" in output
         assert "Traceback" not in output
-        assert not [worker for worker in workers if worker.is_running()]
+        assert not [worker for worker in started if worker.is_running()]
 
 
 def test_workers_end_when_their_parent_was_killed(
@@ -116,8 +117,8 @@ def test_workers_end_when_their_parent_was_killed(
 ) -> None:
     with ReplayServer(meetings) as api:
         loader = loader_for(hbase, api.url, tmp_path, table_prefix)
-        with loader.start("--window", "30s", "--rate", "20/s") as process:
-            _read_until(process, "loading ", times=2)
+        with loader.start("--window", "10s", "--rate", "20/s") as process:
+            read_until(process, "loading ", times=2)
             children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
         assert len(children) >= 2
@@ -125,30 +126,8 @@ def test_workers_end_when_their_parent_was_killed(
         assert alive == []
 
 
-def _workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The worker processes; the tracker of multiprocessing's resources is a child, too."""
-    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in _command(child)]
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
 def _new_worker(process: subprocess.Popen[str], seen: list[psutil.Process]) -> psutil.Process:
     while True:
-        for worker in _workers(process):
+        for worker in workers(process):
             if worker not in seen:
                 return worker
-
-
-def _read_until(process: subprocess.Popen[str], text: str, *, times: int = 1) -> str:
-    assert process.stdout is not None
-    output = ""
-    while output.count(text) < times:
-        line = process.stdout.readline()
-        assert line, f"it ended early: {output}"
-        output += line
-    return output

@@ -28,9 +28,9 @@ def write_docs() -> ModuleType:
 
 
 def test_the_references_are_what_the_code_says(write_docs: ModuleType) -> None:
-    mend = "run: .venv/bin/python scripts/write_docs.py"
-    assert (_ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == write_docs.cli_reference(), mend
-    assert (_ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == write_docs.tables_reference(), mend
+    fix = "run: .venv/bin/python scripts/write_docs.py"
+    assert (_ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == write_docs.cli_reference(), fix
+    assert (_ROOT / "docs" / "tables.md").read_text(encoding="utf-8") == write_docs.tables_reference(), fix
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,15 +16,14 @@ from cli import Loader
 from hbase_server import LocalHBase, free_ports
 from replay_server import ReplayServer
 
-from f1hbase.cli.options import defaults
+from f1hbase.config import Config, Settings, SettingsFile
 from f1hbase.credentials import Credentials
-from f1hbase.model.rates import parse_rates
-from f1hbase.operations.doctor import (
-    Check,
-    Grade,
-    SettingsFile,
+from f1hbase.model.rates import Limits, parse_limits
+from f1hbase.operations.doctor import Check, Grade, doctor_json, doctor_lines, judgement
+from f1hbase.operations.doctor.api import judge_answer, judge_clock, judge_limits, judge_sessions
+from f1hbase.operations.doctor.hbase import check_hbase
+from f1hbase.operations.doctor.machine import (
     check_credentials,
-    check_hbase,
     check_hbase_command,
     check_log_file,
     check_memory,
@@ -30,13 +31,6 @@ from f1hbase.operations.doctor import (
     check_packages,
     check_python,
     check_state_folder,
-    doctor_json,
-    doctor_lines,
-    judge_answer,
-    judge_clock,
-    judge_limits,
-    judge_sessions,
-    judgement,
 )
 from f1hbase.sources.http.errors import NoAnswerError, RequestError, SessionLiveError, SlowDownError
 from f1hbase.sources.openf1.source import Probe
@@ -73,45 +67,54 @@ def test_the_packages_installed_here_fit() -> None:
 
 
 def test_each_package_that_is_absent_or_does_not_fit_is_named_with_the_line_that_installs_it() -> None:
-    wanted = ["aiohttp<3.0,>=2", "no-such-package>=1", "click>=8.0", 'pytest>=99; extra == "dev"']
+    wanted = [
+        "aiohttp<3.0,>=2", "no-such-package>=1", "click>=8.0", 'pytest>=99; extra == "dev"',
+        'tqdm>=99; python_version<"3"',
+    ]  # fmt: skip
     check = check_packages(wanted)
     assert check.grade is Grade.FAIL
     assert "aiohttp 3." in check.found
     assert "no-such-package is absent" in check.found
     assert "click" not in check.found
     assert "pytest" not in check.found
-    assert "pip install 'aiohttp<3.0,>=2' 'no-such-package>=1'" in check.mend
+    assert "tqdm" not in check.found
+    assert "pip install 'aiohttp<3.0,>=2' 'no-such-package>=1'" in check.fix
+
+
+def test_versions_are_compared_as_the_packaging_standard_says() -> None:
+    assert check_packages(["click>=8.0rc1", "aiohttp!=3.13.0.*", "tqdm~=4.60"]).grade is Grade.OK
+    assert check_python("3.11.0rc2").grade is Grade.FAIL, "a candidate comes before its release"
 
 
 def test_credentials_are_never_shown_and_a_file_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "f1hbase.toml"
     path.touch(0o600)
-    file = SettingsFile(path, {"api-password": "hunter2"})
+    config = Config(Settings(), SettingsFile(path, {"api-password": "hunter2"}))
     credentials = Credentials("ayrton", "hunter2")
-    assert check_credentials(credentials, file).grade is Grade.OK
+    assert check_credentials(credentials, "", config).grade is Grade.OK
     path.chmod(0o644)
-    check = check_credentials(credentials, file)
-    assert (check.grade, check.mend) == (Grade.WARN, f"close it with: chmod 600 '{path}'")
+    check = check_credentials(credentials, "", config)
+    assert (check.grade, check.fix) == (Grade.WARN, f"close it with: chmod 600 '{path}'")
     assert "hunter2" not in str(check.as_json())
     assert "ayrton" not in str(check.as_json())
 
 
 def test_one_credential_without_the_other_fails() -> None:
-    assert check_credentials(None, SettingsFile(complaint="F1HBASE_API_PASSWORD is missing")).grade is Grade.FAIL
+    assert check_credentials(None, "F1HBASE_API_PASSWORD is missing", Config(Settings())).grade is Grade.FAIL
 
 
 def test_a_log_file_that_cannot_be_written_fails_and_says_how_to_name_another(tmp_path: Path) -> None:
     assert check_log_file(tmp_path / "populate.log").grade is not Grade.FAIL
     for path in (tmp_path, tmp_path / "absent" / "populate.log"):
         check = check_log_file(path)
-        assert (check.grade, "--log-file" in check.mend) == (Grade.FAIL, True)
+        assert (check.grade, "--log-file" in check.fix) == (Grade.FAIL, True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_write_permission_fails(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert check_log_file(tmp_path / "populate.log").grade is Grade.FAIL
-    assert "XDG_STATE_HOME" in check_state_folder(tmp_path / "f1hbase").mend
+    assert "XDG_STATE_HOME" in check_state_folder(tmp_path / "f1hbase").fix
 
 
 @pytest.mark.parametrize(("free", "grade"), [(2e9, Grade.OK), (5e8, Grade.WARN), (1e7, Grade.FAIL)])
@@ -131,15 +134,15 @@ def test_little_room_on_the_disk_is_warned_of_and_next_to_none_fails(
 
 
 def test_open_files_and_memory_are_held_against_what_the_processes_need() -> None:
-    settings = defaults(processes=10, max_concurrent_requests=200)
+    settings = Settings(processes=10, max_concurrent_requests=200)
     assert check_open_files(settings, 1024).grade is Grade.OK
     few = check_open_files(settings, 256)
-    assert (few.grade, "ulimit -n 1024" in few.mend) == (Grade.FAIL, True)
-    assert check_open_files(defaults(processes=100), 256).grade is Grade.FAIL, "the parent has pipes to each"
+    assert (few.grade, "ulimit -n 1024" in few.fix) == (Grade.FAIL, True)
+    assert check_open_files(Settings(processes=100), 256).grade is Grade.FAIL, "the parent has pipes to each"
     assert check_open_files(settings, -1).grade is Grade.OK
     assert check_memory(10, 2_000_000_000).grade is Grade.OK
     little = check_memory(10, 600_000_000)
-    assert (little.grade, little.mend) == (Grade.WARN, "--processes 5")
+    assert (little.grade, little.fix) == (Grade.WARN, "--processes 5")
 
 
 def test_without_the_hbase_command_there_is_a_warning_that_says_what_is_lost() -> None:
@@ -170,7 +173,7 @@ def test_what_is_wrong_with_an_answer_is_said(answer: Probe, grade: Grade, said:
     check = judge_answer(URL, answer)
     assert check.grade is grade
     assert said in check.found
-    assert check.mend or grade is Grade.OK
+    assert check.fix or grade is Grade.OK
 
 
 @pytest.mark.parametrize(
@@ -221,8 +224,8 @@ def test_an_answer_that_took_long_does_not_make_the_clock_wrong() -> None:
 
 
 def test_the_limits_are_told_with_what_is_left_of_them() -> None:
-    assert "3 of 3/s, 18 of 30/m" in judge_limits(parse_rates("3/s,30/m"), [0, 12]).found
-    assert judge_limits((), []).found.startswith("none")
+    assert "3 of 3/s, 18 of 30/m" in judge_limits(parse_limits("3/s,30/m"), [0, 12]).found
+    assert judge_limits(Limits(), []).found.startswith("none")
 
 
 # --- telling it ---
@@ -234,7 +237,7 @@ def test_a_check_is_one_line_and_in_a_terminal_as_many_as_fit() -> None:
     assert doctor_lines(_CHECKS[0]) == ["OK   Python         3.11"]
     (line,) = doctor_lines(_CHECKS[1])
     assert line.startswith("WARN memory         little")
-    assert line.endswith("Mend: --processes 1")
+    assert line.endswith("Fix: --processes 1")
     narrow = doctor_lines(_CHECKS[1], 80)
     assert max(map(len, narrow)) <= 80
     assert all(line.startswith(" " * 20) for line in narrow[1:])
@@ -247,7 +250,7 @@ def test_the_verdict_counts_what_failed_and_the_json_says_the_same() -> None:
     assert judgement(failed).startswith("1 check failed")
     assert doctor_json(failed)["ready"] is False
     assert json.loads(json.dumps(doctor_json(failed)))["checks"][2] == {
-        "grade": "FAIL", "name": "API", "found": "no", "mend": "wait",
+        "grade": "FAIL", "name": "API", "found": "no", "fix": "wait",
     }  # fmt: skip
 
 
@@ -272,7 +275,7 @@ def test_with_nothing_there_every_check_is_made_and_two_fail(tmp_path: Path) -> 
         "tables", "other runs", "live session", "clock",
     ]  # fmt: skip
     assert [name for name, grade in grades.items() if grade == "FAIL"] == ["HBase", "API"]
-    assert all(check["mend"] for check in content["checks"] if check["grade"] in {"WARN", "FAIL"})
+    assert all(check["fix"] for check in content["checks"] if check["grade"] in {"WARN", "FAIL"})
     assert not (tmp_path / "populate.log").exists()
 
 
@@ -296,12 +299,32 @@ def test_the_api_is_asked_once_and_its_clock_looked_at(tmp_path: Path) -> None:
         assert "WARN live session" in closed
 
 
+def test_a_pause_of_an_earlier_run_is_shown_with_what_ends_it_and_nothing_waits_for_its_end(tmp_path: Path) -> None:
+    (tmp_path / "sessions.jsonl").write_text(json.dumps(race(timedelta(days=-900), meeting_key=1, year=2024)) + "\n")
+    with ReplayServer(tmp_path) as api:
+        loader = Loader(tmp_path, nowhere(tmp_path) | {"F1HBASE_API_URL": api.url})
+        pause = """
+import sys; from urllib.parse import urlsplit
+from f1hbase.sources.http.limiter import SharedRateLimiter, state_path
+SharedRateLimiter((), state_path(urlsplit(sys.argv[1]).netloc)).pause(1200, "HTTP 429", bound=1200)
+"""
+        subprocess.run([sys.executable, "-c", pause, api.url], check=True, env=os.environ | loader.environment)
+        paused = loader.run("doctor", exit_code=1)
+        assert "WARN pause          all requests are paused until" in paused
+        assert "HTTP 429. Fix: wait, or end it: doctor --end-pause" in paused
+        assert "SKIP API            not asked" in paused
+        assert api.log() == []
+        ended = loader.run("doctor", "--end-pause", exit_code=1)
+        assert "WARN pause" not in ended
+        assert "lists 1 session in" in ended
+
+
 @pytest.mark.hbase
 def test_of_several_gateways_one_that_is_down_is_a_warning_and_tables_are_looked_at(
     hbase: LocalHBase, table_prefix: str
 ) -> None:
     (port,) = free_ports(1)
-    settings = defaults(hbase_host=f"{hbase.host}:{port},{hbase.host}:{hbase.port}", table_prefix=table_prefix)
+    settings = Settings(hbase_host=f"{hbase.host}:{port},{hbase.host}:{hbase.port}", table_prefix=table_prefix)
     found = [(check.grade, check.name) for check in check_hbase(settings)]
     assert found == [
         (Grade.OK, "HBase"), (Grade.WARN, "HBase"), (Grade.OK, "tables"), (Grade.OK, "other runs"),
@@ -317,5 +340,5 @@ def test_of_several_gateways_one_that_is_down_is_a_warning_and_tables_are_looked
     other = Tables(f"{table_prefix}whole")
     ensure_tables(connector, other)
     connector.close()
-    whole = defaults(hbase_host=hbase.host, hbase_port=hbase.port, table_prefix=other.prefix)
+    whole = Settings(hbase_host=hbase.host, hbase_port=hbase.port, table_prefix=other.prefix)
     assert {check.grade for check in check_hbase(whole)} == {Grade.OK}

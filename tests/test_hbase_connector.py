@@ -11,19 +11,23 @@ from datetime import UTC, datetime, timedelta
 import happybase
 import pytest
 from hbase_server import LocalHBase, free_ports
+from samples import samples_of
 from tables import scan, values
 
-from f1hbase.destinations.hbase import HBaseSink
+from f1hbase.destinations.base import Batch
+from f1hbase.destinations.hbase import HBaseWriter, connections_for
 from f1hbase.errors import SchemaError, StoreError, UnreachableError
-from f1hbase.model.catalog import DATA_FAMILIES, REPORT_FAMILIES
-from f1hbase.model.coverage import Status
-from f1hbase.model.units import Answer, Outcome, Scope, Unit, Window
-from f1hbase.pipeline.worker import connections_for
-from f1hbase.state.hbase.reports import HBaseReports, RunState, new_run_id
+from f1hbase.model.catalog import DATA_FAMILIES, ENDPOINTS
+from f1hbase.model.outcomes import Outcome, Quarantined, Receipt, RunState, Status
+from f1hbase.model.records import digest, raw_json
+from f1hbase.model.units import Scope, Unit, Window
+from f1hbase.state.base import new_run_id, quarantine_key
+from f1hbase.state.hbase.cells import EPOCHS_CELL, lease_row, unit_mutation
+from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase import frames
 from f1hbase.stores.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, HBaseConnector, find_gateway
 from f1hbase.stores.hbase.frames import RowMutation
-from f1hbase.stores.hbase.schema import Tables, ensure_tables
+from f1hbase.stores.hbase.schema import REPORT_FAMILIES, Tables, ensure_tables
 
 pytestmark = pytest.mark.hbase
 
@@ -150,62 +154,123 @@ def test_no_call_is_tried_again_after_stop(gateway: Gateway) -> None:
         HBaseConnector([nobody], patience=3600, stop=stop).tables()
 
 
-def test_what_waiting_does_not_mend_is_refused_at_once(connector: HBaseConnector, tables: Tables) -> None:
+def test_what_waiting_does_not_fix_is_refused_at_once(connector: HBaseConnector, tables: Tables) -> None:
     with pytest.raises(StoreError, match="nosuchfamily"):
         connector.put(tables.data, [RowMutation(b"row", {b"nosuchfamily:x": b"1"})])
     connector.put(tables.data, _rows(1))
 
 
-def _laps(*numbers: int | None, **changes: object) -> list[dict[str, object]]:
-    return [
-        {"meeting_key": 1240, "session_key": 9551, "driver_number": 1, "lap_number": n, "lap_duration": 90.5} | changes
-        for n in numbers
-    ]
+# --- what is written ---
+
+_ALL = frozenset(ENDPOINTS["laps"].fields)
+
+
+def _lap(number: int, **changes: object) -> dict[str, object]:
+    record = {"meeting_key": 1240, "session_key": 9551, "driver_number": 1, "lap_number": number, "lap_duration": 90.5}
+    return record | changes
 
 
 def _store(
-    connector: HBaseConnector, tables: Tables, records: list[dict[str, object]], *, again: bool = False
-) -> Outcome:
-    answer = Answer(Unit("laps", _SCOPE), asked_at=_START + timedelta(days=9), records=records, bytes=7, requests=1)
-    return HBaseSink(connector, tables, "a-run").store(answer, again=again)
+    connector: HBaseConnector, tables: Tables, *records: dict[str, object], overwrite: bool = False,
+    knows: frozenset[str] = _ALL,
+) -> Receipt:  # fmt: skip
+    batch = Batch(Unit("laps", _SCOPE), records, knows=knows, overwrite=overwrite)
+    return HBaseWriter(connector, tables.data).write(batch)
 
 
-def test_an_outcome_counts_rows_duplicates_and_quarantine(connector: HBaseConnector, tables: Tables) -> None:
-    outcome = _store(connector, tables, _laps(1, 2, None) + _laps(2, lap_duration=91.0))
-    assert (outcome.records, outcome.rows, outcome.duplicates, outcome.quarantined) == (4, 2, 1, 1)
-    assert outcome.drivers == {1}
-    stored = dict(connector.scan(tables.data, b"2024#"))
-    assert stored[b"2024#1240#9551#1#2"] == {b"laps:lap_duration": b"91.0"}, "the later wins"
-
-
-def test_the_later_of_two_records_wins_cell_by_cell(connector: HBaseConnector, tables: Tables) -> None:
-    _store(connector, tables, _laps(1, st_speed=300) + _laps(1, lap_duration=None, i1_speed=250))
-    ((_, cells),) = connector.scan(tables.data, b"2024#")
-    assert cells == {b"laps:lap_duration": b"90.5", b"laps:st_speed": b"300", b"laps:i1_speed": b"250"}
-
-
-def test_what_a_later_record_puts_is_not_deleted_for_an_earlier_one_that_lacks_it(
-    connector: HBaseConnector, tables: Tables
-) -> None:
-    records = _laps(1, lap_duration=None, i1_speed=250) + _laps(1, i1_speed=250)
-    _store(connector, tables, records, again=True)
-    ((_, cells),) = connector.scan(tables.data, b"2024#")
-    assert cells == {b"laps:lap_duration": b"90.5", b"laps:i1_speed": b"250"}
+def test_a_receipt_counts_the_rows(connector: HBaseConnector, tables: Tables) -> None:
+    receipt = _store(connector, tables, _lap(1), _lap(2, lap_duration=91.0))
+    assert (receipt.rows, receipt.error) == (2, None)
+    assert dict(connector.scan(tables.data, b"2024#")) == {
+        b"2024#1240#9551#1#1": {b"laps:lap_duration": b"90.5"},
+        b"2024#1240#9551#1#2": {b"laps:lap_duration": b"91.0"},
+    }
 
 
 def test_the_checksum_does_not_depend_on_the_order_of_the_records(connector: HBaseConnector, tables: Tables) -> None:
-    records = _laps(*range(1, 30))
-    assert _store(connector, tables, records).checksum == _store(connector, tables, records[::-1]).checksum
-    assert _store(connector, tables, records).checksum != _store(connector, tables, records[1:]).checksum
+    records = [_lap(number) for number in range(1, 30)]
+    whole = _store(connector, tables, *records)
+    assert whole.checksum == _store(connector, tables, *records[::-1]).checksum
+    assert whole.checksum != _store(connector, tables, *records[1:]).checksum
+    parts = _store(connector, tables, *records[:9]) + _store(connector, tables, *records[9:])
+    assert (parts.rows, parts.checksum) == (29, whole.checksum)
+
+
+def test_storing_over_deletes_what_has_become_null_and_storing_anew_deletes_nothing(
+    connector: HBaseConnector, tables: Tables
+) -> None:
+    def cells() -> dict[bytes, bytes]:
+        ((_, found),) = connector.scan(tables.data, b"2024#")
+        return dict(found)
+
+    _store(connector, tables, _lap(1, st_speed=300))
+    _store(connector, tables, _lap(1, i1_speed=250))
+    assert set(cells()) == {b"laps:lap_duration", b"laps:st_speed", b"laps:i1_speed"}
+    _store(connector, tables, _lap(1, lap_duration=None, i2_speed=7), overwrite=True)
+    assert cells() == {b"laps:i2_speed": b"7"}
+
+
+def test_a_source_deletes_no_cell_of_a_field_that_it_does_not_know(connector: HBaseConnector, tables: Tables) -> None:
+    _store(connector, tables, _lap(1, st_speed=300, i1_speed=250))
+    _store(connector, tables, _lap(1), overwrite=True, knows=frozenset({"lap_duration", "i1_speed"}))
+    ((_, cells),) = connector.scan(tables.data, b"2024#")
+    assert cells == {b"laps:lap_duration": b"90.5", b"laps:st_speed": b"300"}
+    _store(connector, tables, _lap(1), overwrite=True, knows=frozenset())
+    assert connector.scan(tables.data, b"2024#")[0][1] == cells
+
+
+def test_samples_are_the_same_rows_on_the_fast_way_and_on_the_careful_one(
+    connector: HBaseConnector, tables: Tables
+) -> None:
+    car = {"meeting_key": 1240, "session_key": 9551, "driver_number": 1, "date": "2024-07-05T11:30:00+00:00"}
+    numbers = {"brake": 0, "drs": 8, "n_gear": 7, "rpm": 11_000, "speed": 300, "throttle": 99}
+    found = []
+    for overwrite, rpm in ((False, 1), (True, None), (False, 2)):
+        samples = samples_of([car | numbers | {"rpm": rpm}])
+        batch = Batch(Unit("car_data", _SCOPE), samples, knows=ENDPOINTS["car_data"].known, overwrite=overwrite)
+        receipt = HBaseWriter(connector, tables.data).write(batch)
+        ((_, cells),) = connector.scan(tables.data, b"2024#")
+        found.append((receipt.rows, cells.get(b"car:rpm"), len(cells)))
+    assert found == [(1, b"1", 6), (1, None, 5), (1, b"2", 6)]
+
+
+def test_an_old_sign_on_a_field_that_is_no_text_goes_when_its_row_is_stored_on_either_way(
+    connector: HBaseConnector, tables: Tables
+) -> None:
+    message = {"meeting_key": 1240, "session_key": 9551, "date": "2024-07-05T11:30:00+00:00", "qualifying_phase": 1}
+    for overwrite in (False, True):
+        batch = Batch(
+            Unit("race_control", _SCOPE), [message], knows=ENDPOINTS["race_control"].known, overwrite=overwrite
+        )
+        writer = HBaseWriter(connector, tables.data)
+        writer.write(batch)
+        ((key, _),) = connector.scan(tables.data, b"2024#")
+        sign = b"racecontrol:qualifying_phase%json"
+        connector.put(tables.data, [RowMutation(key, {sign: b""})])
+        assert sign in connector.scan(tables.data, b"2024#")[0][1]
+        writer.write(batch)
+        assert connector.scan(tables.data, b"2024#") == [(key, {b"racecontrol:qualifying_phase": b"1"})]
+
+
+def test_what_hbase_refuses_is_a_receipt_with_its_reason(connector: HBaseConnector, table_prefix: str) -> None:
+    batch = Batch(Unit("laps", _SCOPE), [_lap(1)])
+    receipt = HBaseWriter(connector, f"{table_prefix}_nothing_of_that_name").write(batch)
+    assert receipt.error is not None
+    assert receipt.rows == 0
+
+
+# --- reports ---
+
+_LATER = _START + timedelta(days=30)
 
 
 def test_reports_remember_how_units_ended(connector: HBaseConnector, tables: Tables) -> None:
     reports = HBaseReports(connector, tables.reports)
     window = Window(None, _START + timedelta(minutes=15))
     unit = Unit("car_data", _SCOPE, 44, window)
-    later = _START + timedelta(days=9)
-    failed = Outcome(unit, later, error="HTTP 500: no luck")
-    reports.write_units("run-1", [failed, Outcome(Unit("laps", _SCOPE), later, rows=3, drivers=frozenset({1, 44}))])
+    failed = Outcome(unit, _LATER, error="HTTP 500: no luck")
+    laps = Outcome(Unit("laps", _SCOPE), _LATER, "openf1", receipt=Receipt(3, 2**64 - 1), drivers=frozenset({1, 44}))
+    reports.write_units("run-1", [failed, laps])
 
     by_endpoint = {state.endpoint: state for state in reports.unit_states(_SCOPE)}
     assert by_endpoint["car_data"].status is Status.FAILED
@@ -213,10 +278,71 @@ def test_reports_remember_how_units_ended(connector: HBaseConnector, tables: Tab
     assert (by_endpoint["car_data"].driver, by_endpoint["car_data"].window) == (44, window)
     assert by_endpoint["laps"].drivers == {1, 44}
     assert by_endpoint["laps"].stats["rows"] == 3
+    laps_state = by_endpoint["laps"]
+    assert (laps_state.source, laps_state.fetched, laps_state.run) == ("openf1", _LATER, "run-1")
+    assert laps_state.checksum == 2**64 - 1
+    assert (laps_state.was_stored, by_endpoint["car_data"].was_stored) == (True, False)
 
-    reports.write_units("run-2", [Outcome(unit, later, rows=9)])
+    reports.write_units("run-2", [Outcome(unit, _LATER, receipt=Receipt(9, 1))])
     again = {state.endpoint: state for state in reports.unit_states(_SCOPE)}["car_data"]
     assert (again.status, again.error, again.stats["rows"]) == (Status.DONE, None, 9)
+
+
+def test_a_failure_leaves_what_an_earlier_success_has_counted(connector: HBaseConnector, tables: Tables) -> None:
+    reports = HBaseReports(connector, tables.reports)
+    unit = Unit("laps", _SCOPE)
+    reports.write_units("run-1", [Outcome(unit, _LATER, receipt=Receipt(3, 7))])
+    reports.write_units("run-2", [Outcome(unit, _LATER, error="HTTP 500: no luck")])
+    (state,) = reports.unit_states(_SCOPE)
+    assert (state.status, state.error, state.stats["rows"]) == (Status.FAILED, "HTTP 500: no luck", 3)
+    assert state.was_stored, "so that what it has become null since is deleted when it is stored again"
+
+
+def test_a_line_of_an_epoch_before_the_last_rollback_counts_as_failed(
+    connector: HBaseConnector, tables: Tables
+) -> None:
+    reports = HBaseReports(connector, tables.reports)
+    other = Scope(2024, 1240, 9552)
+    lines = [Outcome(Unit("laps", scope), _LATER, receipt=Receipt(3, 7)) for scope in (_SCOPE, other)]
+    reports.write_units("run", lines)
+    epochs = b'{"sessions":{"9551":2},"deleted_at":1720000000000}'
+    connector.put(tables.reports, [RowMutation(lease_row(_SCOPE.meeting), {EPOCHS_CELL: epochs})])
+    assert [state.status for state in reports.unit_states(_SCOPE)] == [Status.FAILED]
+    assert [state.status for state in reports.unit_states(other)] == [Status.DONE]
+    reports.write_units("run", [Outcome(Unit("laps", _SCOPE), _LATER, receipt=Receipt(3, 7), epoch=2)])
+    assert [state.status for state in reports.unit_states(_SCOPE)] == [Status.DONE]
+
+
+def test_lines_of_earlier_versions_are_read(connector: HBaseConnector, tables: Tables) -> None:
+    """They have neither source nor epoch, and some name everybody who drove."""
+    line = unit_mutation("run", Outcome(Unit("car_data", _SCOPE, 44), _LATER, receipt=Receipt(3, 7)))
+    new = {b"meta:source", b"meta:epoch"}
+    old = {column: value for column, value in line.cells.items() if column not in new} | {b"meta:entrants": b"[1, 44]"}
+    connector.put(tables.reports, [RowMutation(line.key, old)])
+    (state,) = HBaseReports(connector, tables.reports).unit_states(_SCOPE)
+    assert (state.source, state.status, state.driver) == ("", Status.DONE, 44)
+    assert state.session_drivers == frozenset({1, 44})
+
+
+def test_quarantine_keeps_a_record_once_with_its_unit_until_it_is_deleted(
+    connector: HBaseConnector, tables: Tables
+) -> None:
+    reports = HBaseReports(connector, tables.reports)
+    unit = Unit("laps", _SCOPE)
+
+    def aside(record: object) -> Quarantined:
+        return Quarantined(
+            _SCOPE.prefix, "laps", raw_json(record), digest(record), "identity: \udc80", _LATER, unit.key
+        )  # fmt: skip
+
+    found = [aside(_lap(1)), aside(dict(reversed(_lap(1).items()))), aside({"a": float("nan")})]
+    reports.put_quarantine("run", found)
+    keys = {quarantine_key(record) for record in found}
+    assert len(keys) == 2
+    assert dict(reports.quarantined(_SCOPE, "laps")) == dict.fromkeys(keys, unit.key)
+    assert reports.quarantine_counts() == {(_SCOPE.prefix, "laps"): 2}
+    reports.delete_quarantine([quarantine_key(found[0])])
+    assert [key for key, _ in reports.quarantined(_SCOPE, "laps")] == [quarantine_key(found[2])]
 
 
 def test_reports_of_one_session_are_not_those_of_another(connector: HBaseConnector, tables: Tables) -> None:

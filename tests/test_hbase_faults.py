@@ -1,8 +1,7 @@
-"""What the connection to a real HBase survives when gateways, connections and tables fail, and what the sink mends."""
+"""What the connection to a real HBase survives when gateways, connections and tables fail."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import subprocess
@@ -10,11 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
-import click
 import happybase
 import pytest
 from cli import Loader
@@ -24,11 +21,7 @@ from Hbase_thrift import IllegalArgument
 from replay_server import ReplayServer
 from tables import rows_by_family, scan, source_identities, values
 
-from f1hbase.cli.parameters import Hosts, split_hosts
-from f1hbase.destinations.hbase import HBaseSink
 from f1hbase.errors import StoreError, UnreachableError
-from f1hbase.model.units import Answer, Outcome, Scope, Unit, Window
-from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase import connector as connector_module
 from f1hbase.stores.hbase.connector import (
     KEYS_ONLY,
@@ -40,11 +33,10 @@ from f1hbase.stores.hbase.connector import (
 )
 from f1hbase.stores.hbase.frames import RowMutation
 from f1hbase.stores.hbase.schema import Tables, ensure_tables
+from f1hbase.values import hosts, split_hosts
 
 pytestmark = pytest.mark.hbase
 
-_START = datetime(2024, 7, 5, 11, 30, tzinfo=UTC)
-_LATER = _START + timedelta(days=9)
 _REST = 31.0
 """After so many seconds a gateway that failed has rested."""
 
@@ -236,7 +228,7 @@ def test_a_put_whose_answer_was_lost_is_done_again_and_arrives_once(
     assert [key for key, _ in connector.scan(tables.data, row)] == _keys(_rows(row, 30))
 
 
-def test_a_gateway_that_is_down_at_the_door_is_taken_to_speak_as_the_others_and_used_when_it_is_back(
+def test_a_gateway_that_is_down_at_the_start_is_taken_to_speak_as_the_others_and_used_when_it_is_back(
     ways: tuple[Forwarder, Forwarder], caplog: pytest.LogCaptureFixture
 ) -> None:
     ways[0].stop()
@@ -586,7 +578,7 @@ def test_a_load_ends_with_3_and_names_the_first_gateway_when_none_is_up(
 
 
 @pytest.mark.parametrize(
-    ("text", "hosts"),
+    ("text", "found"),
     [
         ("a", [("a", None)]),
         ("a,b:9091", [("a", None), ("b", 9091)]),
@@ -594,8 +586,8 @@ def test_a_load_ends_with_3_and_names_the_first_gateway_when_none_is_up(
         ("10.0.0.1:65535", [("10.0.0.1", 65535)]),
     ],
 )
-def test_hosts_are_taken_apart_each_once(text: str, hosts: list[tuple[str, int | None]]) -> None:
-    assert split_hosts(Hosts().convert(text, None, None)) == hosts
+def test_hosts_are_taken_apart_each_once(text: str, found: list[tuple[str, int | None]]) -> None:
+    assert split_hosts(hosts(text)) == found
 
 
 @pytest.mark.parametrize(
@@ -607,162 +599,6 @@ def test_hosts_are_taken_apart_each_once(text: str, hosts: list[tuple[str, int |
     ],
 )  # fmt: skip
 def test_what_is_no_host_is_named(text: str, part: str) -> None:
-    with pytest.raises(click.BadParameter, match=re.escape(part)) as raised:
-        Hosts().convert(text, None, None)
-    assert "write a host, a host:port, or several with commas" in raised.value.message
-
-
-# What the sink mends when a unit is stored again
-
-
-@pytest.fixture
-def scope(request: pytest.FixtureRequest) -> Scope:
-    """A session that no other test has."""
-    number = 1 + request.session.items.index(request.node)
-    return Scope(2024, 1240, number, _START, _START + timedelta(hours=1), "a practice")
-
-
-def _car(scope: Scope, second: int, **changes: object) -> dict[str, object]:
-    date = (_START + timedelta(seconds=second)).isoformat()
-    record = {"meeting_key": 1240, "session_key": scope.session_key, "driver_number": 1, "date": date}
-    return record | {"rpm": 9000, "speed": 200, "drs": 0} | changes
-
-
-def _bad(scope: Scope, second: int) -> dict[str, object]:
-    return _car(scope, second, speed=float("nan"))
-
-
-_FIRST, _LAST = Window(None, _START + timedelta(minutes=15)), Window(_START + timedelta(minutes=15), None)
-
-
-class Store:
-    """Stores records of a session as one run does; every call of `run` begins another."""
-
-    def __init__(self, connector: HBaseConnector, tables: Tables, scope: Scope) -> None:
-        self._connector = connector
-        self._tables = tables
-        self._scope = scope
-        self._runs = 0
-        self.run()
-
-    def run(self) -> None:
-        self._runs += 1
-        self._sink = HBaseSink(self._connector, self._tables, f"run-{self._runs}")
-
-    def __call__(
-        self,
-        *records: object,
-        driver: int | None = 1,
-        window: Window = _FIRST,
-        again: bool = False,
-        complete: bool = True,
-    ) -> Outcome:
-        unit = Unit("car_data", self._scope, driver, window)
-        return self._sink.store(Answer(unit, _LATER, list(records), complete=complete), again=again)
-
-    def quarantined(self) -> list[dict[bytes, bytes]]:
-        """The rows in quarantine, in the order of their records."""
-        prefix = f"quarantine#{self._scope.prefix}#car_data#".encode()
-        rows = [cells for _, cells in self._connector.scan(self._tables.reports, prefix)]
-        return sorted(rows, key=lambda cells: cells[b"meta:record"])
-
-    def rows(self) -> list[dict[bytes, bytes]]:
-        prefix = f"{self._scope.prefix}#".encode()
-        return [cells for _, cells in self._connector.scan(self._tables.data, prefix)]
-
-
-@pytest.fixture
-def store(direct: HBaseConnector, tables: Tables, scope: Scope) -> Store:
-    return Store(direct, tables, scope)
-
-
-def test_quarantine_says_which_run_and_unit_a_record_came_with(store: Store, scope: Scope) -> None:
-    outcome = store(_car(scope, 0), _bad(scope, 1))
-    assert (outcome.rows, outcome.quarantined) == (1, 1)
-    (cells,) = store.quarantined()
-    assert cells[b"meta:run"] == b"run-1"
-    assert cells[b"meta:unit"] == Unit("car_data", scope, 1, _FIRST).key.encode()
-    assert cells[b"meta:found"] == _LATER.isoformat().encode()
-    assert cells[b"meta:record"] == json.dumps(_bad(scope, 1), separators=(",", ":")).encode()
-    assert cells[b"errors:reason"].startswith(b"'speed' holds a number that JSON does not know")
-
-
-def test_only_what_is_mended_leaves_quarantine_and_only_that_of_its_unit(store: Store, scope: Scope) -> None:
-    store(_bad(scope, 1), _bad(scope, 2))
-    store(_bad(scope, 1000), window=_LAST)
-    store(_bad(scope, 3), driver=44)
-    assert len(store.quarantined()) == 4
-    store.run()
-    assert store(_car(scope, 1), _bad(scope, 2), again=True).quarantined == 1
-    left = [json.loads(cells[b"meta:record"])["date"] for cells in store.quarantined()]
-    assert left == [_bad(scope, second)["date"] for second in (2, 3, 1000)]
-    assert [cells[b"meta:run"] for cells in store.quarantined()] == [b"run-2", b"run-1", b"run-1"]
-    store(_car(scope, 1000), window=_LAST, again=True)
-    store(_car(scope, 3), driver=44, again=True)
-    assert len(store.quarantined()) == 1
-
-
-def test_a_unit_in_parts_releases_what_none_of_its_parts_still_has(store: Store, scope: Scope) -> None:
-    store(_bad(scope, 1), _bad(scope, 2), _bad(scope, 3))
-    store.run()
-    store(_bad(scope, 1), again=True, complete=False)
-    assert len(store.quarantined()) == 3, "the rest may come yet"
-    store(_car(scope, 2), _bad(scope, 3), again=True)
-    left = [json.loads(cells[b"meta:record"])["date"] for cells in store.quarantined()]
-    assert left == [_bad(scope, second)["date"] for second in (1, 3)]
-
-
-def test_a_first_load_releases_nothing(store: Store, scope: Scope) -> None:
-    store(_bad(scope, 1))
-    store.run()
-    store(_car(scope, 1))
-    assert len(store.quarantined()) == 1
-
-
-def test_what_was_put_aside_by_another_window_or_driver_list_is_released_once_all_of_that_is_stored_again(
-    store: Store, scope: Scope
-) -> None:
-    store(_bad(scope, 1), _bad(scope, 1000), driver=None, window=Window())
-    store.run()
-    store(_car(scope, 1), again=True, driver=None, window=_FIRST)
-    store(_car(scope, 1000), again=True, driver=None, window=_LAST)
-    assert store.quarantined() == [], "smaller windows"
-    store(_bad(scope, 1), _bad(scope, 2))
-    store.run()
-    store(_car(scope, 1), _bad(scope, 2), again=True, driver=None, window=Window())
-    (cells,) = store.quarantined()
-    assert json.loads(cells[b"meta:record"])["date"] == _bad(scope, 2)["date"], "all drivers, all time"
-
-
-def test_cells_become_null_only_when_the_unit_may_have_been_stored_before(store: Store, scope: Scope) -> None:
-    store(_car(scope, 0, extra=1))
-    changed = _car(scope, 0, speed=None, extra=None)
-    store(changed)
-    assert store.rows() == [{b"car:rpm": b"9000", b"car:speed": b"200", b"car:drs": b"0", b"car:extra": b"1"}]
-    store(changed, again=True)
-    assert store.rows() == [{b"car:rpm": b"9000", b"car:drs": b"0"}]
-
-
-def test_a_record_that_loses_its_last_value_keeps_its_row_and_one_that_gains_one_loses_the_sign(
-    store: Store, scope: Scope
-) -> None:
-    nothing = _car(scope, 0, rpm=None, speed=None, drs=None)
-    for _ in range(2):
-        store(_car(scope, 0), again=True)
-        assert store.rows() == [{b"car:rpm": b"9000", b"car:speed": b"200", b"car:drs": b"0"}]
-        store(nothing, again=True)
-        assert store.rows() == [{b"car:": b""}]
-
-
-def test_a_unit_that_hbase_refuses_is_an_outcome_with_the_reason_and_its_line_says_failed(
-    direct: HBaseConnector, tables: Tables, scope: Scope
-) -> None:
-    nowhere = Tables("nosuch")
-    unit = Unit("car_data", scope, 1, _FIRST)
-    outcome = HBaseSink(direct, nowhere, "run-1").store(Answer(unit, _LATER, [_car(scope, 0)]))
-    assert outcome.error is not None
-    assert "table 'nosuch_f1_data' does not exist" in outcome.error
-    reports = HBaseReports(direct, tables.reports)
-    reports.write_units("run-1", [outcome])
-    (state,) = reports.unit_states(scope)
-    assert (state.status.value, state.error) == ("failed", outcome.error)
+    with pytest.raises(ValueError, match=re.escape(part)) as raised:
+        hosts(text)
+    assert "write a host, a host:port, or several with commas" in str(raised.value)

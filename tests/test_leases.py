@@ -27,8 +27,9 @@ from tables import rows_by_family, scan, source_identities, values
 
 from f1hbase.errors import UnreachableError
 from f1hbase.model.units import Scope
-from f1hbase.state.hbase import leases as leases_module
-from f1hbase.state.hbase.leases import LEASE_SECONDS, LeaseKeeper, Leases, lease_of
+from f1hbase.state.base import LEASE_SECONDS, Epochs, LeaseKeeper
+from f1hbase.state.hbase.epochs import all_epochs, raise_epochs, read_epochs
+from f1hbase.state.hbase.leases import HBaseLeases, lease_of, this_machine
 from f1hbase.stores.hbase.connector import Gateway, HBaseConnector, find_gateway
 from f1hbase.stores.hbase.frames import RowMutation
 
@@ -77,12 +78,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def leases_of(connector: HBaseConnector, clock: Clock) -> Callable[[str], Leases]:
+def leases_of(connector: HBaseConnector, clock: Clock) -> Callable[[str], HBaseLeases]:
     """The leases of a run of this process."""
-    return lambda run: Leases(connector, connector, _TABLE, run, clock)
+    return lambda run: HBaseLeases(connector, connector, _TABLE, run, clock)
 
 
-LeasesOf = Callable[[str], Leases]
+LeasesOf = Callable[[str], HBaseLeases]
 
 
 def _key(meeting: Scope) -> bytes:
@@ -109,7 +110,7 @@ def test_a_lease_that_is_taken_is_not_given_to_another_run_but_names_who_has_it(
     assert leases_of("run-1").take(meeting) is None
     other = leases_of("run-2").take(meeting)
     assert other is not None
-    assert str(other) == f"run run-1 (process {os.getpid()} on {os.uname().nodename})"
+    assert other == f"run run-1 (process {os.getpid()} on {os.uname().nodename})"
     assert leases_of("run-1").take(meeting) is None, "it may take its own again"
 
 
@@ -124,8 +125,8 @@ OnHost = Callable[[str], None]
 
 @pytest.fixture
 def on_host(monkeypatch: pytest.MonkeyPatch) -> OnHost:
-    """Says on which host what follows happens."""
-    return lambda name: monkeypatch.setattr("socket.gethostname", lambda: name)
+    """Says on which machine what follows happens; all have the same host name, as containers may."""
+    return lambda name: monkeypatch.setattr("f1hbase.state.hbase.leases.this_machine", lambda: name)
 
 
 def test_a_lease_given_back_is_free_at_once(leases_of: LeasesOf, meeting: Scope) -> None:
@@ -188,7 +189,7 @@ def test_a_lease_lost_to_another_run_is_spoken_of_once_and_left_to_it(
     (warning,) = (record.getMessage() for record in caplog.records)
     assert warning.startswith(f"the lease of meeting {meeting.meeting_key} ran out, and run run-2 (process ")
     assert first.lost(meeting)
-    holder = leases_of("run-3").take(meeting)
+    holder = leases_of("run-3").take_or_see(meeting)
     assert holder is not None
     assert holder.run == "run-2"
 
@@ -205,7 +206,7 @@ def test_naming_the_worker_of_a_meeting_whose_lease_was_lost_meanwhile_is_no_err
     on_host("here")
     first.renew()  # the keeper is faster
     first.name_worker(meeting, os.getpid())
-    holder = leases_of("run-3").take(meeting)
+    holder = leases_of("run-3").take_or_see(meeting)
     assert holder is not None
     assert holder.run == "run-2"
 
@@ -215,9 +216,9 @@ def test_a_lease_on_another_host_counts_until_it_runs_out(
 ) -> None:
     leases_of("run-1").take(meeting)
     nobody = [{"pid": 2**22 + 1, "began": 0.0}]
-    _change(connector, meeting, host="another-host", holders=nobody)
+    _change(connector, meeting, host="another-host", machine="another", holders=nobody)
     other = leases_of("run-2").take(meeting)
-    assert str(other) == f"run run-1 (process {2**22 + 1} on another-host)"
+    assert other == f"run run-1 (process {2**22 + 1} on another-host)"
     clock.advance(LEASE_SECONDS)
     assert leases_of("run-2").take(meeting) is None
 
@@ -233,16 +234,164 @@ def test_a_process_that_got_the_number_of_the_holder_later_is_not_taken_for_it(
     assert leases_of("run-2").take(meeting) is None
 
 
+def test_how_long_a_lease_lasts_can_be_said(
+    connector: HBaseConnector, meeting: Scope, clock: Clock, on_host: OnHost
+) -> None:
+    on_host("here")
+    assert HBaseLeases(connector, connector, _TABLE, "run-1", clock, seconds=7).take(meeting) is None
+    assert _runs_out_in(connector, meeting, clock) == 7
+
+
+# --- leases of earlier versions: without a machine ---
+
+
+def _as_before(connector: HBaseConnector, meeting: Scope, **changes: object) -> None:
+    """Make a lease what the version before this one wrote."""
+    text = connector.get(_TABLE, _key(meeting), _COLUMN)
+    assert text is not None
+    content = json.loads(text) | changes
+    del content["machine"]
+    connector.put(_TABLE, [RowMutation(_key(meeting), {_COLUMN: json.dumps(content, separators=(",", ":")).encode()})])
+
+
+def test_a_lease_of_the_version_before_counts_while_its_process_lives_and_until_it_runs_out(
+    leases_of: LeasesOf, connector: HBaseConnector, meeting: Scope, clock: Clock
+) -> None:
+    leases_of("run-1").take(meeting)
+    _as_before(connector, meeting)
+    clock.advance(10 * LEASE_SECONDS)
+    other = leases_of("run-2").take(meeting)
+    assert other == f"run run-1 (process {os.getpid()} on {os.uname().nodename})", "it lives"
+    nobody = [{"pid": 2**22 + 1, "began": 0.0}]
+    _change(connector, meeting, holders=nobody)
+    assert leases_of("run-2").take(meeting) is None, "nobody lives here, and it has run out"
+    _as_before(connector, meeting, run="run-1", holders=nobody)
+    assert leases_of("run-3").take(meeting) is not None, "it may live in another container of the same name"
+    clock.advance(LEASE_SECONDS)
+    assert leases_of("run-3").take(meeting) is None
+
+
+# --- two containers with one host name ---
+
+_TAKE = """
+import os, sys
+from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
+from f1hbase.state.hbase.leases import HBaseLeases
+from f1hbase.model.units import Scope
+
+host, port, table, meeting, run = sys.argv[1:]
+connector = HBaseConnector([find_gateway(host, int(port))])
+print(os.getpid(), HBaseLeases(connector, connector, table, run).take(Scope(2024, int(meeting), None)), flush=True)
+input()
+"""
+_NEW_PID_NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def _may_unshare() -> bool:
+    try:
+        return not subprocess.run([*_NEW_PID_NAMESPACE, "true"], capture_output=True, check=False).returncode
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _container(hbase: LocalHBase, meeting: Scope, run: str) -> Iterator[tuple[str, str]]:
+    """Process 1 of a PID namespace of its own, with our host name, that wants a lease: its number, and who has it."""
+    command = [sys.executable, "-c", _TAKE, hbase.host, str(hbase.port), _TABLE, str(meeting.meeting_key), run]
+    with subprocess.Popen(
+        [*_NEW_PID_NAMESPACE, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        pid, _, other = process.stdout.readline().strip().partition(" ")
+        try:
+            yield pid, other
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+@pytest.mark.skipif(not _may_unshare(), reason="this machine gives nobody a PID namespace of their own")
+def test_process_1_of_another_container_with_the_same_host_name_is_not_taken_for_the_holder_or_for_a_dead_one(
+    hbase: LocalHBase, leases_of: LeasesOf, meeting: Scope, clock: Clock
+) -> None:
+    with _container(hbase, meeting, "run-1") as (pid, other):
+        assert (pid, other) == ("1", "None")
+        # That no process of ours is the holder proves nothing.
+        assert leases_of("run-2").take(meeting) == f"run run-1 (process 1 on {os.uname().nodename})"
+        with _container(hbase, meeting, "run-3") as (pid, other):
+            assert (pid, other) == ("1", f"run run-1 (process 1 on {os.uname().nodename})")
+    # The container is gone, and nobody can see that from here: its lease runs out.
+    assert leases_of("run-2").take(meeting) is not None
+    clock.advance(LEASE_SECONDS + 60)
+    assert leases_of("run-2").take(meeting) is None
+
+
+def test_where_there_is_no_proc_the_host_name_has_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("f1hbase.state.hbase.leases._BOOT_ID", tmp_path / "boot_id")
+    assert this_machine() == os.uname().nodename
+
+
+# --- epochs ---
+
+
+def test_a_lease_comes_with_the_epochs_of_its_meeting_as_they_are_when_it_is_taken(
+    leases_of: LeasesOf, connector: HBaseConnector, meeting: Scope
+) -> None:
+    leases = leases_of("run-1")
+    leases.take(meeting)
+    assert leases.epochs(meeting) == Epochs()
+    raise_epochs(connector, _TABLE, meeting, ["9558", "-"], 1_700_000_000_000)
+    raise_epochs(connector, _TABLE, meeting, ["9558"], 1_600_000_000_000)
+    assert leases.epochs(meeting) == Epochs(), "what a worker has begun with does not change under it"
+    now = Epochs({"9558": 2, "-": 1}, 1_700_000_000_000)
+    assert read_epochs(connector, _TABLE, meeting) == now
+    leases.give_back(meeting)
+    leases.take(meeting)
+    assert leases.epochs(meeting) == now
+    assert all_epochs(connector, _TABLE)[2024, meeting.meeting_key] == now
+
+
+def test_what_is_raised_for_a_whole_meeting_counts_for_each_session_known_or_not(
+    connector: HBaseConnector, meeting: Scope
+) -> None:
+    raise_epochs(connector, _TABLE, meeting, ["9558"])
+    epochs = raise_epochs(connector, _TABLE, meeting, ["*"])
+    session, other = (Scope(2024, meeting.meeting_key, key) for key in (9558, 9559))
+    assert [epochs.of(scope) for scope in (session, other, meeting)] == [2, 1, 1]
+
+
+def test_of_many_that_raise_epochs_at_once_each_counts(gateway: Gateway, meeting: Scope) -> None:
+    begin = threading.Barrier(4)
+
+    def raise_them(number: int) -> None:
+        mine = HBaseConnector([gateway])
+        begin.wait()
+        for second in range(5):
+            raise_epochs(mine, _TABLE, meeting, ["9558", str(number)], number * 10 + second)
+        mine.close()
+
+    threads = [threading.Thread(target=raise_them, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    connector = HBaseConnector([gateway])
+    epochs = read_epochs(connector, _TABLE, meeting)
+    connector.close()
+    assert epochs == Epochs({"9558": 20, "0": 5, "1": 5, "2": 5, "3": 5}, 34)
+
+
 # Takes the lease of a meeting, names a process that it starts as its worker, says the number of that, and waits.
 _HOLD = """
 import subprocess, sys, time
 from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
-from f1hbase.state.hbase.leases import Leases
+from f1hbase.state.hbase.leases import HBaseLeases
 from f1hbase.model.units import Scope
 
 host, port, table, meeting = sys.argv[1:]
 connector = HBaseConnector([find_gateway(host, int(port))])
-leases = Leases(connector, connector, table, "run-1")
+leases = HBaseLeases(connector, connector, table, "run-1")
 scope = Scope(2024, int(meeting), None)
 assert leases.take(scope) is None
 worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin)
@@ -272,13 +421,13 @@ def _holder(hbase: LocalHBase, meeting: Scope) -> Iterator[tuple[psutil.Process,
 def test_a_lease_whose_holders_were_killed_on_this_host_is_free_at_once_but_not_while_the_worker_lives(
     hbase: LocalHBase, connector: HBaseConnector, meeting: Scope, clock: Clock
 ) -> None:
-    second = Leases(connector, connector, _TABLE, "run-2", clock)
+    second = HBaseLeases(connector, connector, _TABLE, "run-2", clock)
     with _holder(hbase, meeting) as (parent, worker):
         assert second.take(meeting) is not None
         # Not waited for: a zombie is dead, too.
         parent.kill()
         _until(lambda: _is_over(parent))
-        other = second.take(meeting)
+        other = second.take_or_see(meeting)
         assert other is not None
         assert [holder.pid for holder in other.holders] == [parent.pid, worker.pid]
         worker.kill()
@@ -343,10 +492,10 @@ def test_of_many_runs_that_want_a_meeting_at_once_one_gets_it_and_the_others_hea
 
     def want(run: str) -> None:
         mine = HBaseConnector([gateway])
-        leases = Leases(mine, mine, _TABLE, run, clock)
+        leases = HBaseLeases(mine, mine, _TABLE, run, clock)
         for number in range(rounds):
             begin.wait()
-            other = leases.take(Scope(2024, meeting.meeting_key * 1000 + number, None))
+            other = leases.take_or_see(Scope(2024, meeting.meeting_key * 1000 + number, None))
             answers[number, run] = None if other is None else other.run
         mine.close()
 
@@ -371,7 +520,7 @@ def test_a_renewal_whose_answer_was_lost_is_not_taken_for_somebody_else_s(
 ) -> None:
     with Forwarder(hbase.port) as way, caplog.at_level(logging.WARNING, "f1hbase"):
         impatient = HBaseConnector([Gateway(HOST, way.port, gateway.dialect)], patience=0)
-        leases = Leases(connector, impatient, _TABLE, "run-1", clock)
+        leases = HBaseLeases(connector, impatient, _TABLE, "run-1", clock)
         leases.take(meeting)
         clock.advance(30)
         way.lose_answers()
@@ -383,7 +532,7 @@ def test_a_renewal_whose_answer_was_lost_is_not_taken_for_somebody_else_s(
         assert _runs_out_in(connector, meeting, clock) == LEASE_SECONDS
         clock.advance(30)
         leases.give_back(meeting)
-        assert Leases(connector, connector, _TABLE, "run-2", clock).take(meeting) is None
+        assert HBaseLeases(connector, connector, _TABLE, "run-2", clock).take(meeting) is None
         impatient.close()
     assert not caplog.records
 
@@ -394,13 +543,13 @@ def test_leases_are_renewed_and_given_back_through_another_gateway_when_the_firs
     with Forwarder(hbase.port) as down:
         down.stop()
         impatient = HBaseConnector([Gateway(HOST, down.port, gateway.dialect), gateway], patience=0)
-        leases = Leases(connector, impatient, _TABLE, "run-1", clock)
+        leases = HBaseLeases(connector, impatient, _TABLE, "run-1", clock)
         leases.take(meeting)
         clock.advance(30)
         leases.renew()
         assert _runs_out_in(connector, meeting, clock) == LEASE_SECONDS
         leases.give_back(meeting)
-        assert Leases(connector, connector, _TABLE, "run-2", clock).take(meeting) is None
+        assert HBaseLeases(connector, connector, _TABLE, "run-2", clock).take(meeting) is None
         impatient.close()
 
 
@@ -411,15 +560,13 @@ def test_the_keeper_goes_on_renewing_after_hbase_was_away(
     meeting: Scope,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leases_module, "RENEW_SECONDS", 0.01)
     with Forwarder(hbase.port) as way, caplog.at_level(logging.DEBUG, "f1hbase"):
         impatient = HBaseConnector([Gateway(HOST, way.port, gateway.dialect)], patience=0)
-        leases = Leases(connector, impatient, _TABLE, "run-1", clock)
+        leases = HBaseLeases(connector, impatient, _TABLE, "run-1", clock)
         leases.take(meeting)
         way.stop()
-        with LeaseKeeper(leases):
+        with LeaseKeeper(leases, every=0.01):
             _until(lambda: "the leases are not renewed: HBase at" in caplog.text)
             way.start()
             clock.advance(60)
@@ -429,7 +576,7 @@ def test_the_keeper_goes_on_renewing_after_hbase_was_away(
 
 
 def test_who_loads_a_meeting_can_be_asked_for(connector: HBaseConnector, meeting: Scope) -> None:
-    leases = Leases(connector, connector, _TABLE, "run-1")
+    leases = HBaseLeases(connector, connector, _TABLE, "run-1")
     assert lease_of(connector, _TABLE, meeting) is None
     leases.take(meeting)
     lease = lease_of(connector, _TABLE, meeting)
@@ -499,7 +646,7 @@ def _paused_worker(process: subprocess.Popen[str]) -> Iterator[psutil.Process]:
     (worker,) = (
         child
         for child in psutil.Process(process.pid).children()
-        if any("spawn_main" in word for word in child.cmdline())
+        if any("f1hbase.pipeline.worker" in word for word in child.cmdline())
     )
     worker.suspend()
     try:

@@ -16,13 +16,16 @@ from click.testing import CliRunner
 from replay_server import ReplayServer
 
 from f1hbase.cli.commands import cli
-from f1hbase.cli.options import defaults
 from f1hbase.credentials import Credentials
-from f1hbase.sources.openf1.query import Query
+from f1hbase.errors import UnreachableError
+from f1hbase.model.answers import Listing
+from f1hbase.model.plans import Selection
 from f1hbase.sources.http.errors import GiveUpError, RequestError, SessionLiveError
 from f1hbase.sources.http.shared import SharedState
 from f1hbase.sources.openf1.client import OpenF1Client
-from f1hbase.sources.openf1.source import open_source
+from f1hbase.sources.openf1.query import OPENF1_URL, Query
+from f1hbase.sources.openf1.recipe import limits
+from f1hbase.sources.openf1.source import OpenF1Options, OpenF1Source, open_source
 from f1hbase.sources.openf1.token import CredentialsError, TokenProvider
 
 USER = Credentials("ayrton@example.org", "interlagos")
@@ -54,29 +57,36 @@ def server(data: Path) -> Iterator[ReplayServer]:
         yield server
 
 
+async def ask(source: OpenF1Source) -> Listing:
+    """Ask for the session, which takes a request, and one more for its meeting if the session is there."""
+    return await source.listing(Selection("manual", session_key=(70,)))
+
+
 def paths(server: ReplayServer) -> list[tuple[str, int]]:
     return [(line["path"], line["status"]) for line in server.log()]
 
 
 async def test_every_request_has_the_token(server: ReplayServer) -> None:
-    settings = defaults(api_url=server.url)
-    async with open_source(settings, USER, 1.0) as source:
-        assert all(await asyncio.gather(*(source.ask(SESSIONS) for _ in range(5))))
-    assert sorted(paths(server)) == [("/token", 200)] + [("/v1/sessions", 200)] * 5
+    options = OpenF1Options(server.url, credentials=USER)
+    async with open_source(options, 1.0) as source:
+        assert all(found.sessions for found in await asyncio.gather(*(ask(source) for _ in range(5))))
+    asked = [("/v1/meetings", 200)] * 5 + [("/v1/sessions", 200)] * 5
+    assert sorted(paths(server)) == [("/token", 200), *asked]
 
 
 async def test_a_token_that_the_api_no_longer_knows_is_renewed_once_for_all(
     server: ReplayServer, tmp_path: Path
 ) -> None:
-    settings = defaults(api_url=server.url)
-    async with open_source(settings, USER, 1.0) as source:
-        assert await source.ask(SESSIONS)
+    options = OpenF1Options(server.url, credentials=USER)
+    async with open_source(options, 1.0) as source:
+        assert (await ask(source)).sessions
         (file,) = (tmp_path / "state" / "f1hbase").glob("*.sqlite")
         with SharedState(file).transaction() as (db, _):
             db.execute("UPDATE tokens SET token = 'x' || token")
-        (known,) = await source.ask(SESSIONS)
+        (known,) = (await ask(source)).sessions
     assert known["session_key"] == 70
-    assert paths(server)[2:] == [("/v1/sessions", 401), ("/token", 200), ("/v1/sessions", 200)]
+    refused = [("/v1/sessions", 401), ("/token", 200), ("/v1/sessions", 200)]
+    assert paths(server)[3:] == [*refused, ("/v1/meetings", 200)]
 
 
 async def test_a_late_401_does_not_replace_the_token_that_another_request_has_got_meanwhile(tmp_path: Path) -> None:
@@ -101,8 +111,8 @@ async def test_a_late_401_does_not_replace_the_token_that_another_request_has_go
     with aioresponses() as network:
         network.post("https://api.test/token", callback=give, repeat=True)
         network.get(f"{API}/sessions?session_key=70", callback=answer, repeat=True)
-        async with open_source(defaults(api_url=API), USER, 1.0) as source:
-            await asyncio.gather(source.ask(SESSIONS), source.ask(SESSIONS))
+        async with open_source(OpenF1Options(API, credentials=USER), 1.0) as source:
+            await asyncio.gather(ask(source), ask(source))
     assert sent == ["Bearer T0KEN1"] * 2 + ["Bearer T0KEN2"] * 2
     assert given == 2
 
@@ -127,12 +137,12 @@ class Refusing:
 
 
 async def test_an_api_that_refuses_the_new_token_as_well_is_not_asked_a_third_time() -> None:
-    settings = defaults(api_url=API)
+    options = OpenF1Options(API, credentials=USER)
     with aioresponses() as network:
         api = Refusing(network, "Invalid or expired token")
-        async with open_source(settings, USER, 1.0) as source:
-            with pytest.raises(GiveUpError, match=r"HTTP 401: Invalid or expired token \(with a new token, too\)"):
-                await source.ask(SESSIONS)
+        async with open_source(options, 1.0) as source:
+            with pytest.raises(UnreachableError, match=r"HTTP 401: Invalid or expired token \(with a new token, too\)"):
+                await ask(source)
     assert api.headers == ["Bearer T0KEN1", "Bearer T0KEN2"]
 
 
@@ -198,6 +208,6 @@ def test_those_in_the_file_are_read_and_its_mode_is_warned_of(server: ReplayServ
 
 
 def test_members_may_ask_more_often() -> None:
-    assert [rate.limit for rate in defaults().rates(authenticated=False)] == [3, 30]
-    assert [rate.limit for rate in defaults().rates(authenticated=True)] == [6, 60]
-    assert defaults(api_url="http://127.0.0.1:1/v1").rates(authenticated=True) == ()
+    assert [rate.limit for rate in limits(None, OPENF1_URL, authenticated=False).requests] == [3, 30]
+    assert [rate.limit for rate in limits(None, OPENF1_URL, authenticated=True).requests] == [6, 60]
+    assert not limits(None, "http://127.0.0.1:1/v1", authenticated=True).requests

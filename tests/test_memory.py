@@ -1,10 +1,12 @@
-"""What a whole season takes of memory in the process that plans it: no more than the meeting under way does."""
+"""What a season takes of memory in the process that plans it, and a session in the one that loads it."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -14,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import ENTRY_POINT
-from hbase_server import free_ports
+from cli import ENTRY_POINT, loader_of
+from hbase_server import LocalHBase, free_ports
 from replay_server import ReplayServer
 from samples import END, START, WEEK, a_meeting, sample
 
-from f1hbase.model.units import Outcome, Unit, slice_time
+from f1hbase.model.outcomes import Outcome, Receipt
+from f1hbase.model.units import Unit, slice_time
+from f1hbase.pipeline.messages import Reported
 from f1hbase.pipeline.tally import Tally
-from f1hbase.pipeline.worker import Reported
 
 _SESSIONS_A_MEETING = 5
 _LONG = timedelta(hours=5, minutes=15)
-"""With windows of 15 minutes, 20 drivers and two endpoints: 840 units a session, 100,000 a season."""
+"""With windows of 48 seconds and two endpoints: some 800 units a session, 100,000 a season."""
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +73,34 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[str, float]:
 
 def test_planning_a_season_of_100_000_units_takes_less_than_100_megabytes(season: ReplayServer, tmp_path: Path) -> None:
     (nowhere,) = free_ports(1)
-    hbase = {"F1HBASE_HBASE_HOST": "127.0.0.1", "F1HBASE_HBASE_PORT": str(nowhere)}
+    hbase = {"F1HBASE_HBASE_HOST": "127.0.0.1", "F1HBASE_HBASE_PORT": str(nowhere), "F1HBASE_WINDOW": "48s"}
     output, season_megabytes = run(tmp_path, "plan", "--year", "2024", F1HBASE_API_URL=season.url, **hbase)
-    assert "120 sessions, about 102,624 units" in output
+    assert _units(output, sessions=120) > 95_000
     assert season_megabytes < 100
     output, meeting_megabytes = run(tmp_path, "plan", "--meeting-key", "1200", F1HBASE_API_URL=season.url, **hbase)
-    assert "5 sessions, about 4,276 units" in output
+    assert _units(output, sessions=5) > 95_000 / 24
     assert season_megabytes - meeting_megabytes < 4, "the units of one meeting at a time; all would be 8 and more"
+
+
+def _units(output: str, *, sessions: int) -> int:
+    found = re.search(rf"\b{sessions} sessions, about ([\d,]+) units", output)
+    assert found, output
+    return int(found[1].replace(",", ""))
+
+
+@pytest.mark.hbase
+def test_a_worker_takes_less_than_100_megabytes_with_answers_of_4(
+    hbase: LocalHBase, tmp_path: Path, table_prefix: str
+) -> None:
+    """Twenty cars for half an hour and what is before and after."""
+    simulate = [sys.executable, "-m", "simulator", "make", str(tmp_path / "race"), "--sessions", "race"]
+    subprocess.run([*simulate, "--minutes", "30"], check=True, stdout=subprocess.DEVNULL)
+    with ReplayServer(tmp_path / "race") as api:
+        environment = loader_of(hbase, tmp_path, api.url, table_prefix, processes="1").environment
+        _, megabytes = run(tmp_path, "load", **environment)
+        largest = max(entry["bytes"] for entry in api.log())
+    assert largest > 3_000_000
+    assert megabytes < 100, "the larger one of parent and worker"
 
 
 def test_what_the_parent_counts_takes_no_memory_for_units_that_are_stored_and_little_for_those_that_fail() -> None:
@@ -88,13 +112,20 @@ def test_what_the_parent_counts_takes_no_memory_for_units_that_are_stored_and_li
     tally = Tally()
     for error, most_bytes in ((None, 10), (reason, 300)):
         # A text of its own for each unit, as each is made anew.
-        ends = [Outcome(unit, END, rows=3350, error=None if error is None else error.decode()) for unit in units]
+        ends = [
+            Outcome(unit, END, receipt=Receipt(3350), error=None if error is None else error.decode()) for unit in units
+        ]
         messages = [pickle.dumps(Reported(ends[first : first + 100])) for first in range(0, len(ends), 100)]
         tracemalloc.start()
         for message in messages:
-            for outcome in pickle.loads(message).outcomes:
-                tally.add(outcome)
+            _count(message, tally)
+        gc.collect()  # Python keeps some freed tuples for new ones
         grown, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert grown / len(units) < most_bytes
     assert (tally.stored, tally.failed) == (4_000, 4_000)
+
+
+def _count(message: bytes, tally: Tally) -> None:
+    for outcome in pickle.loads(message).outcomes:
+        tally.add(outcome)

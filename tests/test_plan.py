@@ -1,24 +1,30 @@
-"""Which sessions a run loads, which units they are made of, and what of them remains."""
+"""Which sessions a load means, which units they are made of, and what of them remains."""
 
 from __future__ import annotations
 
 import logging
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from samples import END, START, a_scope, sample
+from samples import END, HOUR, START, a_scope, a_selection, sample
 
-from f1hbase.cli.options import Settings, defaults
 from f1hbase.errors import NothingToLoadError
+from f1hbase.model.answers import RequestStats
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.coverage import Status, UnitState, status_of
-from f1hbase.model.units import ALL_TIME, MeetingPlan, Query, SessionPlan, Unit, slice_time
-from f1hbase.pipeline.plan import Remaining, first_units, make_plan, window_units
+from f1hbase.model.coverage import status_of
+from f1hbase.model.outcomes import Status, UnitState
+from f1hbase.model.plans import MeetingPlan, Plan, SessionPlan
+from f1hbase.model.units import ALL_TIME, Unit, Window
+from f1hbase.pipeline.plan import make_plan, selected
+from f1hbase.pipeline.remaining import Remaining
+from f1hbase.sources.http.answers import HttpAnswer
+from f1hbase.sources.openf1.query import Query
+from f1hbase.sources.openf1.source import OpenF1Options, OpenF1Source
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -40,8 +46,13 @@ class Api:
         }
         self.queries: list[Query] = []
 
-    async def ask(self, query: Query) -> list[Any]:
+    async def ask(self, query: Query) -> tuple[list[Any], HttpAnswer, RequestStats]:
         self.queries.append(query)
+        url = f"http://api.test/v1/{query}"
+        answer = HttpAnswer(200, "application/json", b"[]", NOW, NOW, url)
+        return self.answer(query), answer, RequestStats(1, 0, 2)
+
+    def answer(self, query: Query) -> list[Any]:
         alternatives: dict[str, list[Callable[[Any], bool]]] = {}
         for text in query.filters:
             match = _FILTER.fullmatch(text)
@@ -82,10 +93,28 @@ def four_seasons() -> list[dict[str, Any]]:
     ]
 
 
+async def a_plan(api: Api | None = None, now: datetime = NOW, **options: Any) -> Plan:
+    """Return a plan; a key or year given alone is a mode of its own, as on the command line."""
+    if "mode" not in options and options:
+        options["mode"] = "year" if set(options) == {"year"} else "manual"
+    queue: Any = api or Api(four_seasons())
+    source = OpenF1Source(queue, OpenF1Options("http://api.test/v1"))
+    return await make_plan(source, a_selection(**options), now)
+
+
 async def planned(api: Api | None = None, now: datetime = NOW, **options: Any) -> list[int]:
-    """Return the session keys of a plan, in its order."""
-    plan, _ = await make_plan((api or Api(four_seasons())).ask, defaults(**options), now)
-    return [session.scope.session_key or 0 for meeting in plan for session in meeting.sessions]
+    """Return the keys of the sessions that were asked for, in the order of the plan."""
+    return [session.scope.session_key or 0 for session in selected(await a_plan(api, now, **options))]
+
+
+async def to_settle(api: Api | None = None, now: datetime = NOW, **options: Any) -> set[int]:
+    """Return the keys of the sessions of which only what is due again is loaded."""
+    plan = await a_plan(api, now, **options)
+    found = {key for meeting in plan.meetings for key in meeting.sessions_to_settle}
+    assert found == {s.scope.session_key for m in plan.meetings for s in m.sessions} - {
+        session.scope.session_key for session in selected(plan)
+    }
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -259,22 +288,74 @@ async def test_a_session_without_a_start_is_not_overlooked() -> None:
 async def test_a_session_without_its_keys_is_named_and_does_not_keep_the_others_from_loading(
     field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def ask(query: Query) -> list[Any]:
-        found = [a_session(1, 1, "2024-05-01T12:00"), a_session(2, 1, "2024-05-02T12:00") | {field: None}, "x"]
-        return found if query.endpoint == "sessions" else [sample("meetings", meeting_key=1)]
+    bad = a_session(2, 1, "2024-05-02T12:00") | {field: None}
 
-    plan, unusable = await make_plan(ask, defaults(), NOW)
-    assert [session.scope.session_key for session in plan[0].sessions] == [1]
+    class Odd(Api):
+        def answer(self, query: Query) -> list[Any]:
+            found = [a_session(1, 1, "2024-05-01T12:00"), bad, "x"]
+            return found if query.endpoint == "sessions" else [sample("meetings", meeting_key=1)]
+
+    plan = await a_plan(Odd([]))
+    assert [session.scope.session_key for session in plan.meetings[0].sessions] == [1]
     assert caplog.text.count("cannot be loaded") == 2
-    assert len(unusable) == 2
-    assert "x" in unusable
+    assert list(plan.unusable) == [
+        (bad, f"its {field} is missing or no whole number"), ("x", "it is not an object"),
+    ]  # fmt: skip
+
+
+LISTED_TWICE = a_session(1, 1, "2024-05-01T12:00"), a_session(1, 1, "2024-05-01T12:00", gmt_offset="02:00:00")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_a_session_listed_twice_with_other_values_the_same_one_stands_whatever_the_order(order: int) -> None:
+    plan = await a_plan(Api(list(LISTED_TWICE[::order])))
+    assert [session.record for meeting in plan.meetings for session in meeting.sessions] == [LISTED_TWICE[1]]
+    ((aside, reason),) = plan.unusable
+    assert aside == LISTED_TWICE[0]
+    assert "session 1 is listed twice, with other values" in reason
+
+
+async def test_a_session_listed_twice_with_the_same_values_is_one() -> None:
+    plan = await a_plan(Api([LISTED_TWICE[0], dict(LISTED_TWICE[0])]))
+    assert plan.session_count == 1
+    assert plan.unusable == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_a_meeting_listed_twice_the_same_one_stands_whatever_the_order(order: int) -> None:
+    meetings = [sample("meetings", meeting_key=12, location=place) for place in ("Yas Marina", "Abu Dhabi")][::order]
+    plan = await a_plan(Api(four_seasons(), meetings), session_key=(22,))
+    assert plan.meetings[0].record == sample("meetings", meeting_key=12, location="Yas Marina")
+
+
+@pytest.mark.parametrize("key", [None, [12], {"is": 12}, "12"], ids=str)
+async def test_a_meeting_without_a_key_is_passed_over(key: Any) -> None:
+    class Odd(Api):
+        def answer(self, query: Query) -> list[Any]:
+            odd = [sample("meetings", meeting_key=key), None, 5]
+            return [*odd, *super().answer(query)] if query.endpoint == "meetings" else super().answer(query)
+
+    plan = await a_plan(Odd(four_seasons()), session_key=(22,))
+    assert plan.meetings[0].record is not None
+
+
+async def test_a_session_whose_end_cannot_be_is_taken_to_last_12_hours_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for end in ("2034-12-08T14:00:00+00:00", "2024-12-08T12:00:00+00:00", "9999-12-31T23:00:00+00:00", "soon"):
+        caplog.clear()
+        plan = await a_plan(Api([a_session(22, 12, "2024-12-08T13:00", date_end=end)]))
+        scope = plan.meetings[0].sessions[0].scope
+        assert scope.date_end is None
+        assert scope.over_at == datetime(2024, 12, 9, 1, tzinfo=UTC)
+        assert ("which cannot be" in caplog.text) == (end[:4] in {"2034", "2024"})
 
 
 # --- meetings ---
 
 
 async def test_sessions_of_one_meeting_are_one_piece_of_the_plan_with_the_meetings_own_record() -> None:
-    plan, _ = await make_plan(Api(four_seasons()).ask, defaults(), NOW)
+    plan = (await a_plan()).meetings
     assert [meeting.scope.prefix for meeting in plan] == ["2023#11#-", "2024#12#-", "2025#13#-"]
     assert [len(meeting.sessions) for meeting in plan] == [2, 2, 1]
     for meeting in plan:
@@ -284,7 +365,7 @@ async def test_sessions_of_one_meeting_are_one_piece_of_the_plan_with_the_meetin
 
 
 async def test_a_session_of_the_plan_knows_its_times_and_its_name() -> None:
-    plan, _ = await make_plan(Api(four_seasons()).ask, defaults(session_key=(22,)), NOW)
+    plan = (await a_plan(session_key=(22,))).meetings
     scope = plan[0].sessions[0].scope
     assert scope.date_start == datetime(2024, 12, 8, 13, tzinfo=UTC)
     assert scope.date_end == datetime(2024, 12, 8, 14, tzinfo=UTC)
@@ -299,7 +380,7 @@ async def test_the_year_of_every_key_is_the_meetings_however_many_meetings_are_a
     meetings = [sample("meetings", meeting_key=record["meeting_key"], year=record["year"]) for record in sessions]
     meetings[0]["year"] = 2023
 
-    plan, _ = await make_plan(Api(sessions, meetings).ask, defaults(year=(2024,)), NOW)
+    plan = (await a_plan(Api(sessions, meetings), year=(2024,))).meetings
 
     assert plan[0].scope.prefix == "2023#1#-"
     assert plan[0].sessions[0].scope.prefix == "2023#1#1"
@@ -308,22 +389,16 @@ async def test_the_year_of_every_key_is_the_meetings_however_many_meetings_are_a
 async def test_a_meeting_that_the_api_does_not_have_is_said_and_its_sessions_are_loaded_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    plan, _ = await make_plan(Api(four_seasons(), []).ask, defaults(session_key=(22,)), NOW)
+    plan = (await a_plan(Api(four_seasons(), []), session_key=(22,))).meetings
     assert plan[0].record is None
     assert plan[0].sessions[0].scope.prefix == "2024#12#22"
     assert "not the meeting itself" in caplog.text
 
 
-async def test_a_cancelled_session_is_asked_for_what_there_is_of_it_but_cut_into_windows_only_if_anybody_drove() -> (
-    None
-):
-    session = a_session(1, 1, "2024-05-01T12:00", is_cancelled=True)
-    plan, _ = await make_plan(Api([session]).ask, defaults(), NOW)
-    scope = plan[0].sessions[0].scope
-    assert scope.cancelled
-    assert {unit.endpoint for unit in first_units(plan[0], defaults())} == set(ENDPOINTS) - {"car_data", "location"}
-    assert list(window_units(scope, (), defaults())) == []
-    assert {unit.driver for unit in window_units(scope, {1, 44}, defaults())} == {1, 44}
+async def test_a_cancelled_session_is_asked_for_what_there_is_of_it() -> None:
+    (meeting,) = (await a_plan(Api([a_session(1, 1, "2024-05-01T12:00", is_cancelled=True)]))).meetings
+    assert meeting.sessions[0].scope.cancelled
+    assert {unit.endpoint for unit in Remaining(meeting, [[]], a_selection(), NOW).units()} == set(ENDPOINTS)
 
 
 async def test_a_cancelled_session_is_none_of_the_latest_and_named_if_it_would_have_been(
@@ -347,8 +422,87 @@ async def test_if_all_were_cancelled_there_is_no_latest_and_a_way_to_load_what_t
 
 
 async def test_a_meeting_without_a_record_has_its_unit_all_the_same_as_there_is_nothing_to_store() -> None:
-    plan, _ = await make_plan(Api(four_seasons(), []).ask, defaults(session_key=(22,)), NOW)
-    assert "meetings" in {unit.endpoint for unit in first_units(plan[0], defaults())}
+    plan = (await a_plan(Api(four_seasons(), []), session_key=(22,))).meetings
+    assert "meetings" in {unit.endpoint for unit in Remaining(plan[0], [[]], a_selection(), NOW).units()}
+
+
+async def test_a_plan_says_what_kind_each_session_is_and_keeps_what_it_was_made_from() -> None:
+    plan = await a_plan(Api([a_session(1, 1, "2024-05-01T12:00", session_type="Qualifying")]))
+    assert plan.meetings[0].sessions[0].scope.kind == "Qualifying"
+    assert set(plan.listing.answers) == {"sessions", "meetings"}
+    assert plan.listing.answers["sessions"].request == "sessions?year>=2023"
+    assert plan.listing.stats == RequestStats(2, 0, 4)
+
+
+async def test_the_end_of_a_meeting_is_its_own_or_that_of_its_last_session() -> None:
+    (own,) = (await a_plan(session_key=(22,))).meetings
+    assert own.scope.date_end == END
+    (last,) = (await a_plan(Api(four_seasons(), []), meeting_key=(12,))).meetings
+    assert last.scope.date_end == datetime(2024, 12, 8, 14, tzinfo=UTC)
+
+
+# --- what is settled besides ---
+
+
+async def test_latest_settles_the_other_sessions_of_its_season_that_have_begun() -> None:
+    sessions = [*four_seasons(), a_session(31, 13, "2025-05-23T13:00"), a_session(30, 10, "2025-03-23T13:00")]
+    api = Api(sessions)
+    assert await planned(api, mode="latest", num_sessions=1) == [33]
+    assert await to_settle(api, mode="latest", num_sessions=1) == {31, 30}
+    assert await to_settle(api, mode="latest", num_sessions=4) == {21}, "of each season that it touches"
+
+
+async def test_a_year_and_everything_have_no_sessions_beside_those_asked_for() -> None:
+    assert await to_settle(year=(2024,)) == set()
+    assert await to_settle() == set()
+
+
+async def test_latest_of_a_year_settles_the_rest_of_the_year() -> None:
+    assert await to_settle(mode="latest", num_sessions=1, year=(2023,)) == {11}
+
+
+async def test_a_cancelled_session_that_is_none_of_the_latest_is_settled_like_any_other() -> None:
+    sessions = [*four_seasons(), a_session(90, 13, "2025-05-30T13:00", is_cancelled=True)]
+    assert await to_settle(Api(sessions), mode="latest", num_sessions=1) == {90}
+
+
+@pytest.mark.parametrize("options", [{"session_key": (22,)}, {"meeting_key": (13,)}, {"date": (date(2024, 12, 8),)}])
+async def test_what_is_named_by_a_key_or_a_date_settles_nothing_else_whatever_a_source_lists(
+    options: dict[str, Any],
+) -> None:
+    class ListsAll(Api):
+        def answer(self, query: Query) -> list[Any]:
+            return self.records[query.endpoint]
+
+    assert await to_settle(ListsAll(four_seasons()), **options) == set()
+    assert len(await planned(ListsAll(four_seasons()), **options)) == 1
+
+
+async def test_latest_1_each_night_leaves_nothing_provisional_for_ever() -> None:
+    """A weekend of three sessions, loaded each night by `latest 1`."""
+    days = ["2025-05-23T13:00", "2025-05-24T14:00", "2025-05-25T13:00"]
+    api = Api([a_session(number, 13, day) for number, day in enumerate(days, 31)])
+    stored: dict[str, UnitState] = {}
+    asked: dict[str, list[datetime]] = {}
+    for night in range(1, 40):
+        now = datetime(2025, 5, 23, 22, tzinfo=UTC) + timedelta(days=night - 1)
+        plan = await a_plan(api, now, mode="latest", num_sessions=1, endpoints=("laps", "session_result"))
+        for meeting in plan.meetings:
+            for unit in Remaining(
+                meeting, [stored.values()], a_selection(endpoints=("laps", "session_result")), now
+            ).units():
+                status = status_of(unit, now)
+                stored[unit.key] = UnitState(
+                    unit.scope.prefix, unit.endpoint, None, unit.window, status, stats={"records": 9.0}, fetched=now
+                )
+                asked.setdefault(unit.key, []).append(now)
+    assert {key.split("#")[3] for key in stored} == {"31", "32", "33"}
+    assert {state.status for state in stored.values()} == {Status.DONE}
+    for key, times in asked.items():
+        end = datetime.fromisoformat(days[int(key.split("#")[3]) - 31]).replace(tzinfo=UTC) + HOUR
+        after = timedelta(days=14 if "session_result" in key else 2)
+        assert len(times) == 2, "once at once, and once more when it has settled"
+        assert end + after <= times[1] < end + after + timedelta(days=1)
 
 
 # --- units ---
@@ -361,181 +515,129 @@ MEETING = MeetingPlan(
     (SessionPlan(PRACTICE, sample("sessions", session_key=9550)), SessionPlan(SESSION, sample("sessions"))),
     NOW,
 )
-WINDOWED = ["car_data", "location"]
-QUARTERS = slice_time(START, END, timedelta(minutes=15))
 
 
-def test_all_but_car_data_and_location_are_one_unit_a_session_and_the_meeting_is_one() -> None:
-    units = list(first_units(MEETING, defaults()))
-    a_session = [name for name in ENDPOINTS if name not in {*WINDOWED, "meetings"}]
+def units(
+    states: Iterable[UnitState] = (),
+    *,
+    meeting: MeetingPlan = MEETING,
+    now: datetime = NOW,
+    refresh: str = "",
+    **options: Any,
+) -> list[Unit]:
+    """Return what remains of a meeting."""
+    return Remaining(meeting, [states], a_selection(**options), now, refresh).units()
+
+
+def test_each_endpoint_is_one_unit_a_session_and_the_meeting_is_one() -> None:
     wanted = [Unit("meetings", MEETING.scope)]
-    wanted += [Unit(name, scope) for name in a_session for scope in (PRACTICE, SESSION)]
-    assert sorted(units, key=str) == sorted(wanted, key=str)
+    wanted += [Unit(name, scope) for name in ENDPOINTS if name != "meetings" for scope in (PRACTICE, SESSION)]
+    assert sorted(units(), key=str) == sorted(wanted, key=str)
 
 
-def test_car_data_and_location_are_cut_by_driver_and_window() -> None:
-    units = list(window_units(SESSION, {44, 1}, defaults()))
-    assert len(units) == len(set(units)) == 2 * 2 * 8
-    assert set(units) == {
-        Unit(name, SESSION, driver, window) for name in WINDOWED for driver in (1, 44) for window in QUARTERS
-    }
+def test_small_endpoints_come_first_and_samples_last() -> None:
+    order = list(dict.fromkeys(unit.endpoint for unit in units()))
+    assert order == list(ENDPOINTS)
+    assert order[-2:] == ["car_data", "location"]
 
 
-def test_the_window_can_be_chosen() -> None:
-    units = list(window_units(SESSION, {44}, defaults(window=timedelta(hours=1), endpoint=("car_data",))))
-    assert [unit.window for unit in units] == slice_time(START, END, timedelta(hours=1))
-
-
-def test_without_known_drivers_each_window_is_one_unit_for_all_of_them() -> None:
-    units = list(window_units(SESSION, (), defaults(endpoint=("location",))))
-    assert units == [Unit("location", SESSION, None, window) for window in QUARTERS]
-
-
-def test_a_chosen_driver_is_asked_for_whether_known_or_not() -> None:
-    for known in ((), {1}, {1, 44}):
-        assert {unit.driver for unit in window_units(SESSION, known, defaults(driver=(44,)))} == {44}
+def test_samples_are_asked_for_of_all_drivers_at_once_whoever_is_known() -> None:
+    known = [done(Unit("drivers", SESSION), 1, 44)]
+    for states in ([], known):
+        found = [unit for unit in units(states) if ENDPOINTS[unit.endpoint].sampled and unit.scope == SESSION]
+        assert found == [Unit("car_data", SESSION), Unit("location", SESSION)]
 
 
 def test_a_chosen_driver_narrows_the_endpoints_that_have_records_by_driver_and_no_others() -> None:
-    drivers = {unit.endpoint: unit.driver for unit in first_units(MEETING, defaults(driver=(44,)))}
+    drivers = {unit.endpoint: unit.driver for unit in units(driver=44)}
     whole = {"meetings", "sessions", "championship_teams", "weather", "race_control", "overtakes"}
     assert {endpoint for endpoint, driver in drivers.items() if driver is None} == whole
     assert set(drivers.values()) == {None, 44}
 
 
 def test_two_chosen_drivers_are_two_units() -> None:
-    units = list(first_units(MEETING, defaults(driver=(44, 1), endpoint=("laps",))))
-    assert {(unit.scope, unit.driver) for unit in units} == {(s, d) for s in (PRACTICE, SESSION) for d in (44, 1)}
+    found = units(drivers=(1, 44), endpoint="car_data")
+    assert {(unit.scope, unit.driver) for unit in found} == {(s, d) for s in (PRACTICE, SESSION) for d in (44, 1)}
 
 
 def test_a_chosen_endpoint_is_the_only_one() -> None:
-    assert {unit.endpoint for unit in first_units(MEETING, defaults(endpoint=("laps", "pit")))} == {"laps", "pit"}
-    assert list(window_units(SESSION, {44}, defaults(endpoint=("laps",)))) == []
-    assert {unit.endpoint for unit in window_units(SESSION, {44}, defaults(endpoint=("location",)))} == {"location"}
+    assert {unit.endpoint for unit in units(endpoints=("laps", "pit"))} == {"laps", "pit"}
 
 
 # --- what remains ---
 
 
-def done(unit: Unit, *drivers: int, status: Status = Status.DONE) -> UnitState:
-    return UnitState(unit.scope.prefix, unit.endpoint, unit.driver, unit.window, status, frozenset(drivers))
+def done(unit: Unit, *drivers: int, status: Status = Status.DONE, run: str = "") -> UnitState:
+    return UnitState(
+        unit.scope.prefix, unit.endpoint, unit.driver, unit.window, status, frozenset(drivers), fetched=NOW, run=run,
+        stats={"records": 3.0},
+    )  # fmt: skip
 
 
-def remaining(states: list[UnitState], **options: Any) -> Remaining:
-    return Remaining(MEETING, states, defaults(**options), NOW)
-
-
-def everything(drivers: set[int], settings: Settings | None = None) -> list[UnitState]:
-    settings = settings or defaults()
-    units = list(first_units(MEETING, settings))
-    for session in MEETING.sessions:
-        units += window_units(session.scope, drivers, settings)
-    return [done(unit, *(drivers if ENDPOINTS[unit.endpoint].by_driver else ())) for unit in units]
-
-
-def test_at_first_all_remains() -> None:
-    assert remaining([]).first() == list(first_units(MEETING, defaults()))
-    assert remaining([]).windows(SESSION, {44}) == list(window_units(SESSION, {44}, defaults()))
-    assert not remaining([]).nothing()
+def everything(**options: Any) -> list[UnitState]:
+    return [done(unit, *((1, 44) if ENDPOINTS[unit.endpoint].by_driver else ())) for unit in units(**options)]
 
 
 def test_when_all_is_done_nothing_remains() -> None:
-    rest = remaining(everything({1, 44}))
-    assert rest.nothing()
-    assert rest.first() == []
-    assert rest.windows(SESSION) == []
+    assert units(everything()) == []
 
 
 def test_a_unit_that_failed_remains_and_nothing_else() -> None:
     for endpoint in ENDPOINTS:
-        states = everything({1, 44})
-        index = next(i for i, state in enumerate(states) if state.endpoint == endpoint)
-        failed = states.pop(index)
-        rest = remaining([*states, done(unit_of(failed), status=Status.FAILED)])
-        left = rest.first() + [unit for scope in (PRACTICE, SESSION) for unit in rest.windows(scope)]
-        assert left == [unit_of(failed)]
-        assert not rest.nothing()
-
-
-def unit_of(state: UnitState) -> Unit:
-    scope = next(scope for scope in MEETING.scopes if scope.prefix == state.scope_prefix)
-    return Unit(state.endpoint, scope, state.driver, state.window)
+        states = everything()
+        failed = next(state for state in states if state.endpoint == endpoint)
+        states[states.index(failed)] = replace(failed, status=Status.FAILED)
+        (left,) = units(states)
+        assert (left.endpoint, left.scope.prefix, left.window) == (endpoint, failed.scope_prefix, ALL_TIME)
 
 
 def test_with_refresh_all_remains_though_it_is_done() -> None:
-    rest = remaining(everything({1, 44}), refresh=True)
-    assert rest.first() == list(first_units(MEETING, defaults()))
-    assert rest.windows(SESSION) == list(window_units(SESSION, {1, 44}, defaults()))
-    assert not rest.nothing()
+    assert units(everything(), refresh="this-run") == units()
 
 
 def test_a_refresh_asks_once_for_what_its_own_run_has_stored() -> None:
-    states = [replace(state, run="this-run") for state in everything({1, 44})]
-    meeting = Remaining(MEETING, states, defaults(refresh=True), NOW, "this-run")
-    assert meeting.nothing()
-    assert not Remaining(MEETING, states, defaults(refresh=True), NOW, "another-run").nothing()
-
-
-def test_another_window_size_asks_only_for_what_is_missing() -> None:
-    rest = remaining(everything({1, 44}), window=timedelta(minutes=7))
-    assert rest.nothing()
-
-
-def test_the_drivers_that_what_is_stored_has_named_are_known_in_a_later_run() -> None:
-    rest = remaining([done(Unit("drivers", SESSION), 1, 44)])
-    assert rest.drivers(SESSION) == {1, 44}
-    assert rest.drivers(PRACTICE) == frozenset()
-    assert {unit.driver for unit in rest.windows(SESSION)} == {1, 44}
-    assert {unit.driver for unit in rest.windows(PRACTICE)} == {None}
-
-
-def test_drivers_found_in_this_run_are_added_to_those_known_from_earlier() -> None:
-    rest = remaining([done(Unit("drivers", SESSION), 1)])
-    assert {unit.driver for unit in rest.windows(SESSION, [44])} == {1, 44}
+    states = [replace(state, run="this-run") for state in everything()]
+    assert units(states, refresh="this-run") == []
+    assert units(states, refresh="another-run") == units()
 
 
 def test_after_a_run_for_one_driver_a_run_for_another_asks_for_that_one() -> None:
-    states = everything({44}, defaults(driver=(44,), endpoint=("car_data", "laps")))
-    rest = remaining(states, driver=(1,), endpoint=("car_data", "laps"))
-    assert {unit.driver for unit in [*rest.first(), *rest.windows(SESSION)]} == {1}
+    states = everything(driver=44, endpoints=("car_data", "laps"))
+    assert {unit.driver for unit in units(states, driver=1, endpoints=("car_data", "laps"))} == {1}
+    assert units(states, driver=44, endpoints=("car_data", "laps")) == []
 
 
-def test_after_a_run_for_one_driver_a_run_for_all_does_not_take_it_for_the_only_one() -> None:
-    states = everything({44}, defaults(driver=(44,), endpoint=("car_data",)))
-    rest = remaining(states, endpoint=("car_data",))
-    assert not rest.nothing()
-    assert SESSION in rest.without_drivers(), "who else drove is asked"
+def test_after_a_run_for_one_driver_a_run_for_all_asks_for_all() -> None:
+    states = everything(driver=44, endpoint="car_data")
+    assert units(states, endpoint="car_data") == [Unit("car_data", PRACTICE), Unit("car_data", SESSION)]
 
 
-@pytest.mark.parametrize("endpoint", ["team_radio", "pit", "overtakes"])
-def test_the_drivers_of_an_endpoint_that_has_not_records_of_every_driver_are_not_taken_for_all(endpoint: str) -> None:
-    states = [done(Unit(endpoint, scope), *((1, 44) if ENDPOINTS[endpoint].by_driver else ())) for scope in
-              (PRACTICE, SESSION)]  # fmt: skip
-    rest = remaining(states, endpoint=(endpoint, "car_data"))
-    assert SESSION in rest.without_drivers(), "who else drove is asked"
+def test_after_a_run_for_all_drivers_a_run_for_one_asks_for_nothing() -> None:
+    assert units(everything(), driver=63) == []
 
 
-def test_of_a_session_that_goes_on_the_windows_to_come_are_left_to_later_runs_and_the_present_one_remains() -> None:
-    for minutes, begun in ((0, 1), (14, 1), (15, 2), (119, 8), (180, 8)):
+def test_of_a_session_that_goes_on_the_samples_to_come_are_left_to_later_runs_which_go_on_from_there() -> None:
+    one = replace(MEETING, sessions=MEETING.sessions[1:])
+    states: list[UnitState] = []
+    before: datetime | None = None
+    for minutes in (0, 14, 15, 119):
         now = START + timedelta(minutes=minutes)
-        one = MeetingPlan(MEETING.scope, MEETING.record, MEETING.sessions[1:], now)
-        wanted = defaults(endpoint=("car_data",), driver=(44,))
-        left = Remaining(one, [], wanted, now).windows(SESSION)
-        assert [unit.window for unit in left] == QUARTERS[:begun]
-        states = [done(unit, status=status_of(unit, now)) for unit in left]
-        rest = Remaining(one, states, wanted, now)
-        # The last window is open: it is over when the session is.
-        assert [unit.window for unit in rest.windows(SESSION)] == (QUARTERS[begun - 1 : begun] if now < END else [])
-        assert rest.nothing() == (now >= END)
+        left = units(states, meeting=one, now=now, endpoint="car_data")
+        assert left == [Unit("car_data", SESSION, None, Window(before, now))]
+        states += [replace(done(unit, status=status_of(unit, now)), fetched=now) for unit in left]
+        assert states[-1].status is Status.PROVISIONAL
+        assert units(states, meeting=one, now=now, endpoint="car_data") == []
+        before = now
+    for now in (END, END + HOUR):
+        assert units(states, meeting=one, now=now, endpoint="car_data") == [
+            Unit("car_data", SESSION, None, Window(before, None))
+        ]
 
 
-def test_what_is_done_for_all_drivers_at_once_need_not_be_done_for_each() -> None:
-    states = [done(Unit(name, SESSION, None, ALL_TIME), 1, 44) for name in WINDOWED]
-    assert remaining(states).windows(SESSION, [1, 44, 63]) == []
-
-
-def test_what_is_provisional_remains_from_48_hours_after_the_session() -> None:
-    states = [done(Unit("laps", SESSION), status=Status.PROVISIONAL)]
-    for now, left in ((END + timedelta(hours=47), []), (END + timedelta(hours=48), [Unit("laps", SESSION)])):
-        one = MeetingPlan(MEETING.scope, MEETING.record, MEETING.sessions[1:], NOW)
-        assert Remaining(one, states, defaults(endpoint=("laps",)), now).first() == left
+def test_of_a_session_that_goes_on_what_has_no_windows_is_partial_and_remains() -> None:
+    now = START + HOUR
+    unit = Unit("laps", SESSION)
+    states = [done(unit, status=status_of(unit, now))]
+    assert states[0].status is Status.PARTIAL
+    for later in (now, END, NOW):
+        assert unit in units(states, now=later, endpoint="laps")

@@ -7,6 +7,8 @@ import logging
 import os
 import pty
 import re
+import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +21,16 @@ from samples import START, a_meeting, a_scope
 
 from f1hbase.cli import progress
 from f1hbase.cli.logs import ConsoleHandler, LineFormatter, set_up_logging, wants_colour
-from f1hbase.cli.progress import Bars, Lines, Pace, log_summary, make_display
+from f1hbase.cli.progress import Bars, CountBar, Pace, make_counter, make_display
+from f1hbase.credentials import register_secret
 from f1hbase.errors import SetupError
 from f1hbase.levels import PROGRESS, STATS, SUCCESS
-from f1hbase.model.text import duration
-from f1hbase.model.units import Outcome, Unit
-from f1hbase.pipeline.display import Display
+from f1hbase.model.answers import RequestStats
+from f1hbase.model.outcomes import Outcome, Quarantined, Receipt
+from f1hbase.model.text import LONGEST_TEXT, duration
+from f1hbase.model.units import Unit
+from f1hbase.pipeline import display as lines
+from f1hbase.pipeline.display import Display, LineCounter, Lines, log_summary
 from f1hbase.pipeline.tally import Tally
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -66,6 +72,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(progress, "monotonic", clock)
+    monkeypatch.setattr(lines, "monotonic", clock)
     return clock
 
 
@@ -88,11 +95,17 @@ def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def outcome(endpoint: str = "laps", session_key: int | None = 9558, **values: Any) -> Outcome:
-    return Outcome(Unit(endpoint, a_scope(session_key)), START, **values)
+    return _outcome(Unit(endpoint, a_scope(session_key)), **values)
 
 
 def failed(reason: str = "HTTP 503: no", driver: int | None = None, **values: Any) -> Outcome:
-    return Outcome(Unit("pit", a_scope(), driver), START, error=reason, **values)
+    return _outcome(Unit("pit", a_scope(), driver), error=reason, **values)
+
+
+def _outcome(
+    unit: Unit, *, rows: int = 0, requests: int = 0, retries: int = 0, size: int = 0, **values: Any
+) -> Outcome:
+    return Outcome(unit, START, receipt=Receipt(rows), stats=RequestStats(requests, retries, size), **values)
 
 
 def failures(count: int) -> list[Outcome]:
@@ -111,9 +124,9 @@ def tally_of(*outcomes: Outcome, planned: int = 0) -> Tally:
 
 def test_a_stored_unit_counts_with_all_it_brought() -> None:
     tally = tally_of(
-        outcome("laps", records=10, rows=9, duplicates=1, bytes=100, requests=2, retries=1),
-        outcome("laps", records=5, rows=5, quarantined=2, bytes=50, requests=1),
-        outcome("pit", records=1, rows=1, bytes=7, requests=1),
+        outcome("laps", records=10, rows=9, duplicates=1, size=100, requests=2, retries=1),
+        outcome("laps", records=5, rows=5, quarantined=2, size=50, requests=1),
+        outcome("pit", records=1, rows=1, size=7, requests=1),
     )
     assert (tally.stored, tally.failed, tally.ended) == (3, 0, 3)
     assert (tally.records, tally.duplicates, tally.quarantined) == (16, 1, 2)
@@ -123,7 +136,7 @@ def test_a_stored_unit_counts_with_all_it_brought() -> None:
 
 
 def test_a_failed_unit_counts_its_requests_but_no_rows_and_is_named_with_its_reason() -> None:
-    tally = tally_of(failed(rows=5, records=5, requests=4, retries=3, bytes=10))
+    tally = tally_of(failed(rows=5, records=5, requests=4, retries=3, size=10))
     assert (tally.stored, tally.failed, tally.ended) == (0, 1, 1)
     assert (tally.all_rows, tally.records) == (0, 0)
     assert (tally.requests, tally.retries, tally.bytes) == (4, 3, 10)
@@ -196,8 +209,9 @@ def test_the_line_says_how_far_the_run_is_how_fast_and_how_long_it_will_take(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     display = Lines(4)
-    display.begin(a_meeting())
-    display.begin(a_meeting(1241))
+    for number in (1240, 1241):
+        display.begin(a_meeting(number))
+        display.show(a_meeting(number), tally_of(outcome(), planned=1), Tally())
     display.end(a_meeting())
     clock.now += 60
     # Two of four meetings have planned 2,000 units, so all will have about 4,000.
@@ -230,6 +244,51 @@ def test_the_meeting_that_begins_is_named(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.INFO)
     Lines(1).begin(a_meeting(1240))
     assert "loading 2024 Silverstone Grand Prix (meeting 1240)" in caplog.text
+
+
+def test_a_meeting_that_ends_before_its_units_have_is_not_done(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    display = Lines(2)
+    for number, ended in ((1240, 3), (1241, 1)):
+        meeting = a_meeting(number)
+        display.begin(meeting)
+        display.show(meeting, tally_of(*[outcome()] * ended, planned=3), Tally())
+        display.end(meeting)
+    clock.now += 60
+    display.tick(Tally(planned=6))
+    assert lines_of(caplog)[0].startswith("1/2 meetings, ")
+
+
+# --- counting rows ---
+
+
+def test_counting_rows_is_a_line_a_minute_where_there_is_no_terminal(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    counter = make_counter(3, "deleted")
+    assert isinstance(counter, LineCounter)
+    counter.begin("British Grand Prix, Race", 5000)
+    counter.count(600)
+    clock.now += 60
+    counter.begin("Monaco Grand Prix, Race", 0)
+    counter.close()
+    assert lines_of(caplog) == ["session 2 of 3, 600 rows deleted, 10 rows/s"]
+
+
+def test_counting_rows_is_a_bar_on_a_terminal_and_its_name_is_harmless(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Terminal(80)
+    monkeypatch.setattr(progress, "terminal", lambda: stream)
+    counter = make_counter(2, "counted")
+    assert isinstance(counter, CountBar)
+    counter.begin("\x1b[2JGrand\nPrix", 100)
+    counter.count(150)
+    counter.close()
+    assert "\x1b[2J" not in stream.getvalue()
+    assert r"1/2 \x1b[2JGrand\nPrix" in stream.getvalue()
+    assert max(map(width, drawn(stream))) < 80
 
 
 # --- bars ---
@@ -296,7 +355,7 @@ def test_a_narrow_terminal_shows_the_time_that_is_left_beside_large_numbers_and_
     bars.show(a_meeting(1240), tally, tally)
     last = drawn(stream)[-1]
     bars.close()
-    assert re.fullmatch(r"0/1 meetings +8%\|.{4,}\| 1012/12345, 123.5M rows 123.5M/s 12 failed <\d\d:\d\d", last)
+    assert re.fullmatch(r"0/1 meetings +8%\|.{4,}\| 1012/12345, 123.5M rows 123.5M/s 12 failed <\d\d:\d\d *", last)
 
 
 def test_a_bar_never_shows_more_than_100_percent(clock: Clock) -> None:
@@ -402,7 +461,7 @@ def test_colour_is_for_a_terminal_without_no_color(
     ],
     ids=["usual", "quiet", "verbose"],
 )
-def test_the_screen_shows_what_is_wished_for_and_the_file_has_all(
+def test_the_screen_shows_what_is_asked_for_and_the_file_has_all(
     options: dict[str, bool], shown: list[str], tmp_path: Path
 ) -> None:
     stream, file = io.StringIO(), tmp_path / "populate.log"
@@ -456,13 +515,94 @@ def test_lines_are_written_above_the_bars_of_the_same_terminal(clock: Clock) -> 
     assert LOG_LINE.fullmatch(line.rpartition("\r")[2])
 
 
+@pytest.mark.parametrize("text", ["Grand\nPrix\n[SUCCESS] all loaded", "\x1b]0;owned\x07", "a\rb", "\u2028x", "\x9b2J"])
+def test_whatever_a_text_from_outside_holds_a_record_is_one_line_without_control_characters(text: str) -> None:
+    for line in (line_of(text="%s"), line_of(text=text), line_of(text=text * 1000)):
+        assert LOG_LINE.fullmatch(line)
+        assert line.isprintable()
+        assert len(line) < 12_000
+
+
+def test_a_secret_is_in_no_line_wherever_it_comes_from() -> None:
+    register_secret("correct-horse-battery")
+    for text in ("HTTP 500: Bearer correct-horse-battery", "correct-horse-battery" * 3):
+        assert "horse" not in line_of(text=text)
+    try:
+        raise ValueError("correct-horse-battery")
+    except ValueError:
+        record = logging.LogRecord("f1hbase", logging.ERROR, __file__, 1, "oh", None, sys.exc_info())
+    assert "horse" not in LineFormatter().format(record)
+
+
+def test_a_stack_trace_keeps_its_lines_below_the_record_and_cannot_forge_one() -> None:
+    try:
+        raise ValueError("first\n[SUCCESS] all loaded\x1b[2J")
+    except ValueError:
+        record = logging.LogRecord("f1hbase", logging.ERROR, __file__, 1, "oh", None, sys.exc_info())
+    first, *rest = LineFormatter().format(record).splitlines()
+    assert LOG_LINE.fullmatch(first)
+    assert all(line.startswith("  ") and line.isprintable() for line in rest)
+
+
+def test_what_goes_into_the_reports_is_one_harmless_line_too() -> None:
+    bad = "HTTP 500: \x1b[2J\n[SUCCESS]" + "x" * 50_000
+    aside = Quarantined("2024#1240#9558", "laps", "{}", "0", bad, START)
+    for text in (failed(bad).error, outcome().failed(bad).error, aside.reason):
+        assert text is not None
+        assert text.isprintable()
+        assert len(text) < LONGEST_TEXT + 100
+
+
+@pytest.mark.parametrize(
+    ("redirection", "same"),
+    [("> {log} 2>&1", True), (">> {log} 2>&1", True), ("> {log}", True), (">> {log} 2> other", True),
+     ("2> {log} > other", False), ("2>> {log} > other", False), ("> ./{log} 2>&1", True), ("> linked 2>&1", True)],
+)  # fmt: skip
+def test_a_log_file_that_is_the_output_as_well_loses_no_line_and_has_none_twice(
+    redirection: str, same: bool, tmp_path: Path
+) -> None:
+    log = tmp_path / "populate.log"
+    log.write_text("from yesterday\n", encoding="utf-8")
+    (tmp_path / "linked").hardlink_to(log)
+    code = """
+import logging, sys
+from pathlib import Path
+from f1hbase.cli.logs import set_up_logging
+set_up_logging(sys.stdout, Path("populate.log"))
+for number in range(200):
+    logging.getLogger("f1hbase.x").info("line %d", number)
+    if number % 50 == 0:
+        print(f"error {number}", file=sys.stderr)
+"""
+    command = f"{sys.executable} -c '{code}' {redirection.format(log='populate.log')}"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    lines = log.read_text(encoding="utf-8").splitlines()
+    told = [line.partition(" - ")[2] for line in lines]
+    assert [line for line in told if line.startswith("line ")] == [f"line {number}" for number in range(200)]
+    assert len([line for line in told if "log file" in line]) == 1, "it is said once"
+    is_error = [line for line in lines if line.startswith("error ")]
+    goes_there = "2>&1" in redirection or redirection.startswith("2>")
+    assert is_error == ([f"error {number}" for number in range(0, 200, 50)] if goes_there else [])
+    assert ("from yesterday" in lines) == (">>" in redirection)
+    if not same:
+        other = (tmp_path / "other").read_text(encoding="utf-8")
+        assert other.count(" - line ") == 200
+
+
+def test_a_log_file_that_is_the_output_s_own_pipe_has_no_line_twice(tmp_path: Path) -> None:
+    code = "import logging, sys; from pathlib import Path; from f1hbase.cli.logs import set_up_logging; "
+    code += "set_up_logging(sys.stdout, Path('/dev/stdout')); logging.getLogger('f1hbase').info('once')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("once") == 1
+
+
 # --- the summary ---
 
 
 def test_the_summary_counts_all_and_names_each_failure_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     tally = tally_of(
-        outcome(rows=1_000_000, records=1_000_001, duplicates=1, requests=3, retries=1, bytes=2_500_000), failed()
+        outcome(rows=1_000_000, records=1_000_001, duplicates=1, requests=3, retries=1, size=2_500_000), failed()
     )
     log_summary(tally, meetings=3, complete=1, seconds=120)
     stats = [record.getMessage() for record in caplog.records if record.levelno == STATS]
@@ -470,7 +610,7 @@ def test_the_summary_counts_all_and_names_each_failure_with_its_reason(caplog: p
         "3 meetings (1 of them complete before), 1 session worked on in 2 min",
         "units: 1 stored, 1 failed",
         "requests: 3, 1 of them retries; 2.5 MB received",
-        "records: 1,000,001, 1 duplicates, 0 in quarantine",
+        "records: 1,000,001, 1 duplicate, 0 in quarantine",
         "rows: 1,000,000 (8,333 rows/s)",
         "  laps                    1,000,000",
     ]

@@ -16,9 +16,9 @@ from proxy_server import ProxyServer
 from replay_server import ReplayServer
 
 from f1hbase.credentials import Credentials
-from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.http.errors import NoAnswerError, RequestError
 from f1hbase.sources.openf1.client import OpenF1Client
+from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, token_url
 
 SESSIONS = Query("sessions", ("session_key=70", "date_start>=2024-01-01"))

@@ -9,25 +9,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing
 
 import happybase
 import pytest
-from cli import ENTRY_POINT, Loader
+from cli import ENTRY_POINT
 from hbase_server import LocalHBase
+from installation import Installation, is_of, loader_for, without
 from replay_server import ReplayServer
-from tables import Cells, scan, values
+from tables import Cells, values
 
-from f1hbase.cli.options import defaults
-from f1hbase.model.catalog import DATA_FAMILIES, REPORT_FAMILIES
+from f1hbase.model.outcomes import Status
 from f1hbase.model.units import Scope
-from f1hbase.operations.rollback import NothingToRollBackError, Rollback, Target, open_rollback
-from f1hbase.state.hbase.leases import Leases
+from f1hbase.operations.rollback.base import NothingToRollBackError, Target
+from f1hbase.state.hbase.leases import HBaseLeases
 from f1hbase.stores.hbase import connector as connector_module
 from f1hbase.stores.hbase import frames
-from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
 
 pytestmark = pytest.mark.hbase
 
@@ -35,82 +32,9 @@ _YEAR = 2025
 _MEETING, _PRACTICE, _RACE = 7001, 70001, 70002
 _PLACE = f"{_YEAR}#{_MEETING}"
 _HERE = f"{_PLACE}#{_RACE}"
+_SCOPES = [Scope(_YEAR, *keys) for keys in ((7001, None), (7001, 70001), (7001, 70002), (7002, 70003), (7002, 70004))]
 _BASE = "rollback_base"
 _CAR = ["--endpoint", "car_data"]
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Two tables, and the command line for them."""
-
-    hbase: LocalHBase
-    prefix: str
-    loader: Loader
-
-    @property
-    def data(self) -> Cells:
-        return scan(self.hbase.port, f"{self.prefix}_f1_data")
-
-    @property
-    def reports(self) -> Cells:
-        return scan(self.hbase.port, f"{self.prefix}_f1_reports")
-
-    def put(self, table: str, rows: dict[bytes, dict[bytes, bytes]]) -> None:
-        connection = happybase.Connection(self.hbase.host, self.hbase.port)
-        with connection.table(f"{self.prefix}_{table}").batch(batch_size=20_000) as batch:
-            for key, cells in rows.items():
-                batch.put(key, cells)
-        connection.close()
-
-    def forget_leases(self) -> None:
-        """What the death of the process that held them does."""
-        connection = happybase.Connection(self.hbase.host, self.hbase.port)
-        table = connection.table(f"{self.prefix}_f1_reports")
-        for key, _ in list(table.scan(row_prefix=b"lease#")):
-            table.delete(key)
-        connection.close()
-
-    def copy(self, prefix: str) -> Installation:
-        """Return the same tables under other names."""
-        connection = happybase.Connection(self.hbase.host, self.hbase.port)
-        copy = Installation(
-            self.hbase, prefix, _loader(self.hbase, prefix, self.loader.folder, self.loader.environment)
-        )
-        for table, families, cells in (
-            ("f1_data", DATA_FAMILIES, self.data), ("f1_reports", REPORT_FAMILIES, self.reports),
-        ):  # fmt: skip
-            connection.create_table(f"{prefix}_{table}", {family: {"max_versions": 1} for family in families})
-            copy.put(table, values(cells))
-        connection.close()
-        return copy
-
-    @contextmanager
-    def rollback(self, target: Target) -> Iterator[Rollback]:
-        """Find what a rollback would delete, as the command does."""
-        settings = defaults(hbase_host=self.hbase.host, hbase_port=self.hbase.port, table_prefix=self.prefix)
-        with closing(open_rollback(settings, target)) as rollback:
-            yield rollback
-
-    def roll_back(self, target: Target) -> str:
-        """Do so, and return what was said before."""
-        with self.rollback(target) as rollback:
-            described = "\n".join(rollback.describe())
-            rollback.carry_out()
-        return described
-
-    def run_of(self, endpoint: str, session: int = _RACE) -> str:
-        """Return the run that the units of an endpoint are of; it must be one."""
-        (run,) = {
-            cells[b"meta:run"][0].decode()
-            for key, cells in self.reports.items()
-            if key.startswith(f"unit#{_PLACE}#{session}#{endpoint}#".encode())
-        }
-        return run
-
-
-def _loader(hbase: LocalHBase, prefix: str, folder: Path, environment: dict[str, str]) -> Loader:
-    ours = {"F1HBASE_HBASE_HOST": hbase.host, "F1HBASE_HBASE_PORT": str(hbase.port), "F1HBASE_TABLE_PREFIX": prefix}
-    return Loader(folder, environment | ours)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +53,7 @@ def base(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "F1HBASE_WINDOW": "30s",
             "XDG_STATE_HOME": str(folder / "state"),
         }
-        base = Installation(hbase, _BASE, _loader(hbase, _BASE, folder, environment))
+        base = Installation(hbase, _BASE, loader_for(hbase, _BASE, folder, environment))
         base.loader.run(*_CAR)
         base.loader.run()
         yield base
@@ -139,16 +63,6 @@ def base(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def loaded(base: Installation, table_prefix: str) -> Installation:
     """A copy of these tables, for one test."""
     return base.copy(table_prefix)
-
-
-def _is_of(key: bytes, place: str) -> bool:
-    """Whether a row of either table belongs to a session or meeting."""
-    bare = re.sub(rb"^(unit|quarantine|lease)#", b"", key)
-    return (bare + b"#").startswith(place.encode() + b"#")
-
-
-def _without(cells: Cells, place: str) -> Cells:
-    return {key: columns for key, columns in cells.items() if not _is_of(key, place)}
 
 
 def _without_car(cells: Cells, among: Callable[[bytes], bool] | None = None) -> Cells:
@@ -174,13 +88,13 @@ def _units(cells: Cells, part: str) -> dict[bytes, bytes]:
     }
 
 
-def _wishes(reports: Cells) -> list[str]:
+def _requested(reports: Cells) -> list[str]:
     """The sessions that runs were asked for."""
     asked = [cells[b"meta:sessions"][0].decode() for cells in reports.values() if b"meta:sessions" in cells]
     return [prefix for text in asked for prefix in text.split(",") if prefix]
 
 
-def _wishes_aside(reports: Cells) -> Cells:
+def _requested_aside(reports: Cells) -> Cells:
     return {
         key: {column: cell for column, cell in cells.items() if column != b"meta:sessions"}
         for key, cells in reports.items()
@@ -191,6 +105,18 @@ def _leases_aside(cells: Cells) -> Cells:
     """Leases are written again with the content that they had, so their timestamps are others."""
     leases = {key for key in cells if key.startswith(b"lease#")}
     return {k: v if k not in leases else {c: (value, 0) for c, (value, _) in v.items()} for k, v in cells.items()}
+
+
+def _epochs_aside(cells: Cells) -> Cells:
+    """The reports without what keeps off a worker that sleeps."""
+    fences = {b"meta:epochs", b"meta:epoch"}
+    rest = {key: {c: v for c, v in columns.items() if c not in fences} for key, columns in cells.items()}
+    return {key: columns for key, columns in rest.items() if columns}
+
+
+def _aside(cells: Cells) -> Cells:
+    """The reports without what changes in rows that stay."""
+    return _epochs_aside(_requested_aside(_leases_aside(cells)))
 
 
 def _neighbours(place: str, longer: Iterable[str]) -> tuple[dict[bytes, dict[bytes, bytes]], ...]:
@@ -214,12 +140,12 @@ def test_a_session_goes_without_a_trace_and_every_other_row_stays_as_it_was(load
 
     output = loaded.loader.run("rollback", "--session-key", str(_RACE), "--yes")
 
-    rows = sum(len({c.partition(b":")[0] for c in cells}) for key, cells in before[0].items() if _is_of(key, _HERE))
+    rows = sum(len({c.partition(b":")[0] for c in cells}) for key, cells in before[0].items() if is_of(key, _HERE))
     assert f"rolled back session {_RACE}: {rows:,} rows, " in output
     assert "1 quarantined record deleted" in output
-    assert loaded.data == _without(before[0], _HERE)
-    assert _wishes_aside(_leases_aside(loaded.reports)) == _wishes_aside(_leases_aside(_without(before[1], _HERE)))
-    assert _wishes(loaded.reports) == [wish for wish in _wishes(before[1]) if wish != _HERE]
+    assert loaded.data == without(before[0], _HERE)
+    assert _aside(loaded.reports) == _aside(without(before[1], _HERE))
+    assert _requested(loaded.reports) == [prefix for prefix in _requested(before[1]) if prefix != _HERE]
     assert len(loaded.data) < len(before[0]) - 100
 
 
@@ -232,19 +158,23 @@ def test_a_meeting_goes_with_its_sessions_and_its_lease(loaded: Installation) ->
 
     loaded.roll_back(Target(meetings=[_MEETING]))
 
-    assert loaded.data == _without(before[0], _PLACE)
-    assert _wishes_aside(loaded.reports) == _wishes_aside(_without(before[1], _PLACE))
-    assert _wishes(loaded.reports) == [wish for wish in _wishes(before[1]) if not wish.startswith(f"{_PLACE}#")]
+    assert loaded.data == without(before[0], _PLACE)
+    assert _aside(loaded.reports) == _aside(without(before[1], _PLACE))
+    assert _requested(loaded.reports) == [
+        prefix for prefix in _requested(before[1]) if not prefix.startswith(f"{_PLACE}#")
+    ]
 
 
 def test_rows_that_no_report_speaks_of_are_found_by_their_keys(base: Installation) -> None:
-    before = base.data, base.reports
+    before = base.data, _aside(base.reports)
     base.put("f1_data", {b"2031#8000#80005#1#2031-01-01T00:00:00+00:00": {b"car:rpm": b"1"}})
     assert "There is nothing of 99999." in base.roll_back(Target(sessions=[80005, 99999]))
-    assert (base.data, base.reports) == before
+    assert (base.data, _aside(base.reports)) == before
     base.put("f1_data", {b"2031#8000": {b"meeting:location": b"Spa"}, b"2031#8000#80005": {b"session:year": b"1"}})
     base.roll_back(Target(meetings=[8000]))
-    assert (base.data, base.reports) == before
+    assert (base.data, _aside(base.reports)) == before
+    with pytest.raises(NothingToRollBackError), base.rollback(Target(meetings=[8000])):
+        pass  # that its epochs stay does not make it something to delete
 
 
 # --- a run ---
@@ -252,7 +182,7 @@ def test_rows_that_no_report_speaks_of_are_found_by_their_keys(base: Installatio
 
 def test_a_run_takes_its_family_out_of_the_rows_that_it_shares(loaded: Installation) -> None:
     before = loaded.data, loaded.reports
-    run = loaded.run_of("car_data")
+    run = loaded.run_of(_HERE, "car_data")
     shared = [cells for cells in before[0].values() if {b"car:rpm", b"location:x"} <= cells.keys()]
     assert shared, "the simulator makes rows that two runs share"
     bad = f"quarantine#{_HERE}#laps#{'1' * 64}".encode()
@@ -269,14 +199,16 @@ def test_a_run_takes_its_family_out_of_the_rows_that_it_shares(loaded: Installat
     del after[good]
     gone = {key for key, cells in before[1].items() if key.startswith(b"unit#") and b"#car_data#" in key}
     rest = {key: cells for key, cells in before[1].items() if key not in gone | {f"run#{run}".encode()}}
-    assert _leases_aside(after) == _leases_aside(rest)
+    assert _aside(after) == _aside(rest)
+    others = [state for scope in _SCOPES for state in loaded.states(scope)]
+    assert {state.status for state in others} == {Status.DONE}, "what stays counts as ever"
     assert not [key for key, cells in after.items() if run.encode() in key + repr(cells).encode()]
 
 
 def test_of_two_runs_with_other_windows_the_rows_are_those_of_the_later_one(
     loaded: Installation, table_prefix: str
 ) -> None:
-    first = loaded.run_of("car_data")
+    first = loaded.run_of(_HERE, "car_data")
     loaded.loader.run("--session-key", str(_RACE), *_CAR, "--refresh", "--window", "45s")
     refresh = max(key for key in loaded.reports if key.startswith(b"run#")).decode().partition("#")[2]
     data, units = loaded.data, _units(loaded.reports, f"#{_RACE}#car_data#")
@@ -284,14 +216,14 @@ def test_of_two_runs_with_other_windows_the_rows_are_those_of_the_later_one(
 
     before = copy.data
     copy.roll_back(Target(first))
-    assert copy.data == _without_car(before, lambda key: not _is_of(key, _HERE)), "what was refreshed stays"
+    assert copy.data == _without_car(before, lambda key: not is_of(key, _HERE)), "what was refreshed stays"
     left = _units(copy.reports, "#car_data#")
     assert set(left.values()) == {b"done"}
     assert left.items() < units.items()
 
     described = loaded.roll_back(Target(refresh))
     assert f"{len(units) - len(left)} units of earlier runs speak of rows that this run wrote over" in described
-    assert loaded.data == _without_car(data, lambda key: _is_of(key, _HERE))
+    assert loaded.data == _without_car(data, lambda key: is_of(key, _HERE))
     assert set(_units(loaded.reports, f"#{_RACE}#car_data#").values()) == {b"failed"}, "or nobody would ask again"
 
     loaded.loader.run()
@@ -338,7 +270,7 @@ def test_after_a_kill_in_the_middle_a_load_loads_all_of_it_again_and_so_does_a_r
     before = loaded.data
     _roll_back_killed_after(4, loaded, "--session-key", str(_RACE), batch_bytes=20_000)
     left = _cells(loaded.data)
-    assert _cells(_without(before, _HERE)) < left < _cells(before), "it was killed in the middle"
+    assert _cells(without(before, _HERE)) < left < _cells(before), "it was killed in the middle"
     reports = loaded.reports
     assert set(_units(reports, f"#{_RACE}#").values()) == {b"failed"}
     assert b'"run":"rollback-' in reports[f"lease#{_PLACE}".encode()][b"meta:lease"][0], "it held off other loaders"
@@ -349,8 +281,8 @@ def test_after_a_kill_in_the_middle_a_load_loads_all_of_it_again_and_so_does_a_r
 
     _roll_back_killed_after(4, loaded, "--session-key", str(_RACE), batch_bytes=20_000)
     loaded.roll_back(Target(sessions=[_RACE]))
-    assert values(loaded.data) == values(_without(before, _HERE))
-    assert not [key for key in loaded.reports if _is_of(key, _HERE)]
+    assert values(loaded.data) == values(without(before, _HERE))
+    assert not [key for key in loaded.reports if is_of(key, _HERE)]
 
 
 @pytest.mark.parametrize("kind", ["session", "run"])
@@ -358,7 +290,7 @@ def test_wherever_it_is_killed_no_unit_is_done_whose_rows_are_gone_and_it_goes_o
     loaded: Installation, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     before = loaded.data
-    target = Target(sessions=[_RACE]) if kind == "session" else Target(loaded.run_of("car_data"))
+    target = Target(sessions=[_RACE]) if kind == "session" else Target(loaded.run_of(_HERE, "car_data"))
     part = f"#{_RACE}#" if kind == "session" else "#car_data#"
     send, left = connector_module._send, 0
 
@@ -376,7 +308,7 @@ def test_wherever_it_is_killed_no_unit_is_done_whose_rows_are_gone_and_it_goes_o
     monkeypatch.setattr(frames, "FRAME_BYTES", 30_000 if kind == "session" else 60_000)
     deaths = 0
     while True:
-        left = 1
+        left = deaths + 1  # each time it gets a little further
         try:
             loaded.roll_back(target)
         except Killed:
@@ -388,27 +320,59 @@ def test_wherever_it_is_killed_no_unit_is_done_whose_rows_are_gone_and_it_goes_o
             break
         standing = set(_units(loaded.reports, part).values()) - {b"failed"}
         assert loaded.data == before or not standing
+        others = [
+            state
+            for scope in _SCOPES
+            for state in loaded.states(scope)
+            if (scope.session_key != _RACE if kind == "session" else state.endpoint != "car_data")
+        ]
+        assert {state.status for state in others} == {Status.DONE}, "what stays counts as ever"
     assert deaths > 3
     assert f"run#{target.run}".encode() not in loaded.reports
     assert not _units(loaded.reports, part)
-    assert loaded.data == (_without(before, _HERE) if kind == "session" else _without_car(before))
+    assert loaded.data == (without(before, _HERE) if kind == "session" else _without_car(before))
 
 
-def test_a_deletion_that_arrives_late_spares_what_a_load_has_stored_since(
-    loaded: Installation, monkeypatch: pytest.MonkeyPatch
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("clock", ["one for all", "that of the server of the rows is behind"])
+def test_a_deletion_that_arrives_after_its_sender_was_killed_spares_what_a_load_has_stored_since(
+    loaded: Installation, monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     before = loaded.data
-    anew = {key: {b"car:rpm": b"1"} for key, cells in before.items() if _is_of(key, _HERE) and b"car:rpm" in cells}
+    anew = {key: {b"car:rpm": b"1"} for key, cells in before.items() if is_of(key, _HERE) and b"car:rpm" in cells}
+    stored = max(time for cells in before.values() for _, time in cells.values())
+    late: list[frames.Frame] = []
     send = connector_module._send
 
-    def send_late(connection: object, frame: frames.Frame) -> None:
+    def send_none(connection: object, frame: frames.Frame) -> None:
         if b"_f1_data" in frame.data:
-            loaded.put("f1_data", anew)
+            late.append(frame)
+            raise _Killed
         send(connection, frame)
 
-    monkeypatch.setattr(connector_module, "_send", send_late)
+    with monkeypatch.context() as patch:
+        patch.setattr(connector_module, "_send", send_none)
+        with pytest.raises(_Killed):
+            loaded.roll_back(Target(sessions=[_RACE]))
+    loaded.put("f1_data", anew, None if clock == "one for all" else stored + 1)
+    with closing(happybase.Connection(loaded.hbase.host, loaded.hbase.port)) as connection:
+        send(connection, late[0])
+        connector_module._receive(connection, late[0])
+    deleted = {mutation.key for mutation in late[0].changes if isinstance(mutation, frames.RowMutation)}
+    assert deleted == anew.keys(), "the family that is first in the alphabet"
+    others = values(_without_car(before, lambda key: is_of(key, _HERE)))
+    assert values(loaded.data) == others | {key: others.get(key, {}) | cells for key, cells in anew.items()}
+
+
+def test_cells_that_came_later_than_the_first_of_their_row_go_as_well(loaded: Installation) -> None:
+    before = loaded.data
+    keys = [key for key, cells in before.items() if is_of(key, _HERE) and b"car:rpm" in cells][::7]
+    loaded.put("f1_data", {key: {b"car:zz": b"1"} for key in keys})
     loaded.roll_back(Target(sessions=[_RACE]))
-    assert values(loaded.data) == values(_without(before, _HERE)) | anew
+    assert loaded.data == without(before, _HERE)
 
 
 # --- asking first ---
@@ -429,7 +393,7 @@ def test_nothing_is_deleted_without_a_yes(loaded: Installation) -> None:
     assert (loaded.data, loaded.reports) == before
 
     assert "rolled back session" in _on_a_terminal(loaded, *session, answer="y", exit_code=0)
-    assert loaded.data == _without(before[0], _HERE)
+    assert loaded.data == without(before[0], _HERE)
 
 
 def _on_a_terminal(loaded: Installation, *arguments: str, answer: str, exit_code: int) -> str:
@@ -451,8 +415,8 @@ def _on_a_terminal(loaded: Installation, *arguments: str, answer: str, exit_code
 
 def test_what_is_being_loaded_is_not_deleted(base: Installation) -> None:
     before = base.data
-    connectors = [HBaseConnector([find_gateway(base.hbase.host, base.hbase.port)]) for _ in range(2)]
-    leases = Leases(connectors[0], connectors[1], f"{base.prefix}_f1_reports", "20990101T000000.000000Z-abcdef")
+    connectors = [base.connector() for _ in range(2)]
+    leases = HBaseLeases(connectors[0], connectors[1], f"{base.prefix}_f1_reports", "20990101T000000.000000Z-abcdef")
     assert leases.take(Scope(_YEAR, _MEETING, None)) is None
 
     output = base.loader.run("rollback", "--meeting-key", str(_MEETING), "--yes", exit_code=1)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import SILVERSTONE, endpoints, needs_real_records, real_records, records, sample, texts
 
-from f1hbase.model.catalog import DATA_FAMILIES, ENDPOINTS, REPORT_FAMILIES, Endpoint
+from f1hbase.model.catalog import DATA_FAMILIES, ENDPOINTS, Endpoint
 from f1hbase.stores.hbase.codec import decode, encode, escape, unescape
+from f1hbase.stores.hbase.schema import REPORT_FAMILIES
 
 
 class Promise(NamedTuple):

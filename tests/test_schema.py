@@ -23,6 +23,8 @@ from replay_server import ReplayServer
 from samples import sample
 
 from f1hbase.cli.commands import cli
+from f1hbase.config import resolve
+from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import DATA_FAMILIES
 from f1hbase.model.units import Scope
 from f1hbase.stores.hbase.connector import find_gateway
@@ -166,7 +168,7 @@ class Shop(NamedTuple):
 
 @pytest.fixture(scope="module")
 def shop(hbase: LocalHBase, api: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """`f1_data` made by the printed script, `f1_reports` bare and then mended by what --check without a shell says."""
+    """`f1_data` made by the printed script, `f1_reports` bare and corrected by what --check without a shell says."""
     folder = tmp_path_factory.mktemp("schema")
     environment = {
         "F1HBASE_HBASE_HOST": hbase.host, "F1HBASE_HBASE_PORT": str(hbase.port), "F1HBASE_API_URL": api.url,
@@ -179,10 +181,10 @@ def shop(hbase: LocalHBase, api: ReplayServer, tmp_path_factory: pytest.TempPath
     connection.table("sh_f1_reports").put(b"row", {b"meta:x": b"1"})
     connection.close()
     before = loader.run("schema", "--check", exit_code=1)
-    mending = "\n".join(line for line in before.splitlines() if line.startswith("    "))
+    correction = "\n".join(line for line in before.splitlines() if line.startswith("    "))
     script = loader.run("schema", "--year", "2024", "--regions", "10")
     # Twice: the second time everything is there.
-    said = hbase.shell("\n".join([script, script, mending, "describe 'sh_f1_data'"]))
+    said = hbase.shell("\n".join([script, script, correction, "describe 'sh_f1_data'"]))
     return Shop(loader, Loader(folder, environment | hbase.environment | path), hbase, before, said)
 
 
@@ -200,7 +202,7 @@ def test_the_printed_script_makes_the_tables_as_asked(shop: Shop) -> None:
 
 
 @pytest.mark.hbase
-def test_a_check_over_thrift_names_what_is_absent_missing_or_different_and_the_mend(shop: Shop) -> None:
+def test_a_check_over_thrift_names_what_is_absent_missing_or_different_and_the_fix(shop: Shop) -> None:
     assert "sh_f1_data: there is no such table; 'schema --create' or 'load' creates it" in shop.before
     assert "sh_f1_reports: 2 families, 1 region: differs" in shop.before
     for line in (
@@ -220,7 +222,7 @@ def test_a_check_over_thrift_names_what_is_absent_missing_or_different_and_the_m
 def test_a_check_with_the_shell_compares_the_encoding_as_well(shop: Shop) -> None:
     said = shop.with_shell.run("schema", "--check", exit_code=1)
     assert "sh_f1_data: 17 families, 10 regions: as it should be" in said
-    # What Thrift tells had been mended; the new family has everything, the others keep their encoding.
+    # What Thrift tells had been corrected; the new family has everything, the others keep their encoding.
     assert "sh_f1_reports: 3 families, 1 region: differs" in said
     assert "  DATA_BLOCK_ENCODING is NONE instead of FAST_DIFF: meta, stats\n" in said
     assert said.count(" instead of ") == 1
@@ -296,3 +298,15 @@ def test_a_compression_that_hbase_has_not_becomes_gz(
     assert f"'{tables.data}' cannot have LZ4" in caplog.text
     assert connector.descriptions(tables.reports)["meta"]["COMPRESSION"] == "GZ"
     connector.close()
+
+
+@pytest.mark.hbase
+def test_the_longest_prefix_makes_tables_that_hbase_can_create_and_read(hbase: LocalHBase) -> None:
+    connector = SchemaReader([find_gateway(hbase.host, hbase.port)], patience=5)
+    prefix = resolve({"table_prefix": "p" * 100}).settings.table_prefix
+    tables = Tables(prefix)
+    assert ensure_tables(connector, tables) == [tables.data, tables.reports]
+    assert connector.scan(tables.data, b"") == []
+    connector.close()
+    with pytest.raises(ConfigError, match="is longer than 100 letters"):
+        resolve({"table_prefix": "p" * 101})

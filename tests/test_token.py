@@ -30,11 +30,11 @@ from aioresponses import CallbackResult, aioresponses
 from replay_server import ReplayServer
 
 from f1hbase.credentials import Credentials
-from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.http.errors import GiveUpError, NoAnswerError, RequestError, SlowDownError, TransientError
 from f1hbase.sources.http.shared import SharedState, role, state_path
 from f1hbase.sources.openf1 import token as token_module
 from f1hbase.sources.openf1.client import OpenF1Client
+from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import CredentialsError, TokenProvider, _user_of, bearer, token_path, token_url
 
 NAME, WORD = "ayrton+senna@example.org", "pâss &=+%wörd#1"

@@ -1,4 +1,4 @@
-"""Windows of time: every sample belongs to one, what is done is not asked for again, what is not done is."""
+"""Windows of time: every sample belongs to exactly one, and what is taken away of one leaves the rest of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from samples import END, HOUR, START, WEEK, a_scope
+from samples import END, START, a_scope
 
 from f1hbase.model.catalog import ENDPOINTS
-from f1hbase.model.coverage import Coverage, Status, UnitState, status_of, subtract
-from f1hbase.model.units import ALL_TIME, SETTLED_AFTER, Unit, Window, parse_time, parse_unit_key, slice_time
+from f1hbase.model.coverage import subtract, union
+from f1hbase.model.times import lenient_time, parse_time
+from f1hbase.model.units import ALL_TIME, Unit, Window, endpoints_of, parse_scope, parse_unit_key, slice_time
 
 MINUTE = timedelta(minutes=1)
 QUARTER = 15 * MINUTE
-SETTLED = END + SETTLED_AFTER
 
 offsets = st.integers(-300, 600).map(lambda minutes: START + minutes * MINUTE)
 moments = offsets | st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
@@ -26,8 +26,11 @@ steps = st.integers(1, 300).map(lambda minutes: minutes * MINUTE)
 
 @st.composite
 def windows(draw: st.DrawFn) -> Window:
+    """Draw a window that is not empty."""
     start, end = draw(edges), draw(edges)
-    return Window(end, start) if start is not None and end is not None and end < start else Window(start, end)
+    if start is not None and end is not None and end <= start:
+        start, end = end, start + MINUTE
+    return Window(start, end)
 
 
 def holding(found: list[Window], moment: datetime) -> int:
@@ -86,6 +89,17 @@ def test_a_time_without_a_zone_is_utc_and_any_other_is_turned_into_it() -> None:
     assert parse_time("2024-07-07T14:00:00Z") == START
 
 
+@pytest.mark.parametrize(
+    "value",
+    [None, 5, True, [], {}, "", "yesterday", "2024-07-07T25:00:00", "9999-12-31T23:59:59-14:00",
+     "0001-01-01T00:00:00+14:00", "9000-01-01T00:00:00"],
+    ids=repr,
+)  # fmt: skip
+def test_what_spells_no_time_of_a_session_is_none(value: object) -> None:
+    assert lenient_time(value) is None
+    assert lenient_time("2024-07-07T16:00:00+02:00") == START
+
+
 # --- the key of a unit in the reports ---
 
 
@@ -133,17 +147,17 @@ def test_what_is_not_the_key_of_a_unit_is_refused(key: str) -> None:
 
 
 @given(windows(), st.lists(windows(), max_size=5), offsets | moments)
-def test_what_is_left_is_what_was_wished_for_and_is_not_done(
-    wish: Window, done: list[Window], moment: datetime
+def test_what_is_left_is_what_was_asked_for_and_is_not_done(
+    asked: Window, done: list[Window], moment: datetime
 ) -> None:
-    left = subtract(wish, done)
-    wanted = moment in wish and not any(moment in window for window in done)
+    left = subtract(asked, done)
+    wanted = moment in asked and not any(moment in window for window in done)
     assert holding(left, moment) == wanted
 
 
 @given(windows(), st.lists(windows(), max_size=5))
-def test_what_is_left_is_in_order_of_time_and_holds_no_empty_window(wish: Window, done: list[Window]) -> None:
-    left = subtract(wish, done)
+def test_what_is_left_is_in_order_of_time_and_holds_no_empty_window(asked: Window, done: list[Window]) -> None:
+    left = subtract(asked, done)
     assert all(window.start is None or window.end is None or window.start < window.end for window in left[1:-1])
     ends = [window.end for window in left[:-1]]
     starts = [window.start for window in left[1:]]
@@ -151,133 +165,58 @@ def test_what_is_left_is_in_order_of_time_and_holds_no_empty_window(wish: Window
 
 
 @given(windows(), steps)
-def test_once_every_window_of_a_session_is_done_nothing_is_left_whatever_is_wished_for(
-    wish: Window, step: timedelta
+def test_once_every_window_of_a_session_is_done_nothing_is_left_whatever_is_asked_for(
+    asked: Window, step: timedelta
 ) -> None:
-    assert subtract(wish, slice_time(START, END, step)) == []
+    assert subtract(asked, slice_time(START, END, step)) == []
 
 
-# --- what is done ---
-
-
-def state(
-    window: Window = ALL_TIME,
-    driver: int | None = 44,
-    status: Status = Status.DONE,
-    endpoint: str = "car_data",
-    prefix: str = "2024#1240#9558",
-) -> UnitState:
-    return UnitState(prefix, endpoint, driver, window, status)
-
-
-def missing(
-    states: list[UnitState], window: Window = ALL_TIME, driver: int | None = 44, now: datetime = SETTLED
-) -> list[Window]:
-    unit = Unit("car_data", a_scope(), driver, window)
-    parts = Coverage(a_scope(), states, now).missing(unit)
-    assert all((part.endpoint, part.scope, part.driver) == ("car_data", a_scope(), driver) for part in parts)
-    return [part.window for part in parts]
-
-
-HALF = Window(None, START + HOUR)
-OTHER_HALF = Window(START + HOUR, None)
-
-
-def test_nothing_done_means_that_all_is_missing() -> None:
-    assert missing([]) == [ALL_TIME]
-
-
-def test_what_is_done_is_not_missing() -> None:
-    assert missing([state()]) == []
-
-
-def test_what_is_done_without_a_driver_covers_every_driver() -> None:
-    assert missing([state(driver=None)], driver=1) == []
-    assert missing([state(driver=None)], driver=None) == []
-
-
-def test_what_is_done_for_one_driver_covers_no_other_and_not_all_together() -> None:
-    assert missing([state(driver=44)], driver=4) == [ALL_TIME]
-    assert missing([state(driver=44)], driver=None) == [ALL_TIME]
-
-
-def test_what_is_done_for_the_driver_and_for_all_drivers_adds_up() -> None:
-    assert missing([state(HALF, driver=44), state(OTHER_HALF, driver=None)]) == []
-
-
-def test_a_run_with_a_larger_window_asks_only_for_what_is_missing() -> None:
-    done = slice_time(START, END, QUARTER)
-    del done[2]
-    states = [state(window) for window in done]
-    larger = [part for window in slice_time(START, END, HOUR) for part in missing(states, window)]
-    assert larger == [Window(START + 2 * QUARTER, START + 3 * QUARTER)]
-
-
-def test_a_run_with_a_smaller_window_asks_only_for_what_is_missing() -> None:
-    smaller = [part for window in slice_time(START, END, QUARTER) for part in missing([state(HALF)], window)]
-    assert smaller == slice_time(START, END, QUARTER)[4:]
-
-
-@pytest.mark.parametrize("status", [Status.FAILED, Status.PARTIAL])
-def test_what_failed_or_is_partial_is_missing(status: Status) -> None:
-    assert missing([state(status=status)], now=END) == [ALL_TIME]
-    assert missing([state(status=status)], now=SETTLED) == [ALL_TIME]
-
-
-def test_a_failure_does_not_undo_what_is_done_otherwise() -> None:
-    assert missing([state(HALF), state(status=Status.FAILED)]) == [OTHER_HALF]
-
-
-def test_what_is_provisional_counts_until_48_hours_after_the_end_and_is_then_asked_for_once_more() -> None:
-    provisional = [state(status=Status.PROVISIONAL)]
-    assert timedelta(hours=48) == SETTLED - END
-    assert missing(provisional, now=SETTLED - timedelta(microseconds=1)) == []
-    assert missing(provisional, now=SETTLED) == [ALL_TIME]
-    assert missing([*provisional, state()], now=SETTLED + WEEK) == []
-
-
-def test_the_same_endpoint_of_another_session_or_another_endpoint_of_this_one_is_no_cover() -> None:
-    assert missing([state(prefix="2024#1240#9557"), state(prefix="2024#1240#-"), state(endpoint="location")]) == [
-        ALL_TIME
-    ]
-
-
-@given(
-    st.lists(st.builds(state, windows(), st.sampled_from([None, 1, 44]), st.sampled_from(Status)), max_size=6),
-    windows(),
-    offsets,
-)
-def test_a_moment_is_missing_if_no_unit_that_counts_has_it(
-    states: list[UnitState], wish: Window, moment: datetime
+@given(st.lists(windows(), max_size=6), offsets | moments)
+def test_a_union_is_the_same_time_in_windows_that_neither_meet_nor_overlap(
+    found: list[Window], moment: datetime
 ) -> None:
-    counts = {Status.DONE, Status.PROVISIONAL}
-    has = any(s.status in counts and s.driver in {None, 44} and moment in s.window for s in states)
-    assert holding(missing(states, wish, 44, now=END), moment) == (moment in wish and not has)
+    together = union(found)
+    assert holding(together, moment) == any(moment in window for window in found)
+    for before, after in pairwise(together):
+        assert before.end is not None
+        assert after.start is not None
+        assert before.end < after.start
 
 
-# --- how a unit stands ---
+@given(windows(), windows(), offsets)
+def test_windows_overlap_if_and_only_if_a_moment_is_in_both(one: Window, other: Window, moment: datetime) -> None:
+    if moment in one and moment in other:
+        assert one.overlaps(other)
+    assert one.overlaps(other) == other.overlaps(one)
+    if Window() != one and not one.overlaps(other):
+        assert subtract(one, [other]) == [one]
 
 
-@pytest.mark.parametrize(
-    ("fetched", "window", "status"),
-    [
-        (START + HOUR, ALL_TIME, Status.PARTIAL),
-        (START + HOUR, Window(START, None), Status.PARTIAL),
-        (START + HOUR, Window(START, START + HOUR + QUARTER), Status.PARTIAL),
-        (START + HOUR, Window(START, START + HOUR), Status.PROVISIONAL),
-        (END - MINUTE, ALL_TIME, Status.PARTIAL),
-        (END, ALL_TIME, Status.PROVISIONAL),
-        (END + WEEK / 7, ALL_TIME, Status.PROVISIONAL),
-        (SETTLED - MINUTE, Window(START, START + HOUR), Status.PROVISIONAL),
-        (SETTLED, ALL_TIME, Status.DONE),
-        (SETTLED + WEEK, Window(START, None), Status.DONE),
-    ],
-)
-def test_a_unit_is_done_for_good_only_once_nothing_of_it_can_still_come(
-    fetched: datetime, window: Window, status: Status
-) -> None:
-    assert status_of(Unit("car_data", a_scope(), 44, window), fetched) is status
+# --- a session and a meeting as such ---
 
 
-def test_a_unit_of_a_session_without_any_date_is_done_so_that_it_is_not_asked_for_at_every_run() -> None:
-    assert status_of(Unit("laps", a_scope(date_start=None, date_end=None)), START) is Status.DONE
+@given(st.integers(0), st.integers(0), st.none() | st.integers(0))
+def test_the_prefix_of_a_scope_can_be_taken_apart_again(year: int, meeting: int, session: int | None) -> None:
+    scope = a_scope(session, year=year, meeting_key=meeting)
+    found = parse_scope(scope.prefix)
+    assert found is not None
+    assert (found.year, found.meeting_key, found.session_key) == (year, meeting, session)
+
+
+@pytest.mark.parametrize("text", ["", "2024#1240", "2024#1240#9558#1", "2024#x#1", "-#-#-", "2024#-#1", "2024#01#1"])
+def test_what_is_no_prefix_of_a_scope_is_none(text: str) -> None:
+    assert parse_scope(text) is None
+
+
+def test_a_meeting_has_the_endpoint_of_meetings_alone_and_a_session_all_others() -> None:
+    assert [endpoint.name for endpoint in endpoints_of(a_scope(None))] == ["meetings"]
+    assert [endpoint.name for endpoint in endpoints_of(a_scope())] == [name for name in ENDPOINTS if name != "meetings"]
+
+
+def test_a_session_goes_on_from_its_start_to_its_end_and_without_an_end_for_twelve_hours() -> None:
+    moment = timedelta(microseconds=1)
+    for scope, end in ((a_scope(), END), (a_scope(date_end=None), START + timedelta(hours=12))):
+        assert scope.over_at == end
+        assert [scope.goes_on(now) for now in (START - moment, START, end - moment, end)] == [False, True, True, False]
+    assert not a_scope(cancelled=True).goes_on(START)
+    assert not a_scope(date_start=None, date_end=None).goes_on(START)

@@ -20,11 +20,17 @@ import click
 
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
-from f1hbase.cli.progress import make_display, terminal
-from f1hbase.errors import F1HBaseError
+from f1hbase.cli.progress import make_counter, make_display, terminal
+from f1hbase.credentials import redacted
+from f1hbase.errors import ConfigError, F1HBaseError
+from f1hbase.model.text import safe
 from f1hbase.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from f1hbase.config import Config, Settings
+    from f1hbase.model.plans import Plan
     from f1hbase.stores.hbase.schema import SchemaReader
 
 _log = logging.getLogger(__name__)
@@ -35,6 +41,10 @@ _WHAT = (*_SESSIONS, "endpoint", "driver")
 _SESSION_KEYS = ("year", "meeting_key", "session_key")
 _CHOICE = (*_SESSION_KEYS, "endpoint")
 _API = ("api_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
+_SIZES = ("window", "response_budget")
+
+_LONGEST_LINE = 10_000
+"""How many characters of a line of a command are printed."""
 
 
 class _LoadByDefault(click.Group):
@@ -69,7 +79,7 @@ def cli() -> None:
       python hbase_populate_openF1.py plan --year 2024       what that would take
       python hbase_populate_openF1.py status                 what is loaded
       python hbase_populate_openF1.py doctor                 is everything ready?
-      nohup python hbase_populate_openF1.py > populate.out 2>&1 &
+      nohup python hbase_populate_openF1.py > populate.log 2>&1 &
 
     \b
     Exit codes:
@@ -114,80 +124,80 @@ def load_command(**options: Any) -> None:
 
 @cli.command("plan", short_help="Say what load would ask for; touch nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click_options((*_WHAT, *_API, *_WHERE, "window", "response_budget", "refresh"))
-@click.pass_context
-def plan_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
+@click_options(("source", "to", "layout", *_WHAT, *_API, *_WHERE, *_SIZES, "refresh"))
+def plan_command(*, as_json: bool, **options: Any) -> None:
     """Say what `load` with the same options would take: sessions, units, requests, rows, bytes and time.
 
-    Units and requests are exact where the drivers are known, but for what fails or is too much for one answer.
-    What has a ~ is an estimate, learnt from the sessions already loaded where there are any. Touches nothing.
+    What has a ~ is an estimate, learnt from the sessions already loaded where there are any. Counts what is due again
+    in the seasons that are loaded, too. Touches nothing.
     """
-    settings = defaults(**options)
-    settings.check()
+    config = config_of(options)
+    config.settings.check()
     set_up_logging(sys.stderr if as_json else sys.stdout, None)
-    warn_of_unknown_variables()
-    _print_plan(settings, credentials_of(ctx), as_json=as_json)
+    tell(config)
+    _print_plan(config, as_json=as_json)
 
 
 @cli.command("status", short_help="What is loaded, what failed and why, and how long the rest takes.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--watch", "watching", is_flag=True, help="Show it again every few seconds, in place; Ctrl-C ends it.")
-@click_options((*_SESSION_KEYS, "api_url", "rate", *_WHERE))
-@click.pass_context
-def status_command(ctx: click.Context, /, *, as_json: bool, watching: bool, **options: Any) -> None:
+@click_options(("source", "to", "layout", *_SESSION_KEYS, "api_url", "rate", *_SIZES, *_WHERE))
+def status_command(*, as_json: bool, watching: bool, **options: Any) -> None:
     """Say from the reports what is loaded, what failed and why, and how long the rest takes.
 
     Done is what is stored of all that runs have asked for; a session that none has asked for does not count.
     """
-    from f1hbase.operations.status import StatusReader, status_json, status_lines, watch
+    from f1hbase.cli.watching import watch
+    from f1hbase.composition import source_recipe, state_view
+    from f1hbase.operations.status import StatusReader, status_json, status_lines
 
     if as_json and watching:
         raise click.UsageError("--watch is for people and --json for machines: leave one of them out.")
+    config = config_of(options)
+    if len(config.settings.to) > 1 and config.origins["to"] == "given":
+        raise click.UsageError("--to: status looks at one place at a time.")
     set_up_logging(sys.stderr, None)
-    settings = defaults(**options)
-    reader = StatusReader(settings, settings.rates(authenticated=credentials_of(ctx) is not None))
+    tell(config)
+    reader = StatusReader(state_view(config), config.settings.selection, lambda: source_recipe(config))
     if as_json:
         click.echo(json.dumps(status_json(reader.read()), indent=2))
     elif watching and sys.stdout.isatty():
-        watch(reader.read, sys.stdout)
+        watch(lambda: status_lines(reader.read()), sys.stdout)
     else:
         if watching:
             _log.warning("--watch needs a terminal; this is how it stands now")
-        for line in status_lines(reader.read()):
-            click.echo(line)
+        _print(status_lines(reader.read()))
 
 
-@cli.command("doctor", short_help="Check everything before a run, and say what to mend.")
+@cli.command("doctor", short_help="Check everything before a run, and say what to do about it.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--end-pause", is_flag=True, help="End the pause of all requests that the API has asked for.")
 @click_options(("processes", "max_concurrent_requests", "request_timeout", "api_url", "rate", *_WHERE, "log_file"))
-@click.pass_context
-def doctor_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> None:
-    """Check what a load needs: this machine, HBase, the tables, the API. A line each, with the mend. Writes nothing.
+def doctor_command(*, as_json: bool, end_pause: bool, **options: Any) -> None:
+    """Check what a load needs: this machine, HBase, the tables, the API. A line each, with the fix. Writes nothing.
 
-    Asks the API once, within its limits.
+    Asks the API once, within its limits. --end-pause lets all processes ask it again before the time that it has named.
 
     \b
     Exit codes:
       0 ready, perhaps with warnings    1 something failed    2 wrong usage
     """
-    from f1hbase.operations.doctor import Grade, SettingsFile, doctor_json, doctor_lines, examine, judgement
+    from f1hbase.operations.doctor import Grade, doctor_json, doctor_lines, examine, judgement, resume_requests
 
+    config = config_of(options)
     set_up_logging(sys.stderr, None, quiet=True)
-    warn_of_unknown_variables()
-    path, content = ctx.meta.get(FILE_IN_CONTEXT, (None, {}))
-    credentials, complaint = None, ""
-    try:
-        credentials = read_credentials(os.environ, content)
-    except ValueError as error:
-        complaint = str(error)
+    tell(config)
+    if end_pause:
+        resume_requests(config)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     colours = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.SKIP: "cyan"}
     checks = []
-    for check in examine(defaults(**options), credentials, SettingsFile(path, content, complaint)):
+    for check in examine(config):
         checks.append(check)
         for number, line in enumerate([] if as_json else doctor_lines(check, width)):
             plain = number > 0 or not wants_colour(sys.stdout)
-            click.echo(line if plain else click.style(line[:4], fg=colours[check.grade], bold=True) + line[4:])
+            shown = safe(redacted(line), _LONGEST_LINE)
+            click.echo(shown if plain else click.style(shown[:4], fg=colours[check.grade], bold=True) + shown[4:])
     click.echo(json.dumps(doctor_json(checks), indent=2) if as_json else judgement(checks))
     sys.exit(1 if any(check.grade is Grade.FAIL for check in checks) else 0)
 
@@ -199,13 +209,12 @@ def doctor_command(ctx: click.Context, /, *, as_json: bool, **options: Any) -> N
     "--regions", type=click.IntRange(min=1), metavar="N",
     help="How many regions f1_data begins with at the most.  [default: one a meeting, at most 100]",
 )  # fmt: skip
-@click_options((*_SESSIONS, *_API, *_WHERE, "compression"))
-@click.pass_context
-def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions: int | None, **options: Any) -> None:
+@click_options(("source", *_SESSIONS, *_API, *_WHERE, "compression"))
+def schema_command(*, create: bool, check: bool, regions: int | None, **options: Any) -> None:
     """Print a script for `hbase shell` that creates the tables, split at the meetings that the options name.
 
     The script, --create and `load` create what is absent; nothing here drops or alters a table. --check names the
-    lines for `hbase shell` that mend one.
+    lines for `hbase shell` that correct one.
 
     \b
     Examples:
@@ -219,27 +228,26 @@ def schema_command(ctx: click.Context, /, *, create: bool, check: bool, regions:
     Exit codes:
       0 done, or no difference    1 there are differences    2 wrong usage    3 HBase or the API away
     """
-    from f1hbase.pipeline.load import plan_from_api
     from f1hbase.stores.hbase import schema
     from f1hbase.stores.hbase.shell import find_shell
 
-    settings = defaults(**options)
-    settings.check()
     if create and check:
         raise click.UsageError("--create and --check exclude each other.")
     if check and regions is not None:
         raise click.UsageError("--regions goes with --create or the script; --check says how many there are.")
+    config = config_of(options)
+    settings = config.settings
+    settings.check()
     set_up_logging(sys.stderr, None)
-    warn_of_unknown_variables()
+    tell(config)
     tables = schema.Tables(settings.table_prefix)
     if check:
         layout = schema.Layout(settings.compression)
         checks = schema.check_tables(_schema_reader(settings), tables, layout, find_shell())
-        for line in schema.check_lines(checks):
-            click.echo(line)
+        _print(schema.check_lines(checks))
         sys.exit(0 if all(found.well for found in checks) else 1)
-    plan = [] if regions == 1 else plan_from_api(settings, credentials_of(ctx))[0]
-    splits = schema.split_points((meeting.scope for meeting in plan), regions or schema.MOST_REGIONS)
+    meetings = [] if regions == 1 else [meeting.scope for meeting in _plan(config).meetings]
+    splits = schema.split_points(meetings, regions or schema.MOST_REGIONS)
     layout = schema.Layout(settings.compression, splits)
     if not create:
         click.echo(schema.creation_script(tables, layout))
@@ -258,11 +266,11 @@ def _schema_reader(settings: Settings) -> SchemaReader:
     return SchemaReader(gateways, STARTUP_PATIENCE_SECONDS)
 
 
-@cli.command("verify", short_help="Compare the table with what the reports say.")
+@cli.command("verify", short_help="Compare what is stored with what the reports say.")
 @click.option("--deep", is_flag=True, help="Read the cells, too, and compare the checksum of each unit.")
 @click.option(
     "--against-api", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Fetch N random units afresh from the API and compare them cell by cell.",
+    help="Ask OpenF1 for N random units again and compare them cell by cell.",
 )  # fmt: skip
 @click.option("--seed", type=int, metavar="S", help="With --against-api: choose the same units again.")
 @click.option(
@@ -271,13 +279,12 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--verbose", "every_endpoint", is_flag=True, help="Show each endpoint of every session.")
-@click_options((*_CHOICE, *_API, *_WHERE, "patience"))
-@click.pass_context
+@click_options(("to", *_CHOICE, *_API, *_WHERE, "patience"))
 def verify_command(
-    ctx: click.Context, /, *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None,
-    row_counter: bool, **options: Any,
+    *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None, row_counter: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
-    """Compare what the table holds with what the reports say, and that with what was asked for. Reads only.
+    """Compare what is stored with what the reports say, and that with what was asked for. Reads only.
 
     \b
     Examples:
@@ -287,25 +294,38 @@ def verify_command(
 
     \b
     Exit codes:
-      0 no difference    1 there are differences    2 wrong usage    3 HBase or the API away
+      0 no difference    1 there are differences    2 wrong usage    3 the store or the API away
     """
-    from f1hbase.operations.verify.report import Depth, verdict, verify_json, verify_lines
-    from f1hbase.operations.verify.run import verify
+    from f1hbase.composition import open_auditor, source_recipe
+    from f1hbase.operations.verify.base import Depth
+    from f1hbase.operations.verify.report import verdict, verify_json, verify_lines
+    from f1hbase.operations.verify.run import VerifyRequest, verify
 
-    settings = defaults(**options)
-    settings.check()
-    if row_counter and (deep or any(options[name] for name in _CHOICE)):
+    config = config_of(options)
+    settings = config.settings
+    if row_counter and (deep or any(getattr(settings, name) for name in _CHOICE)):
         raise click.UsageError("--row-counter counts the whole table: leave out --deep, and what chooses a part of it.")
     if seed is not None and not against_api:
         raise click.UsageError("--seed goes with --against-api N.")
+    if len(settings.to) > 1 and config.origins["to"] == "given":
+        raise click.UsageError("--to: verify looks at one place at a time.")
     set_up_logging(sys.stderr, None)
-    warn_of_unknown_variables()
-    result = verify(settings, credentials_of(ctx), Depth(deep, against_api, seed, row_counter))
+    tell(config)
+    request = VerifyRequest(
+        settings.selection,
+        Depth(deep, against_api, seed, row_counter),
+        source_recipe(config, "openf1") if against_api else None,
+        settings.patience.total_seconds(),
+    )
+    auditor = open_auditor(config)
+    try:
+        result = verify(request, auditor, make_counter)
+    finally:
+        auditor.close()
     if as_json:
         click.echo(json.dumps(verify_json(result), indent=2))
     else:
-        for line in verify_lines(result, verbose=every_endpoint):
-            click.echo(line)
+        _print(verify_lines(result, verbose=every_endpoint))
         click.secho(verdict(result), fg="red" if result.differences else "green", bold=True)
     sys.exit(1 if result.differences else 0)
 
@@ -330,14 +350,17 @@ def rollback_command(
       rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
       rollback --run 20261122T053000.000000Z-3f9a1c
     """
-    from f1hbase.operations.rollback import Target, open_rollback
+    from f1hbase.cli.deletion import make_deletion_display
+    from f1hbase.composition import open_rollback
+    from f1hbase.operations.rollback.base import Target
 
     set_up_logging(sys.stderr, None)
     if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
         raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
-    rollback = open_rollback(defaults(**options), Target(run, sessions, meetings))
-    for line in rollback.describe():
-        click.echo(line)
+    config = config_of(options)
+    tell(config)
+    rollback = open_rollback(config, Target(run, sessions, meetings))
+    _print(rollback.describe())
     if only_show:
         return
     if not (yes or (sys.stdin and sys.stdin.isatty())):
@@ -345,20 +368,73 @@ def rollback_command(
     rollback.refuse_if_being_loaded()
     if not yes and not click.confirm("Delete it?"):
         raise click.ClickException("nothing was deleted")
-    rollback.carry_out()
+    rollback.carry_out(lambda expected: make_deletion_display(expected, terminal()))
 
 
-def _print_plan(settings: Settings, credentials: Credentials | None, *, as_json: bool = False) -> None:
-    from f1hbase.operations.estimate import forecast, forecast_json, forecast_lines
-    from f1hbase.pipeline.load import plan_from_api
+@cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
+@click.option(
+    "--from",
+    "folders",
+    multiple=True,
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="A folder of <endpoint>.jsonl[.gz], at any depth; repeatable, all of them being one API.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; by default only this machine.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--empty",
+    default="list",
+    show_default=True,
+    type=click.Choice(["list", "404"]),
+    help="An answer without a record: 200 [] as OpenF1's own software, or 404 as its host.",
+)
+@click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
+def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str, max_rows: int | None) -> None:
+    """Answer /v1/<endpoint> as the OpenF1 API does, from files. Reads only, and needs neither HBase nor a network.
 
-    plan, _ = plan_from_api(settings, credentials)
-    estimate = forecast(plan, settings, settings.rates(authenticated=credentials is not None))
+    \b
+    Examples:
+      serve --from out/weekend
+      curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
+
+    \b
+    Exit codes:
+      0 stopped by Ctrl-C or SIGTERM    2 wrong usage, or files that are no records    3 the address is taken
+    """  # fmt: skip
+    from f1hbase.serve.app import EMPTY_FORMS, create_app
+    from f1hbase.serve.run import open_files, serve
+
+    set_up_logging(sys.stderr, None)
+    app = create_app(open_files(folders, sys.stderr), max_rows=max_rows, empty=EMPTY_FORMS[empty])
+    serve(app, host, port, click.echo)
+
+
+def _plan(config: Config) -> Plan:
+    """Ask the source what there is of what the settings name."""
+    from f1hbase.composition import source_recipe
+    from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
+    from f1hbase.pipeline.parts import Recipe
+
+    return plan_load(Recipe(source_recipe(config), ()), config.settings.selection, STARTUP_PATIENCE_SECONDS)
+
+
+def _print_plan(config: Config, *, as_json: bool = False) -> None:
+    from f1hbase.api import estimate_of
+    from f1hbase.operations.estimate.lines import estimate_json, estimate_lines
+
+    estimate = estimate_of(config)
     if as_json:
-        click.echo(json.dumps(forecast_json(estimate), indent=2))
+        click.echo(json.dumps(estimate_json(estimate), indent=2))
     else:
-        for line in forecast_lines(estimate):
-            click.echo(line)
+        _print(estimate_lines(estimate))
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines, each made harmless: names and reasons in them are other people's words."""
+    for line in lines:
+        click.echo(safe(redacted(line), _LONGEST_LINE))
 
 
 def main() -> None:
@@ -372,6 +448,9 @@ def main() -> None:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
+        sys.exit(error.exit_code)
+    except ConfigError as error:
+        click.echo(f"Error: {safe(str(error), _LONGEST_LINE)}", err=True)
         sys.exit(error.exit_code)
     except F1HBaseError as error:
         if not logging.getLogger("f1hbase").handlers:

@@ -27,9 +27,9 @@ _HELP: dict[str, tuple[str, str]] = {
     "mode": (
         "MODE",
         (
-            "What to load: every session that has begun (all), the latest ones (latest; of a year or meeting if that is "
-            "given, too), whole seasons (year), or the dates and keys given (manual).  [default: all, or what a key, "
-            "year or date that is given says]"
+            "What to load: every session that has begun (all), the latest ones (latest; of a year or meeting if that "
+            "is given, too), whole seasons (year), or the dates and keys given (manual).  [default: all, or what a "
+            "key, year or date that is given says]"
         ),
     ),
     "num_sessions": ("N", "With --mode latest: how many sessions.  [default: 10]"),
@@ -44,8 +44,8 @@ _HELP: dict[str, tuple[str, str]] = {
     "window": (
         "DURATION|auto",
         (
-            "The length of the windows of time in which car_data and location are fetched; 'auto' sizes each so that its "
-            "answer is near --response-budget.  [default: auto]"
+            "The length of the windows of time in which car_data and location are fetched; 'auto' sizes each so that "
+            "its answer is near --response-budget.  [default: auto]"
         ),
     ),
     "response_budget": ("N", "With --window auto: the size in bytes that answers are to stay near."),
@@ -58,8 +58,9 @@ _HELP: dict[str, tuple[str, str]] = {
     "rate": (
         "RATES",
         (
-            "The API's limits, such as 3/s,30/m or 2.8/s, shared by all processes of this machine; 'none' for no limit.  "
-            f"[default: {FREE_LIMITS} for OpenF1's own host ({SUBSCRIPTION_LIMITS} with credentials), none for any other]"
+            "The API's limits, such as 3/s,30/m or 2.8/s, shared by all processes of this machine; 'none' for no "
+            f"limit.  [default: {FREE_LIMITS} for OpenF1's own host ({SUBSCRIPTION_LIMITS} with credentials), none for "
+            "any other]"
         ),
     ),
     "api_url": ("URL", "The API of OpenF1."),

@@ -1,8 +1,7 @@
-"""What one sees of a run on a terminal: bars. Elsewhere it is the lines of `f1hbase.pipeline.display`."""
+"""How far long work is, on a terminal: bars. Elsewhere it is the lines of `f1hbase.pipeline.display`."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections import deque
@@ -13,14 +12,14 @@ from tqdm import tqdm
 
 from f1hbase.cli.logs import wants_colour
 from f1hbase.model.plans import MeetingPlan
-from f1hbase.pipeline.display import Display, Lines, expected_units
+from f1hbase.model.text import safe
+from f1hbase.pipeline.display import Counter, Display, LineCounter, Lines, Meetings
 from f1hbase.pipeline.tally import Tally
-
-_log = logging.getLogger(__name__)
 
 _RATE_SECONDS = 30.0
 """The span over which the rate on the bars is taken, so that it shows what happens now."""
 
+_ROOM = 2
 _WIDE_COLUMNS = 100
 _WIDE = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} units{postfix} [{elapsed}<{remaining}]"
 _NARROW = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} <{remaining}"
@@ -48,8 +47,44 @@ def make_display(meetings: int, stream: TextIO, *, quiet: bool = False) -> Displ
     return Bars(meetings, stream) if stream.isatty() and not quiet else Lines(meetings)
 
 
+def make_counter(parts: int, done: str) -> Counter:
+    """Return a bar on a terminal and lines elsewhere; see `f1hbase.pipeline.display.MakeCounter`."""
+    return CountBar(parts) if terminal().isatty() else LineCounter(parts, done)
+
+
+class CountBar:
+    """One bar, anew for each part; see `f1hbase.pipeline.display.Counter`.
+
+    Args:
+        parts: How many parts there are.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+        self._begun = 0
+        self._bar: tqdm[NoReturn] = tqdm(
+            total=0, leave=False, file=terminal(), dynamic_ncols=True, unit=" rows", unit_scale=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} rows, {rate_fmt}",
+        )  # fmt: skip
+
+    def begin(self, name: str, expected: int) -> None:
+        """Begin the bar anew."""
+        self._begun += 1
+        self._bar.reset(expected)
+        self._bar.set_description_str(f"{self._begun}/{self._parts} {safe(name)[:28]:<28}")
+
+    def count(self, rows: int) -> None:
+        """Move the bar; there may be more rows than expected."""
+        self._bar.total = max(self._bar.total or 0, self._bar.n + rows)
+        self._bar.update(rows)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+
 class Bars:
-    """tqdm's bars: one overall and one for each running meeting.
+    """tqdm's bars: one overall and one for each running meeting; see `f1hbase.pipeline.display.Display`.
 
     Args:
         meetings: How many meetings the run has.
@@ -57,11 +92,8 @@ class Bars:
     """
 
     def __init__(self, meetings: int, stream: TextIO) -> None:
-        self._meetings = meetings
+        self._meetings = Meetings(meetings)
         self._stream = stream
-        self._skipped = 0
-        self._begun: set[int] = set()
-        self._done: set[int] = set()
         self._paces: dict[int, Pace] = {}
         self._bars: dict[int, tqdm[NoReturn]] = {}
         self._pace = Pace()
@@ -74,26 +106,26 @@ class Bars:
         key = meeting.scope.meeting_key
         self._bars[key] = self._bar(f"{key} {_short(meeting)}", line)
         self._paces[key] = Pace()
-        self._begun.add(meeting.scope.meeting_key)
-        self._done.discard(meeting.scope.meeting_key)  # of one that is gone on with
+        self._meetings.begin(meeting)
 
     def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
         """Move the meeting's bar and the overall one."""
         key = meeting.scope.meeting_key
+        self._meetings.show(meeting, tally)
         if key in self._bars:
             _move(self._bars[key], tally, self._paces[key])
         self._show_overall(overall)
 
     def skip(self, meeting: MeetingPlan) -> None:
         """Count it."""
-        self._skipped += 1
+        self._meetings.skip()
 
     def end(self, meeting: MeetingPlan) -> None:
         """Take the meeting's bar away."""
         bar = self._bars.pop(meeting.scope.meeting_key, None)
         if bar is not None:
             bar.close()
-        self._done.add(meeting.scope.meeting_key)
+        self._meetings.end(meeting)
 
     def tick(self, overall: Tally) -> None:
         """Keep the clocks running."""
@@ -108,21 +140,26 @@ class Bars:
         self._overall.close()
 
     def _show_overall(self, overall: Tally) -> None:
-        done = f"{self._skipped + len(self._done)}/{self._meetings} meetings"
+        done = f"{self._meetings.done}/{self._meetings.total} meetings"
         self._overall.set_description_str(f"{done:<16}", refresh=False)
-        _move(
-            self._overall,
-            overall,
-            self._pace,
-            expected_units(overall, len(self._begun), self._meetings - self._skipped),
-        )
+        _move(self._overall, overall, self._pace, self._meetings.expected_units(overall))
 
     def _bar(self, name: str, line: int, *, keep: bool = False) -> tqdm[NoReturn]:
-        return tqdm(
-            desc=f"{name[:16]:<16}", total=0, position=line, leave=keep, file=self._stream, dynamic_ncols=True,
+        bar: tqdm[NoReturn] = tqdm(
+            desc=f"{safe(name)[:16]:<16}", total=0, position=line, leave=keep, file=self._stream, dynamic_ncols=True,
             bar_format=_WIDE if self._is_wide() else _NARROW,
             colour="green" if keep and wants_colour(self._stream) else None,
         )  # fmt: skip
+        bar.dynamic_ncols = self._shape  # type: ignore[assignment]  # what tqdm asks, once it is told to ask
+        return bar
+
+    def _shape(self, _: TextIO) -> tuple[int | None, int | None]:
+        """Return columns and rows for a bar: there is room behind it for the `^C` of a terminal, which would wrap."""
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except OSError:  # gone
+            return None, None
+        return max(1, size.columns - _ROOM), size.lines
 
     def _is_wide(self) -> bool:
         try:

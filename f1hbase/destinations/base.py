@@ -21,14 +21,16 @@ class Batch:
     Attributes:
         unit: What they are of.
         records: The records.
+        source: The name of the source they came from.
         knows: The fields that the source would give where there is a value.
         overwrite: Whether records of the unit may be stored already, so that what has become null must go.
-        raw: The answer they came in, with the last batch of it.
+        raw: The answer they came in, with every batch of it; None where the source has none.
         select: Which of the answer's records are the unit's; all when empty.
     """
 
     unit: Unit
     records: Samples | Sequence[Record]
+    source: str = ""
     knows: frozenset[str] = frozenset()
     overwrite: bool = False
     raw: RawAnswer | None = None

@@ -14,6 +14,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import CHECKSUM_MODULUS, Receipt
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope
+from f1hbase.state.base import State
 from f1hbase.state.hbase.leases import HBaseLeases
 from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase.codec import (
@@ -85,9 +86,7 @@ class HBaseWriter:
         for record in batch.records:
             key, cells = encode(endpoint, batch.unit.scope.year, record)
             deletes = (
-                null_columns(endpoint, record, cells, batch.knows or None)
-                if batch.overwrite
-                else stale_signs(endpoint, cells)
+                null_columns(endpoint, record, cells, batch.knows) if batch.overwrite else stale_signs(endpoint, cells)
             )
             rows.append(RowMutation(key, cells, deletes))
         return rows
@@ -105,7 +104,7 @@ class HBaseDestination:
     name = "HBase"
 
     def __init__(self, connectors: Sequence[HBaseConnector], data: str, reports: str) -> None:
-        self.state = HBaseReports(connectors[-1], reports)
+        self.state: State = HBaseReports(connectors[-1], reports)
         self.writers: Sequence[Writer] = [HBaseWriter(one, data) for one in connectors[:-1] or connectors]
         self._connectors = connectors
 

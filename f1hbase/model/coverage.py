@@ -41,15 +41,20 @@ class Coverage:
         scope: The session or meeting.
         states: Its units; those of others are passed over.
         now: The present: what was fetched before its records had settled counts until they have.
+
+    Attributes:
+        drivers: The driver numbers seen in the records, or named by lines of earlier versions.
+        knows_drivers: Whether these are all that the source names, so that units by driver can cover everybody.
     """
 
     def __init__(self, scope: Scope, states: Iterable[UnitState], now: datetime) -> None:
         self._scope = scope
         self._done: dict[tuple[str, int | None], list[Window]] = defaultdict(list)
+        self._by_driver_before: dict[tuple[str, int], list[Window]] = defaultdict(list)
         self._stored: dict[str, list[tuple[int | None, Window]]] = defaultdict(list)
         self._due: dict[str, list[UnitState]] = defaultdict(list)
         drivers: set[int] = set()
-        self._knows_drivers = False
+        self.knows_drivers = False
         mine = [state for state in states if state.scope_prefix == scope.prefix]
         empty = _empty_endpoints(scope, mine)
         for state in mine:
@@ -62,11 +67,14 @@ class Coverage:
                 self._due[state.endpoint].append(state)
                 continue
             self._done[state.endpoint, state.driver].append(state.window)
+            if state.driver is not None and not state.source:
+                # Of an earlier version, which loaded everything by driver; since then a driver was asked for by name.
+                self._by_driver_before[state.endpoint, state.driver].append(state.window)
             if state.session_drivers is not None:
                 drivers |= state.session_drivers
-                self._knows_drivers = True
+                self.knows_drivers = True
         self.drivers = frozenset(drivers)
-        self._knows_drivers |= ("drivers", None) in self._done
+        self.knows_drivers |= ("drivers", None) in self._done
 
     def missing(self, unit: Unit) -> list[Unit]:
         """Return the parts of a unit that are not done: none, the unit itself, or pieces of its window."""
@@ -74,7 +82,7 @@ class Coverage:
         if unit.driver is not None:
             done += self._done.get((unit.endpoint, unit.driver), ())
         pieces = subtract(unit.window, done) if done else [unit.window]
-        if unit.driver is None and self._knows_drivers and self.drivers:
+        if unit.driver is None and self.knows_drivers and self.drivers:
             # Units of earlier versions, by driver: together they cover all drivers that are known.
             pieces = [piece for whole in pieces for piece in self._missing_by_driver(unit.endpoint, whole)]
         return [replace(unit, window=piece) for piece in pieces]
@@ -99,7 +107,7 @@ class Coverage:
         )
 
     def _missing_by_driver(self, endpoint: str, window: Window) -> list[Window]:
-        by_driver = [self._done.get((endpoint, driver)) for driver in self.drivers]
+        by_driver = [self._by_driver_before.get((endpoint, driver)) for driver in self.drivers]
         if any(done is None for done in by_driver):
             return [window]
         return union(piece for done in by_driver for piece in subtract(window, done or ()))

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from f1hbase.model.answers import RequestStats
+from f1hbase.model.text import safe
 from f1hbase.model.units import Unit, Window
 
 CHECKSUM_MODULUS = 2**64
@@ -92,6 +93,11 @@ class Outcome:
     error: str | None = None
     epoch: int = 0
 
+    def __post_init__(self) -> None:
+        # An API's own words may be in it, and every destination writes it down.
+        if self.error is not None:
+            object.__setattr__(self, "error", safe(self.error))
+
     @property
     def rows(self) -> int:
         """How many distinct rows its records made."""
@@ -172,3 +178,6 @@ class Quarantined:
     reason: str
     found: datetime
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", safe(self.reason))

@@ -101,7 +101,7 @@ def canonical_json(record: object) -> str:
     """
     if isinstance(record, dict):
         record = {name: value for name, value in record.items() if value is not None}
-    return _safe(json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True), record)
+    return _any_json(record, sort_keys=True)
 
 
 def digest(record: object) -> str:
@@ -119,8 +119,12 @@ def compact_json(value: Any) -> str:
 
 
 def raw_json(record: object) -> str:
-    """Return any decoded JSON as text that UTF-8 can hold: what quarantine keeps, NaN included."""
-    return _safe(json.dumps(record, ensure_ascii=False, separators=(",", ":")), record)
+    """Return any decoded JSON as text that UTF-8 can hold: what quarantine keeps, NaN included.
+
+    What Python cannot write as JSON at all (values nested too deep, numbers of thousands of digits) is replaced by a
+    text.
+    """
+    return _any_json(record)
 
 
 def unknown_fields(endpoint: Endpoint, record: Record) -> set[str]:
@@ -128,10 +132,28 @@ def unknown_fields(endpoint: Endpoint, record: Record) -> set[str]:
     return record.keys() - endpoint.known
 
 
-def _safe(text: str, record: object) -> str:
+def _any_json(record: object, *, sort_keys: bool = False) -> str:
+    try:
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys)
+    except (ValueError, RecursionError):
+        record = _writable(record)
+        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys)
     if _has_utf8(text):
         return text
     return json.dumps(record, separators=(",", ":"), sort_keys=True)
+
+
+def _writable(value: Any, depth: int = 0) -> Any:
+    """Return a value with texts in the place of what `json.dumps` refuses."""
+    if type(value) is int and _is_too_long(value):
+        return f"(a number of more than {LARGEST_INTEGER_DIGITS} digits: {value:#x})"
+    if not isinstance(value, list | dict):
+        return value
+    if depth > DEEPEST_NESTING:
+        return f"(nested more than {DEEPEST_NESTING} deep)"
+    if isinstance(value, list):
+        return [_writable(item, depth + 1) for item in value]
+    return {name: _writable(item, depth + 1) for name, item in value.items()}
 
 
 def _check_name(endpoint: Endpoint, name: str) -> None:

@@ -18,7 +18,8 @@ from f1hbase.model.catalog import ENDPOINTS, Endpoint
 Record = dict[str, Any]
 """One object of an answer, as `json.loads` gives it."""
 
-_KEYS = ("meeting_key", "session_key", "driver_number", "date")
+SAMPLE_KEYS = ("meeting_key", "session_key", "driver_number", "date")
+"""The fields that tell one sample from another: the first of each row."""
 
 AS_OPENF1 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", re.ASCII)
 """A time as OpenF1 spells it: compared as text, two of them compare as the times do."""
@@ -84,9 +85,9 @@ def _decoder(endpoint_name: str) -> msgspec.json.Decoder[list[msgspec.Struct]]:
     Strict as the types are, `1.0` and `true` are not taken for 1.
     """
     fields = ENDPOINTS[endpoint_name].fields
-    assert fields[: len(_KEYS)] == _KEYS
-    kinds: list[Any] = [(name, str if name == "date" else int) for name in _KEYS]
-    kinds += [(name, int | None, None) for name in fields[len(_KEYS) :]]
+    assert fields[: len(SAMPLE_KEYS)] == SAMPLE_KEYS
+    kinds: list[Any] = [(name, str if name == "date" else int) for name in SAMPLE_KEYS]
+    kinds += [(name, int | None, None) for name in fields[len(SAMPLE_KEYS) :]]
     # Without the garbage collector, which need not look at what holds numbers and a text.
     kind = msgspec.defstruct("Sample", kinds, forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]

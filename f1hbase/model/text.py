@@ -1,7 +1,8 @@
-"""Numbers, sizes, times and text from outside, as people read them; the one door for text that is not ours.
+"""Numbers, sizes, times and text from outside, as people read them; knows no handler and no terminal.
 
 Text that comes from an API, a file or a feed may hold anything: escape sequences that a terminal obeys, line ends that
-forge a log line, 40,000 letters. `safe` makes it one harmless line; log handlers and reports pass it all through it.
+forge a log line, 40,000 letters. `safe` makes it one harmless line. The log's formatter, what prints the lines of
+commands, and the outcomes that become reports apply it to every text, so that nothing has to remember to.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def safe(text: str, longest: int = LONGEST_TEXT) -> str:
 def excerpt(body: bytes) -> str:
     """Return the beginning of a body as one line of text, without the tags of a page."""
     text = re.sub(r"<[^>]*>", " ", body[:2000].decode(errors="replace"))
-    return safe(" ".join(text.split()), _EXCERPT_CHARACTERS) or "(nothing)"
+    return safe(" ".join(text.split())[:_EXCERPT_CHARACTERS]) or "(nothing)"
 
 
 def count(number: int, noun: str) -> str:

@@ -234,7 +234,14 @@ class ParallelF1DataCollector:
     def _remaining(self, meeting: MeetingPlan) -> list[Unit]:
         states = [[s for scope in meeting.scopes for s in state.unit_states(scope)] for state in self._parts.states]
         refresh = self._run_id if self._options.refresh else ""
-        return Remaining(meeting, states, self._selection, datetime.now(UTC), refresh).units()
+        return Remaining(
+            meeting,
+            states,
+            self._selection,
+            datetime.now(UTC),
+            refresh,
+            [d.keeps_answers for d in self._recipe.destinations],
+        ).units()
 
     def _forget_failures(self, meeting: MeetingPlan) -> None:
         failures = self._result.overall.failures

@@ -1,8 +1,12 @@
-"""What a run tells whoever shows how it goes, and the plainest of them: a line a minute in the log."""
+"""How far long work is, as whoever shows it is told, and the plainest ways to show it: a line a minute in the log.
+
+Knows no terminal; bars are drawn by `f1hbase.cli.progress`.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from itertools import islice
 from time import monotonic
 from typing import Protocol
@@ -40,14 +44,123 @@ class Display(Protocol):
         """The run is over."""
 
 
-class Lines:
-    """A line a minute, for a log file or a pipe."""
+class Counter(Protocol):
+    """Shows how far it is to count or delete rows, one part (a session, a meeting) after the other."""
 
-    def __init__(self, meetings: int) -> None:
-        self._meetings = meetings
+    def begin(self, name: str, expected: int) -> None:
+        """The next part begins.
+
+        Args:
+            name: What people call it.
+            expected: About how many rows it has; 0 where that is not known.
+        """
+
+    def count(self, rows: int) -> None:
+        """So many more rows of it are done."""
+
+    def close(self) -> None:
+        """All parts are done, or the work ends early."""
+
+
+MakeCounter = Callable[[int, str], Counter]
+"""Makes a counter of so many parts; the text says what is done to the rows, such as `counted` or `deleted`."""
+
+
+class LineCounter:
+    """A line a minute; see `Counter`.
+
+    Args:
+        parts: How many parts there are.
+        done: What is done to the rows.
+    """
+
+    def __init__(self, parts: int, done: str) -> None:
+        self._parts = parts
+        self._what = done
+        self._begun = 0
+        self._rows = self._last_rows = 0
+        self._last = monotonic()
+
+    def begin(self, name: str, expected: int) -> None:
+        """Count the part."""
+        self._begun += 1
+        self._log_when_due()
+
+    def count(self, rows: int) -> None:
+        """Count the rows, and write a line when a minute has passed."""
+        self._rows += rows
+        self._log_when_due()
+
+    def close(self) -> None:
+        """Nothing to take away."""
+
+    def _log_when_due(self) -> None:
+        now = monotonic()
+        if now - self._last < _LINE_SECONDS:
+            return
+        rate = (self._rows - self._last_rows) / (now - self._last)
+        self._last, self._last_rows = now, self._rows
+        _log.log(
+            PROGRESS, "session %d of %d, %s %s, %s rows/s",
+            self._begun, self._parts, count(self._rows, "row"), self._what, f"{rate:,.0f}",
+        )  # fmt: skip
+
+
+class Meetings:
+    """Which meetings of a run are under way, and how many are loaded to their end.
+
+    Args:
+        total: How many there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
         self._skipped = 0
         self._begun: set[int] = set()
+        self._tallies: dict[int, Tally] = {}
         self._done: set[int] = set()
+
+    def begin(self, meeting: MeetingPlan) -> None:
+        """One begins, or is gone on with."""
+        self._begun.add(meeting.scope.meeting_key)
+        self._done.discard(meeting.scope.meeting_key)
+
+    def show(self, meeting: MeetingPlan, tally: Tally) -> None:
+        """Remember how far one is."""
+        self._tallies[meeting.scope.meeting_key] = tally
+
+    def skip(self) -> None:
+        """One has nothing left to load."""
+        self._skipped += 1
+
+    def end(self, meeting: MeetingPlan) -> None:
+        """One is no longer being loaded; it is done only if all of its units have ended."""
+        tally = self._tallies.pop(meeting.scope.meeting_key, None)
+        if tally is not None and tally.ended >= tally.planned:
+            self._done.add(meeting.scope.meeting_key)
+
+    @property
+    def done(self) -> int:
+        """How many are done."""
+        return self._skipped + len(self._done)
+
+    def expected_units(self, overall: Tally) -> int:
+        """How many units the run will have: those planned, and as many for each meeting that has not begun."""
+        if not self._begun:
+            return overall.planned
+        to_load = max(len(self._begun), self.total - self._skipped)
+        return round(overall.planned / len(self._begun) * to_load)
+
+
+class Lines:
+    """A line a minute, for a log file or a pipe; see `Display`.
+
+    Args:
+        meetings: How many meetings the run has.
+    """
+
+    def __init__(self, meetings: int) -> None:
+        self._meetings = Meetings(meetings)
         self._started = monotonic()
         self._last = self._started
         self._last_rows = 0
@@ -55,26 +168,26 @@ class Lines:
     def begin(self, meeting: MeetingPlan) -> None:
         """Say which meeting begins."""
         _log.info("loading %s (meeting %d)", meeting.scope.name, meeting.scope.meeting_key)
-        self._begun.add(meeting.scope.meeting_key)
-        self._done.discard(meeting.scope.meeting_key)  # of one that is gone on with
+        self._meetings.begin(meeting)
 
     def show(self, meeting: MeetingPlan, tally: Tally, overall: Tally) -> None:
-        """Nothing to draw."""
+        """Remember how far it is."""
+        self._meetings.show(meeting, tally)
 
     def skip(self, meeting: MeetingPlan) -> None:
         """Count it."""
-        self._skipped += 1
+        self._meetings.skip()
 
     def end(self, meeting: MeetingPlan) -> None:
         """Count it."""
-        self._done.add(meeting.scope.meeting_key)
+        self._meetings.end(meeting)
 
     def tick(self, overall: Tally) -> None:
         """Write a line when a minute has passed."""
         now = monotonic()
         if now - self._last < _LINE_SECONDS:
             return
-        expected = expected_units(overall, len(self._begun), self._meetings - self._skipped)
+        expected = self._meetings.expected_units(overall)
         rate = (overall.all_rows - self._last_rows) / (now - self._last)
         self._last, self._last_rows = now, overall.all_rows
         left = ""
@@ -83,7 +196,7 @@ class Lines:
             left = f", about {duration(seconds)} left"
         _log.log(
             PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s",
-            self._skipped + len(self._done), self._meetings, f"{overall.ended:,}", f"{expected:,}",
+            self._meetings.done, self._meetings.total, f"{overall.ended:,}", f"{expected:,}",
             100 * overall.ended / max(1, expected), f"{overall.all_rows:,}", f"{rate:,.0f}",
             f"{overall.requests:,}", overall.failed, left,
         )  # fmt: skip
@@ -100,10 +213,11 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     _log.log(STATS, f"{worked_on} in {duration(seconds)}")
     if not overall.ended:
         return
+    duplicates = count(overall.duplicates, "duplicate")
     lines = [
         f"units: {overall.stored:,} stored, {overall.failed:,} failed",
         f"requests: {overall.requests:,}, {overall.retries:,} of them retries; {overall.bytes / 1e6:,.1f} MB received",
-        f"records: {overall.records:,}, {overall.duplicates:,} duplicates, {overall.quarantined:,} in quarantine",
+        f"records: {overall.records:,}, {duplicates}, {overall.quarantined:,} in quarantine",
         f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s), counted in each column family",
     ]
     lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
@@ -114,8 +228,3 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     more = len(overall.failures) - _SHOWN_FAILURES
     if more > 0:
         _log.error("not loaded: %d more; 'status' lists them all", more)
-
-
-def expected_units(overall: Tally, begun: int, meetings: int) -> int:
-    """How many units the run will have: those planned, and as many for each meeting that has not begun."""
-    return overall.planned if begun == 0 else round(overall.planned / begun * max(begun, meetings))

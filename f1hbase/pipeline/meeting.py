@@ -199,11 +199,14 @@ class MeetingLoader:
             while (item := await _run(self._normaliser, _next, normalised)) is not None:
                 if isinstance(item, Restart):
                     await self._void(pending, attempt)
-                    pending.overwrite = [True] * len(pending.overwrite)  # what has been stored of it may be wrong
                     attempt = self._new_attempt(pending)
                 else:
                     attempt.under_way += 1
                     await self._batches.put((pending, attempt, item))
+        except asyncio.CancelledError:
+            # Nothing comes in its place. Not waited for: the writers may be gone, as one of them failed.
+            attempt.is_void = True
+            raise
         except BaseException:
             await self._void(pending, attempt)
             raise
@@ -223,8 +226,10 @@ class MeetingLoader:
         return attempt
 
     async def _void(self, pending: _Pending, attempt: _Attempt) -> None:
-        # What is under way is waited for: it must not overwrite what comes in its place.
+        """Let what was given of an answer count for nothing; it comes again, or another answer in its place."""
+        # What is under way is waited for: it must not overwrite what comes.
         attempt.is_void = True
+        pending.overwrite = [True] * len(pending.overwrite)  # what has been stored of it may be wrong
         await attempt.drain()
         pending.attempts.remove(attempt)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from f1hbase.model.records import (
     unknown_fields,
     winner,
 )
-from f1hbase.model.samples import Record, Samples
+from f1hbase.model.samples import SAMPLE_KEYS, Record, Samples
 from f1hbase.model.units import Unit
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class AnswerNormaliser:
         self._part = Account(answer.unit)
 
     def batches(self) -> Generator[Batch | Restart, None, None]:
-        """Yield what is to be stored, the last batch with the answer itself; then the account is up to date.
+        """Yield what is to be stored, each batch with the answer it came in; then the account is up to date.
 
         Raises:
             Exception: Whatever decoding the records raises; the account is then as it was.
@@ -102,15 +103,18 @@ class AnswerNormaliser:
         """Yield the batches of the samples whose identity is not among the conflicts, and of all other records.
 
         Returns:
-            The hashes of identities that came more than once among samples.
+            The hashes of identities that came more than once, at least once of them among samples.
         """
         seen: set[int] = set()
         repeated: set[int] = set()
         others: list[Any] = []
+        other_marks: set[int] = set()
         held: Batch | None = None
         for some in self._answer.records:
             if not isinstance(some, Samples):
                 others.extend(some)
+                if not conflicts:
+                    other_marks.update(_marks(some))
                 continue
             hashes = [hash(row[:4]) for row in some.rows]
             if conflicts:
@@ -126,20 +130,21 @@ class AnswerNormaliser:
             if held is not None:
                 yield held
             held = self._of_samples(some) if some.rows else None
+        repeated |= seen & other_marks
         if repeated:
             return frozenset(repeated)
         valid = self._of_records(others)
         if valid or held is None:
             if held is not None:
                 yield held
-            held = Batch(self._answer.unit, valid, self._knows)
-        yield self._with_raw(held)
+            held = self._batch(valid)
+        yield held
         return frozenset()
 
     def _of_samples(self, samples: Samples) -> Batch:
         self._part.records += len(samples)
         self._part.drivers.update({row[2] for row in samples.rows})
-        return Batch(self._answer.unit, samples, self._knows)
+        return self._batch(samples)
 
     def _of_records(self, records: Sequence[Any]) -> list[Record]:
         """Return the records that can be stored, each identity once; the others are put aside."""
@@ -176,9 +181,9 @@ class AnswerNormaliser:
             unit.scope.prefix, unit.endpoint, raw_json(record), digest(record), reason, self._answer.asked_at, unit.key
         )
 
-    def _with_raw(self, batch: Batch) -> Batch:
+    def _batch(self, records: Samples | Sequence[Record]) -> Batch:
         answer = self._answer
-        return Batch(batch.unit, batch.records, batch.knows, raw=answer.raw, select=dict(answer.select))
+        return Batch(answer.unit, records, answer.source, self._knows, raw=answer.raw, select=dict(answer.select))
 
     def _add_up(self) -> None:
         account, part = self._account, self._part
@@ -189,3 +194,11 @@ class AnswerNormaliser:
         account.unknown_fields |= part.unknown_fields
         account.stats.add(self._answer.stats)
         account.error = account.error or self._answer.error
+
+
+def _marks(records: Sequence[Any]) -> Iterator[int]:
+    """Yield the hashes of the identities that records would have as samples."""
+    for record in records:
+        if isinstance(record, dict):
+            with suppress(TypeError):  # a list in a key has no hash, and is the key of no sample
+                yield hash(tuple(map(record.get, SAMPLE_KEYS)))

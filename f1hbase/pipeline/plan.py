@@ -12,6 +12,7 @@ from typing import Any
 from f1hbase.errors import NothingToLoadError
 from f1hbase.model.answers import Listing
 from f1hbase.model.plans import MeetingPlan, Plan, Selection, SessionPlan
+from f1hbase.model.records import canonical_json, winner
 from f1hbase.model.samples import Record
 from f1hbase.model.text import count
 from f1hbase.model.times import LONG_AGO, lenient_time, minute
@@ -86,13 +87,14 @@ def _usable(listed: Iterable[Any]) -> tuple[list[Record], list[tuple[object, str
     unusable: list[tuple[object, str]] = []
     for record in listed:
         reason = _fault(record)
-        if reason is None and record["session_key"] in found:
-            if record == found[record["session_key"]]:
-                continue
-            reason = f"session {record['session_key']} is listed twice, with other values"
         if reason is None:
-            found[record["session_key"]] = record
-            continue
+            key = record["session_key"]
+            other = found.setdefault(key, record)
+            if canonical_json(record) == canonical_json(other):
+                continue
+            found[key] = winner([other, record])
+            record = other if found[key] is record else record
+            reason = f"session {key} is listed twice, with other values"
         unusable.append((record, reason))
         _log.error("the source lists a session that cannot be loaded, as %s: %.300s", reason, record)
     return list(found.values()), unusable
@@ -185,7 +187,7 @@ def _nothing(source: Source, sessions: Sequence[Record]) -> str:
 
 
 def _by_meeting(begun: Sequence[Record], others: Sequence[Record], listing: Listing) -> list[MeetingPlan]:
-    records = {record.get("meeting_key"): record for record in listing.meetings if isinstance(record, dict)}
+    records = _meetings(listing.meetings)
     to_settle = frozenset(record["session_key"] for record in others)
     groups: dict[tuple[int, int], list[SessionPlan]] = defaultdict(list)
     for record in sorted([*begun, *others], key=_start):
@@ -202,6 +204,20 @@ def _by_meeting(begun: Sequence[Record], others: Sequence[Record], listing: List
         scope = meeting_scope(year, meeting_key, meeting, group)
         plans.append(MeetingPlan(scope, meeting, tuple(group), listing.asked_at, mine))
     return plans
+
+
+def _meetings(listed: Iterable[Any]) -> dict[int, Record]:
+    """Return the records of meetings by their keys; of several with one key the one that stands in any order."""
+    found: dict[int, Record] = {}
+    for record in listed:
+        key = record.get("meeting_key") if isinstance(record, dict) else None
+        if type(key) is not int:
+            continue
+        other = found.setdefault(key, record)
+        if canonical_json(record) != canonical_json(other):
+            _log.error("the source lists meeting %d twice, with other values; one of them is not stored", key)
+            found[key] = winner([other, record])
+    return found
 
 
 def _year(meeting: Record | None, session: Record) -> int:

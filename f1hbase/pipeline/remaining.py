@@ -12,6 +12,9 @@ from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import MeetingPlan, Selection
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
 
+_LISTING = ("meetings", "sessions")
+"""The endpoints whose records come with the plan."""
+
 
 class Remaining:
     """What of a meeting is still to be loaded.
@@ -21,6 +24,8 @@ class Remaining:
         states: The units known of its sessions, in each destination.
         selection: The endpoints and drivers asked for.
         now: The present.
+        keeps_answers: For each destination whether it is one that is loaded from again: what lists the sessions goes
+            there whatever is asked for, as without it nobody would know what there is; it costs no request.
         refresh: The run in which all remains that it has not stored itself; empty where what is done counts.
     """
 
@@ -31,13 +36,14 @@ class Remaining:
         selection: Selection,
         now: datetime,
         refresh: str = "",
+        keeps_answers: Sequence[bool] = (),
     ) -> None:
         self._meeting = meeting
+        self._keeps_answers = keeps_answers or [False] * len(states)
         self._selection = selection
         self._now = now
         self._stored: list[dict[Scope, Coverage]] = []
         self._done: list[dict[Scope, Coverage]] = []
-        self._refresh = bool(refresh)
         for some in states:
             known = list(some)
             done = [state for state in known if state.run == refresh] if refresh else known
@@ -48,14 +54,25 @@ class Remaining:
         """Return what is missing in any destination; of samples as spans of time that a source may cut smaller."""
         missing: list[Unit] = []
         for unit in self._requested():
-            pieces = [piece for done in self._done for piece in done[unit.scope].missing(unit)]
+            pieces = [
+                piece
+                for place, done in enumerate(self._done)
+                if self._wants(place, unit.endpoint)
+                for piece in done[unit.scope].missing(unit)
+            ]
             windows = union(piece.window for piece in pieces) if pieces else []
             missing += [replace(unit, window=window) for window in self._begun(unit, windows)]
         return missing
 
     def lacking(self, unit: Unit) -> list[bool]:
         """Return for each destination whether it lacks any of a unit."""
-        return [bool(done[unit.scope].missing(unit)) for done in self._done]
+        return [
+            self._wants(place, unit.endpoint) and bool(done[unit.scope].missing(unit))
+            for place, done in enumerate(self._done)
+        ]
+
+    def _wants(self, place: int, endpoint: str) -> bool:
+        return endpoint in self._selection.endpoints or (self._keeps_answers[place] and endpoint in _LISTING)
 
     def may_be_stored(self, destination: int, unit: Unit) -> bool:
         """Return whether records of a unit may be in a destination already, so that what has become null must go."""
@@ -63,7 +80,8 @@ class Remaining:
 
     def _requested(self) -> Iterator[Unit]:
         """Yield the units that the selection means, small endpoints first; of some sessions only what is due again."""
-        for name in self._selection.endpoints:
+        listing = _LISTING if any(self._keeps_answers) else ()
+        for name in dict.fromkeys((*listing, *self._selection.endpoints)):
             endpoint = ENDPOINTS[name]
             drivers: Sequence[int | None] = (None,)
             if endpoint.by_driver and self._selection.drivers:
@@ -81,8 +99,9 @@ class Remaining:
 
     def _due(self, endpoint: str, scope: Scope) -> Iterator[Unit]:
         due: dict[int | None, list[Window]] = {}
-        for done in self._done:
-            for state in done[scope].due(endpoint):
+        # Of all that is stored: with refresh, what is done is only what this run has stored itself.
+        for stored in self._stored:
+            for state in stored[scope].due(endpoint):
                 if not self._selection.drivers or state.driver in self._selection.drivers or state.driver is None:
                     due.setdefault(state.driver, []).append(state.window)
         for driver, windows in due.items():

@@ -26,7 +26,7 @@ class Tally:
     retries: int = 0
     failures: dict[Unit, str] = field(default_factory=dict)
     sessions: set[str] = field(default_factory=set)
-    _left: dict[Unit, list[Window]] = field(default_factory=dict, repr=False)  # of each failure, what still is one
+    _left: dict[Unit, list[Window]] = field(default_factory=dict, repr=False)  # of failures of which a part is stored
 
     @property
     def failed(self) -> int:
@@ -51,7 +51,7 @@ class Tally:
         if outcome.error is not None:
             # Thousands of units may fail for the same reason, which each has sent in words of its own.
             self.failures[outcome.unit] = sys.intern(outcome.error)
-            self._left[outcome.unit] = [outcome.unit.window]
+            self._left.pop(outcome.unit, None)
             return
         self.quarantined += outcome.quarantined
         self._settle_failures(outcome.unit)
@@ -67,7 +67,9 @@ class Tally:
         if not self.failures:
             return
         for unit in [unit for unit in self.failures if replace(unit, window=stored.window) == stored]:
-            left = [piece for window in self._left[unit] for piece in subtract(window, [stored.window])]
-            self._left[unit] = left
+            before = self._left.pop(unit, [unit.window])
+            left = [piece for window in before for piece in subtract(window, [stored.window])]
             if not left:
-                del self.failures[unit], self._left[unit]
+                del self.failures[unit]
+            elif left != [unit.window]:
+                self._left[unit] = left

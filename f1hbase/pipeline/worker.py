@@ -34,6 +34,10 @@ _BOOT = (
     "from f1hbase.pipeline.worker import main; main(int(sys.argv[1]))"
 )
 
+_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+"""glibc's malloc in a worker: otherwise each thread has a heap of its own, and answers, frames and blocks of freed
+memory between them stay with the process: 131 MB instead of 103 with a race, at the same speed. Others ignore it."""
+
 
 def start_worker(task: Task) -> tuple[subprocess.Popen[bytes], Connection]:
     """Start a process that loads a meeting; return it, and the connection on which it tells how that goes.
@@ -48,6 +52,7 @@ def start_worker(task: Task) -> tuple[subprocess.Popen[bytes], Connection]:
                 [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(sys.path)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                env=_MALLOC | os.environ,
                 # Ctrl-C reaches every process of the terminal, but the parent decides what it means.
                 process_group=0,
             )
@@ -134,7 +139,14 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
             refresh = task.run_id if task.options.refresh else ""
             loader = MeetingLoader(
                 task.meeting,
-                Remaining(task.meeting, states, task.selection, datetime.now(UTC), refresh),
+                Remaining(
+                    task.meeting,
+                    states,
+                    task.selection,
+                    datetime.now(UTC),
+                    refresh,
+                    [kind.keeps_answers for kind in task.recipe.destinations],
+                ),
                 source=source,
                 destinations=destinations,
                 run_id=task.run_id,

@@ -1,255 +1,185 @@
-"""An HTTP server that answers as the OpenF1 API does, from a `Store`.
+"""An HTTP application that answers as the OpenF1 API does, from a `RecordStore`.
 
-Statuses and bodies: "Facts about the API" in the design; 422 and 429 have the shape that FastAPI gives them,
-which OpenF1 runs on.
+It knows no kind of store. What it answers, and where the source is, is in `docs/serve.md`.
 """
 
+from __future__ import annotations
+
 import asyncio
-import hmac
+import html
 import json
-import math
-import random
-import secrets
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Middleware
 
-from f1hbase.model.rates import Rate
-from f1hbase.serve.csvform import csv_line, to_csv
-from f1hbase.serve.query import QueryError, parse_query
-from f1hbase.serve.records import IDENTITY, Span, Store
-from simulator.faults import error_answer
-from simulator.limits import SlidingWindows
+from f1hbase.serve.query import NoLatestError, Query, QueryError, parse_query
+from f1hbase.serve.store import Piece, RecordStore, Selection, StoreFailedError, TooManyRowsError
 
-TOKEN_SECONDS = 3600
-_PIECE = 256 * 1024
+_log = logging.getLogger(__name__)
 
+LONGEST_QUERY_BYTES = 64 * 1024
+"""uvicorn, on which OpenF1 runs, takes no more in the whole head of a request."""
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A line of the log, in the order of arrival.
+_BLOCK_BYTES = 256 * 1024
+_AT_ONCE_BYTES = 4 * _BLOCK_BYTES
+_PIECES_AT_ONCE = 8
 
-    ``at``, when it arrived, and ``seconds`` are by the monotonic clock; status 0 if none was sent. ``fault`` is
-    what a middleware left in ``request["fault"]``. Before the answer all but the question is 0 or None.
-    """
-
-    at: float
-    seconds: float
-    method: str
-    path: str
-    query: str
-    status: int
-    bytes: int
-    fault: str | None
+NO_RESULTS = "ValueError: No results"
+NO_LATEST = "SystemError: Could not find any past or current session in MongoDB"
+"""What OpenF1's tracebacks end in; clients may look for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What ``POST /token`` asks for."""
+class Empty:
+    """The statuses of an answer without a record: 200 with ``[]`` or 404 in JSON, 404 or 500 in CSV."""
 
-    username: str
-    password: str
+    json: int = 200
+    csv: int = 500
 
 
-LOG: web.AppKey[list[Request]] = web.AppKey("log", list)
+EMPTY_FORMS = {"list": Empty(200, 500), "404": Empty(404, 404)}
+"""OpenF1's own software, and the hosted API."""
 
 
 def create_app(
-    store: Store,
+    store: RecordStore,
     *,
     max_rows: int | None = None,
-    max_bytes: int | None = None,
-    slow_rows: int | None = None,
-    empty_csv_status: int = 404,
-    rates: Sequence[Rate] = (),
-    retry_after: bool = False,
-    credentials: Credentials | None = None,
-    token_rates: Sequence[Rate] | None = None,
-    shuffle_seed: int | None = None,
+    empty: Empty = EMPTY_FORMS["list"],
     middlewares: Iterable[Middleware] = (),
 ) -> web.Application:
-    """Return the application that serves ``store`` under ``/v1/``; the requests it had are ``app[LOG]``.
+    """Return the application that serves ``store`` under ``/v1/``, to GET alone.
 
-    ``max_rows``, ``max_bytes``: larger answers are a 422. ``slow_rows``: more records are a 500, as if they took
-    the API too long. ``empty_csv_status``: what CSV without a record is answered with. ``rates``: more requests
-    are a 429, all clients together, with ``Retry-After`` (seconds, rounded up) if ``retry_after``; a request
-    with a valid token is held against ``token_rates`` instead, if given. ``shuffle_seed``: an order that depends
-    on it and the question. ``middlewares`` see a request before the limits do, and what they answer is logged;
-    ``request["trusted"]`` tells them afterwards whether it had a token (else None) and a valid one.
+    ``max_rows``: an answer with more records is a 422. ``middlewares`` see requests first.
     """
-    app = web.Application(middlewares=[_log_requests, *middlewares])
-    app[LOG] = []
-    tokens = _Tokens(credentials)
-    api = _Api(store, shuffle_seed, max_rows, max_bytes, slow_rows, empty_csv_status)
-    free = SlidingWindows(rates)
-    member = free if token_rates is None else SlidingWindows(token_rates)
-
-    async def answer(request: web.Request) -> web.Response:
-        name = request.match_info["endpoint"].lower()
-        if not api.knows(name):
-            return _detail(404, "Not Found")
-        trusted = request["trusted"] = tokens.check(request)
-        if trusted is False:
-            return _detail(401, "Invalid or expired token", {"WWW-Authenticate": "Bearer"})
-        wait = (member if trusted else free).admit()
-        if wait > 0:
-            headers = {"Retry-After": str(math.ceil(wait))} if retry_after else {}
-            return _detail(429, "Rate limit exceeded", headers)
-        # In a thread, so that the log has the next request when it arrives, not when this answer is made.
-        return await asyncio.to_thread(api.answer, name, request.raw_path.partition("?")[2])
-
-    app.router.add_get("/v1/{endpoint}", answer)
-    app.router.add_get("/_log", _show_log)
-    app.router.add_post("/token", tokens.give)
+    app = web.Application(middlewares=list(middlewares))
+    api = _Api(store, max_rows, empty)
+    app.router.add_route("*", "/v1/{endpoint:[A-Za-z0-9_]+}", api.answer)
     app.router.add_route("*", "/{anything:.*}", _not_found)
     return app
 
 
 class _Api:
-    """Turns a query string into an answer."""
+    """Turns a request into an answer."""
 
-    def __init__(
-        self,
-        store: Store,
-        shuffle_seed: int | None,
-        max_rows: int | None,
-        max_bytes: int | None,
-        slow_rows: int | None,
-        empty_csv_status: int,
-    ) -> None:
+    def __init__(self, store: RecordStore, max_rows: int | None, empty: Empty) -> None:
         self._store = store
-        self._shuffle_seed = shuffle_seed
         self._max_rows = max_rows
-        self._max_bytes = max_bytes
-        self._slow_rows = slow_rows
-        self._empty_csv_status = empty_csv_status
-        self._endpoints = frozenset(IDENTITY) | frozenset(store.endpoints())
-        for endpoint in store.endpoints():
-            store.groups(endpoint)  # sorts now rather than in the first request
+        self._empty = empty
 
-    def knows(self, endpoint: str) -> bool:
-        return endpoint in self._endpoints
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.method != "GET":
+            return detail(405, "Method Not Allowed", {"Allow": "GET"})
+        raw_query = request.raw_path.partition("?")[2]
+        if len(raw_query) > LONGEST_QUERY_BYTES:
+            return detail(414, f"The query has more than {LONGEST_QUERY_BYTES} bytes")
+        endpoint = request.match_info["endpoint"].lower()
+        # In a thread, so that the next request is read when it arrives, not when this answer is made.
+        answer = await asyncio.to_thread(self._answer, endpoint, raw_query)
+        return answer if isinstance(answer, web.Response) else self._send(request, *answer)
 
-    def answer(self, endpoint: str, raw_query: str) -> web.Response:
+    def _answer(self, endpoint: str, raw_query: str) -> web.Response | tuple[Iterable[Piece], str, dict[str, str]]:
         try:
             query = parse_query(raw_query, self._store.latest)
+            selection = self._store.select(endpoint, query, self._max_rows)
+            if selection.rows == 0:
+                return self._nothing(query)
+            if query.csv:
+                headers = {"Content-Disposition": f"attachment; filename={endpoint}.csv"}
+                return selection.csv(), "text/csv", headers
+            return _bracketed(selection), "application/json", {}
         except QueryError as error:
-            return _detail(422, error.detail)
-        spans = self._store.select(endpoint, query)
-        rows = sum(span.last - span.first for span in spans)
-        if rows == 0 and query.csv:
-            return error_answer(self._empty_csv_status)
-        if rows == 0:
-            return _detail(404, "No results found.")
-        if self._max_rows is not None and rows > self._max_rows:
-            return _detail(422, f"Too much data requested: {rows} rows, at most {self._max_rows} are allowed.")
-        if self._slow_rows is not None and rows > self._slow_rows:
-            return error_answer(500)
-        if query.csv:
-            body = self._csv(spans, raw_query)
-            headers = {"Content-Disposition": f"attachment; filename={endpoint}.csv"}
-            return self._sized(body, "text/csv", headers)
-        if self._shuffle_seed is None:
-            pieces: Iterable[bytes | memoryview] = (span.group.json(span.first, span.last) for span in spans)
-        else:
-            pieces = self._lines(spans, raw_query)
-        return self._sized(b"".join((b"[", b",".join(pieces), b"]")), "application/json")
+            return detail(422, error.detail)
+        except TooManyRowsError as error:
+            return detail(422, f"Too much data requested: {error}.")
+        except NoLatestError:
+            return failure(NO_LATEST)
+        except StoreFailedError as error:
+            _log.warning("%s: the store failed: %s", endpoint, error)
+            return failure(str(error))
 
-    def _sized(self, body: bytes, kind: str, headers: dict[str, str] | None = None) -> web.Response:
-        if self._max_bytes is not None and len(body) > self._max_bytes:
-            return _detail(422, f"Too much data requested: {len(body)} bytes, at most {self._max_bytes} are allowed.")
-        return _respond(body, kind, headers)
+    def _nothing(self, query: Query) -> web.Response:
+        status = self._empty.csv if query.csv else self._empty.json
+        if status == 200:
+            return web.Response(body=b"[]", content_type="application/json")
+        return failure(NO_RESULTS) if status == 500 else detail(status, "No results found.")
 
-    def _csv(self, spans: Sequence[Span], raw_query: str) -> bytes:
-        if self._shuffle_seed is None:
-            tables = [span.group.csv() for span in spans]
-            fields = {table.fields for table in tables}
-            if len(fields) == 1 and (names := fields.pop()) is not None:
-                parts = (table.lines(span.first, span.last) for table, span in zip(tables, spans, strict=True))
-                return b"".join((csv_line(names), *parts))
-        return to_csv([json.loads(line) for line in self._lines(spans, raw_query)])
-
-    def _lines(self, spans: Iterable[Span], raw_query: str) -> list[bytes]:
-        lines = [line for span in spans for line in span.group.lines(span.first, span.last)]
-        if self._shuffle_seed is not None:
-            random.Random(f"{self._shuffle_seed} {raw_query}").shuffle(lines)  # noqa: S311
-        return lines
+    def _send(self, request: web.Request, pieces: Iterable[Piece], kind: str, headers: dict[str, str]) -> web.Response:
+        charset = "utf-8" if kind == "text/csv" else None
+        if not isinstance(pieces, Sequence):
+            body = _stream(request, iter(pieces))
+            return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
+        size = sum(map(len, pieces))
+        # aiohttp warns of a large body given whole: it would be copied into the socket's buffer at once.
+        if size <= _AT_ONCE_BYTES:
+            return web.Response(body=b"".join(pieces), content_type=kind, charset=charset, headers=headers)
+        headers["Content-Length"] = str(size)
+        return web.Response(body=_blocks(pieces), content_type=kind, charset=charset, headers=headers)
 
 
-class _Tokens:
-    """Gives tokens for the right credentials and knows them again, for an hour."""
-
-    def __init__(self, credentials: Credentials | None) -> None:
-        self._credentials = credentials
-        self._ends: dict[str, float] = {}
-
-    async def give(self, request: web.Request) -> web.Response:
-        if self._credentials is None:
-            return _detail(404, "Not Found")
-        form = await request.post()
-        given = [str(form.get(field, "")) for field in ("username", "password")]
-        wanted = [self._credentials.username, self._credentials.password]
-        if not all(
-            hmac.compare_digest(*pair)
-            for pair in zip((one.encode() for one in given), (one.encode() for one in wanted), strict=True)
-        ):
-            return _detail(401, "Incorrect username or password")
-        token = secrets.token_urlsafe(24)
-        self._ends[token] = time.monotonic() + TOKEN_SECONDS
-        return web.json_response({"access_token": token, "expires_in": str(TOKEN_SECONDS), "token_type": "bearer"})
-
-    def check(self, request: web.Request) -> bool | None:
-        """Return None without a token (or without credentials to have one for), else whether it is valid."""
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if self._credentials is None or kind.lower() != "bearer":
-            return None
-        return time.monotonic() < self._ends.get(token.strip(), 0.0)
+def detail(status: int, text: Any, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a refusal as FastAPI words it."""
+    body = json.dumps({"detail": text}, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
-@web.middleware
-async def _log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    path, _, query = request.raw_path.partition("?")
-    if path.startswith("/_"):  # looking is not asking
-        return await handler(request)
-    log, index = request.app[LOG], len(request.app[LOG])
-    begin = time.monotonic()
-    log.append(Request(begin, 0.0, request.method, path, query, 0, 0, None))
-    status, size = 0, 0
-    try:
-        response = await handler(request)
-        status, size = response.status, response.content_length or 0
-        return response
-    finally:
-        seconds = time.monotonic() - begin
-        log[index] = replace(log[index], seconds=seconds, status=status, bytes=size, fault=request.get("fault"))
+def failure(reason: str) -> web.Response:
+    """Return a 500 as OpenF1 words it: a page with a traceback, whose last line is the reason.
+
+    The traceback has no frames: they would be ours.
+    """
+    text = html.escape(f"Traceback (most recent call last):\n{reason}\n", quote=False)
+    page = f"<h1>An error occurred</h1><pre>{text}</pre>"
+    return web.Response(text=page, status=500, content_type="text/html")
 
 
-async def _show_log(request: web.Request) -> web.Response:
-    return web.json_response([asdict(one) for one in request.app[LOG]])
+async def _not_found(request: web.Request) -> web.Response:
+    if request.method != "GET":
+        return detail(405, "Method Not Allowed", {"Allow": "GET"})
+    return detail(404, "Not Found")
 
 
-async def _not_found(_request: web.Request) -> web.Response:
-    return _detail(404, "Not Found")
+def _bracketed(selection: Selection) -> Iterable[Piece]:
+    pieces = selection.json()
+    if isinstance(pieces, Sequence):
+        return [b"[", *pieces, b"]"]
+    return _between(b"[", pieces, b"]")
 
 
-def _detail(status: int, detail: Any, headers: dict[str, str] | None = None) -> web.Response:
-    body = json.dumps({"detail": detail}, separators=(",", ":"), ensure_ascii=False).encode()
-    return _respond(body, "application/json", headers, status)
+def _between(first: Piece, pieces: Iterable[Piece], last: Piece) -> Iterator[Piece]:
+    yield first
+    yield from pieces
+    yield last
 
 
-def _respond(body: bytes, kind: str, headers: dict[str, str] | None = None, status: int = 200) -> web.Response:
-    # aiohttp warns of a large body given whole: it would be copied into the socket's buffer at once.
-    if len(body) <= _PIECE * 4:
-        return web.Response(body=body, status=status, content_type=kind, headers=headers)
-    headers = {**(headers or {}), "Content-Length": str(len(body))}
-    return web.Response(body=_pieces(body), status=status, content_type=kind, headers=headers)
+async def _blocks(pieces: Iterable[Piece]) -> AsyncIterator[bytes]:
+    """Yield what the pieces hold in blocks: a window of all cars has many small ones, a whole session a few large."""
+    block = bytearray()
+    for piece in pieces:
+        view = memoryview(piece)
+        for begin in range(0, len(view), _BLOCK_BYTES):
+            block += view[begin : begin + _BLOCK_BYTES]
+            if len(block) >= _BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+    yield bytes(block)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(body)
-    for begin in range(0, len(view), _PIECE):
-        yield bytes(view[begin : begin + _PIECE])
+async def _stream(request: web.Request, pieces: Iterator[Piece]) -> AsyncIterator[bytes]:
+    """Yield pieces that are made on the way; a failure ends the connection, so that no client takes a part for all."""
+    while True:
+        try:
+            batch = await asyncio.to_thread(lambda: list(islice(pieces, _PIECES_AT_ONCE)))
+        except StoreFailedError as error:
+            _log.warning("the store failed within an answer: %s", error)
+            if request.transport is not None:
+                request.transport.abort()
+            return
+        if not batch:
+            return
+        yield b"".join(batch)

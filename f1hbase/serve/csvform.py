@@ -6,10 +6,16 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
+import msgspec
+
 from f1hbase.serve.query import DATE_FIELDS
+
+_LINES_AT_ONCE = 2_000
+_decode = msgspec.json.Decoder().decode
 
 
 def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
@@ -21,11 +27,33 @@ def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
     return b"".join((csv_line(fields), *(_line(fields, record) for record in records)))
 
 
+def csv_pieces(lines: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield the CSV of records that have different fields, some thousand lines at a time.
+
+    ``lines`` gives the records as JSON; it is called twice, first for the fields.
+    """
+    fields: set[str] = set()
+    for line in lines():
+        fields.update(json.loads(line))
+    header = sorted(fields)
+    yield csv_line(header)
+    source = lines()
+    while batch := list(islice(source, _LINES_AT_ONCE)):
+        yield b"".join(_line(header, json.loads(line)) for line in batch)
+
+
 def csv_line(values: Iterable[Any]) -> bytes:
     """Return one line of CSV, its end included."""
     out = io.StringIO()
     csv.writer(out).writerow(values)
     return out.getvalue().encode()
+
+
+class _Lines:
+    """A file of which each line that is written to it is an item of a list."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
 
 
 class CsvLines:
@@ -42,15 +70,31 @@ class CsvLines:
         self.fields: tuple[str, ...] | None = ()
         self._blob = bytearray()
         self._starts = array("Q", [0])
-        for text in records:
-            record = json.loads(text)
-            fields = tuple(sorted(record))
-            if self._starts[-1] and fields != self.fields:
-                self.fields = None
-                return
-            self.fields = fields
-            self._blob += _line(fields, record)
-            self._starts.append(len(self._blob))
+        written: list[str] = []
+        writer = csv.writer(_Lines(written))
+        names: tuple[str, ...] | None = None  # in the order of the records, which is rarely another one
+        source = iter(records)
+        while batch := list(islice(source, _LINES_AT_ONCE)):
+            rows = []
+            for text in batch:
+                record = _decode(text)
+                if (own := tuple(record)) != names:
+                    fields = tuple(sorted(own))
+                    if names is not None and fields != self.fields:
+                        self.fields = None
+                        return
+                    names, self.fields = own, fields
+                    dates = [index for index, name in enumerate(fields) if name in DATE_FIELDS]
+                row = [record[name] for name in fields]
+                for index in dates:
+                    if isinstance(row[index], str):
+                        row[index] = row[index].replace("T", " ", 1)
+                rows.append(row)
+            writer.writerows(rows)
+            for line in written:
+                self._blob += line.encode()
+                self._starts.append(len(self._blob))
+            written.clear()
 
     def lines(self, first: int, last: int) -> memoryview:
         """Return some of the lines; there are none where `fields` is None."""

@@ -1,36 +1,29 @@
 """The query string of a request, as OpenF1 reads it: ``session_key=9159&date>=2023-09-15T13:00:00&csv=true``.
 
-Rules and spellings: "Facts about the API" in the design, and OpenF1's own documentation of filtering.
+It knows no store. The rules are those of OpenF1's published query API; `docs/serve.md` lists them.
 """
 
+from __future__ import annotations
+
 import operator
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus
 
-from f1hbase.serve.times import filter_span, instant
+from f1hbase.serve.times import DAY, MILLISECOND, filter_span, instant
 
 DATE_FIELDS = frozenset({"date", "date_start", "date_end"})
-INTEGER_FIELDS = frozenset(
-    {
-        "circuit_key",
-        "country_key",
-        "driver_number",
-        "lap_number",
-        "meeting_key",
-        "overtaken_driver_number",
-        "overtaking_driver_number",
-        "session_key",
-        "stint_number",
-        "year",
-    }
-)
-_LATEST_FIELDS = frozenset({"meeting_key", "session_key"})
+"""The fields whose strings are compared as instants."""
 
-# HTTP clients given `date>=` as a parameter's name send one `=` more than was written: `date>==D`.
-_PART = re.compile(r"\s*(?P<field>\w+)\s*(?:(?P<order>[<>]=?)=?|(?P<equal>=))(?P<text>.*)", re.DOTALL)
+LATEST_FIELDS = frozenset({"meeting_key", "session_key"})
+"""The fields of which ``latest`` names a value."""
+
+_TEXT_FIELDS = frozenset({"gmt_offset", "team_colour"})  # never taken for numbers or dates
+
+# The order in which OpenF1 looks for them in a part: the first that occurs anywhere in it divides it.
+_OPERATORS = (">=", "<=", "=", ">", "<")
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -49,32 +42,60 @@ class QueryError(ValueError):
         self.detail = [{"type": kind, "loc": ["query", field], "msg": message, "input": text}]
 
 
+class NoLatestError(Exception):
+    """``latest`` was asked for, and there is no session that has begun and takes place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One condition on one field. ``span`` is what a date stands for: half-open, microseconds since 1970."""
+    """One condition on one field.
+
+    Attributes:
+        field: The field's name, in lower case.
+        op: One of `=`, `<`, `<=`, `>`, `>=`.
+        value: What the record's value is compared with. Only values of one kind are ever equal, lower or higher.
+        span: The millisecond that a date stands for: half-open, microseconds since 1970.
+    """
 
     field: str
     op: str
-    text: str
-    number: float | None = None
+    value: bool | float | str
     span: tuple[int, int] | None = None
+
+    @property
+    def number(self) -> float | None:
+        """The value if it is a number."""
+        return None if isinstance(self.value, bool | str) else self.value
+
+    @property
+    def kind(self) -> str:
+        """What can be compared with it."""
+        if self.span is not None:
+            return "date"
+        return "boolean" if isinstance(self.value, bool) else "text" if isinstance(self.value, str) else "number"
+
+    @property
+    def order(self) -> Any:
+        """What its bounds are sorted by among those of one kind."""
+        return self.value if self.span is None else self.span[0]
 
     def matches(self, value: Any) -> bool:
         """Tell whether a field's value, as JSON gives it, fulfils the condition. A null fulfils none."""
-        if value is None:
+        if value is None or isinstance(value, dict):
             return False
         if isinstance(value, list):
             return any(self.matches(item) for item in value)
         if isinstance(value, bool):
-            return self.op == "=" and self.text.lower() == str(value).lower()
+            return isinstance(self.value, bool) and _COMPARE[self.op](value, self.value)
         if isinstance(value, int | float):
             return self.number is not None and _COMPARE[self.op](value, self.number)
-        if self.span is not None:
-            return self._holds(instant(value))
-        return _COMPARE[self.op](str(value), self.text)
+        if self.field in DATE_FIELDS:
+            return self.span is not None and self._holds(value)
+        return self.kind == "text" and _COMPARE[self.op](value, self.value)
 
-    def _holds(self, moment: int) -> bool:
+    def _holds(self, text: str) -> bool:
         begin, end = self.span or (0, 0)
+        moment = instant(text)
         match self.op:
             case "=":
                 return begin <= moment < end
@@ -88,75 +109,159 @@ class Filter:
                 return moment >= begin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Condition:
-    """All that a query says of one field: any of the equals, and every one of the comparisons."""
+    """All that a query says of one field.
 
-    equals: tuple[Filter, ...] = ()
-    bounds: tuple[Filter, ...] = ()
+    Attributes:
+        alternatives: A value fulfils the condition if it fulfils every filter of one of them: an `=`, an interval of
+            two bounds, or a bound for which there is no other to make an interval with.
+    """
+
+    alternatives: tuple[tuple[Filter, ...], ...]
+    _numbers: frozenset[float] = field(init=False, repr=False, compare=False)
+    _others: tuple[tuple[Filter, ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Of thousands of repeated keys one look into a set tells what thousands of comparisons would.
+        numbers = [one[0].number for one in self.alternatives if len(one) == 1 and one[0].op == "="]
+        object.__setattr__(self, "_numbers", frozenset(one for one in numbers if one is not None))
+        others = (one for one in self.alternatives if len(one) > 1 or one[0].op != "=" or one[0].number is None)
+        object.__setattr__(self, "_others", tuple(others))
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Every filter on the field."""
+        return tuple(one for alternative in self.alternatives for one in alternative)
+
+    @property
+    def numbers(self) -> frozenset[float] | None:
+        """The numbers that the field must equal one of; None if there is another way to fulfil the condition."""
+        return None if self._others else self._numbers
 
     def matches(self, value: Any) -> bool:
         """Tell whether a field's value fulfils the condition."""
-        if self.equals and not any(one.matches(value) for one in self.equals):
-            return False
-        return all(one.matches(value) for one in self.bounds)
+        if self._numbers and isinstance(value, int | float) and not isinstance(value, bool) and value in self._numbers:
+            return True
+        if self._numbers and isinstance(value, list) and any(self.matches(item) for item in value):
+            return True
+        return any(all(one.matches(value) for one in alternative) for alternative in self._others)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed query string: a condition for each field it names, and the form of the answer."""
+    """A parsed query string.
+
+    Attributes:
+        conditions: What each field must fulfil, all of them.
+        csv: Whether the answer is to be CSV.
+        text: The query string itself.
+    """
 
     conditions: dict[str, Condition]
     csv: bool = False
+    text: str = ""
 
 
 def parse_query(raw: str, latest: Callable[[str], int | None]) -> Query:
     """Parse the raw query string, percent-encoded or not; ``latest`` gives the key for ``<field>=latest``.
 
-    Raises `QueryError` when a part has no operator, or a date or a whole number is none.
+    Raises:
+        QueryError: When a part has no operator, a date is none, or two bounds of a field cannot be compared.
+        NoLatestError: When ``latest`` is asked for and there is none.
     """
     filters: dict[str, list[Filter]] = {}
-    csv = False
+    csv: bool | None = None
     for part in raw.split("&"):
         if not part:
             continue
-        decoded = unquote_plus(part)
-        match = _PART.fullmatch(decoded)
-        if match is None:
-            raise QueryError("value_error", decoded, "Input should be a filter such as field=value", decoded)
-        field, op, text = match["field"].lower(), match["order"] or match["equal"], match["text"]
-        if field == "csv":
-            csv = text.lower() in {"true", "1", "yes", "on"}
+        name, op, text = _divide(unquote_plus(part))
+        if name == "csv":
+            csv = bool(_cast(name, text)) if csv is None else csv  # `csv=no` is a text, and true
             continue
-        if field in _LATEST_FIELDS and text == "latest":
-            text = str(latest(field) or 0)
-        filters.setdefault(field, []).append(_filter(field, op, text))
-    conditions = {
-        field: Condition(
-            equals=tuple(one for one in found if one.op == "="),
-            bounds=tuple(one for one in found if one.op != "="),
-        )
-        for field, found in filters.items()
+        if name in LATEST_FIELDS and text == "latest":
+            key = latest(name)
+            if key is None:
+                raise NoLatestError
+            text = str(key)
+        filters.setdefault(name, []).extend(_filters(name, op, text))
+    conditions = {name: Condition(_alternatives(found)) for name, found in filters.items()}
+    return Query(conditions, bool(csv), raw)
+
+
+def _divide(part: str) -> tuple[str, str, str]:
+    for op in _OPERATORS:
+        name, found, text = part.partition(op)
+        # `date>=` with an empty value reaches OpenF1 without its `=`, but a name with nothing to compare is no filter.
+        if found:
+            if not (name.strip() and text):
+                break
+            return name.strip().lower(), op, text
+    shown = part[:100]
+    raise QueryError("value_error", shown, "Input should be a filter such as field=value", shown)
+
+
+def _filters(name: str, op: str, text: str) -> list[Filter]:
+    """Return the filter, or for a whole day the two that make it an interval."""
+    value = _cast(name, text)
+    if not isinstance(value, str) or name in _TEXT_FIELDS:
+        return [Filter(name, op, value)]
+    try:
+        span = filter_span(text)
+    except ValueError:
+        raise QueryError("datetime_parsing", name, "Input should be a valid date", text) from None
+    if span is None and name in DATE_FIELDS and not text.startswith("="):  # `==` compares with a text
+        raise QueryError("datetime_parsing", name, "Input should be an ISO 8601 date", text)
+    if span is None or span[1] - span[0] < DAY:
+        return [Filter(name, op, value, span)]
+    # A whole day: after it is from the next one on, and within it is an interval like any other.
+    begin, end = ((moment, moment + MILLISECOND) for moment in span)
+    bounds = {
+        ">": [(">=", end)],
+        ">=": [(">=", begin)],
+        "<": [("<", begin)],
+        "<=": [("<", end)],
+        "=": [(">=", begin), ("<", end)],
     }
-    return Query(conditions, csv)
+    return [Filter(name, bound, value, moment) for bound, moment in bounds[op]]
 
 
-def _filter(field: str, op: str, text: str) -> Filter:
-    if field in DATE_FIELDS:
-        try:
-            return Filter(field, op, text, span=filter_span(text))
-        except ValueError:
-            raise QueryError("datetime_parsing", field, "Input should be a valid date", text) from None
-    number = _number(text)
-    if field in INTEGER_FIELDS and number is None:
-        raise QueryError("int_parsing", field, "Input should be a valid integer", text)
-    return Filter(field, op, text, number=number)
-
-
-def _number(text: str) -> float | None:
+def _cast(name: str, text: str) -> bool | float | str:
+    if name in _TEXT_FIELDS:
+        return text
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    return None
+    return text
+
+
+def _alternatives(filters: Sequence[Filter]) -> tuple[tuple[Filter, ...], ...]:
+    """Return the filters on one field as OpenF1 combines them.
+
+    A lower bound, from the lowest on, makes an interval with the lowest upper bound that is not below it. When one
+    finds none, it and all bounds that are left stand alone.
+    """
+    unique = list(dict.fromkeys(filters))
+    bounds = [one for one in unique if one.op != "="]
+    if len({one.kind for one in bounds}) > 1:
+        one = bounds[-1]
+        raise QueryError("value_error", one.field, "Input should be a bound of the kind of the others", str(one.value))
+    lower = sorted((one for one in bounds if one.op[0] == ">"), key=lambda one: one.order)
+    upper = sorted((one for one in bounds if one.op[0] == "<"), key=lambda one: one.order)
+    keys = [one.order for one in upper]
+    intervals: list[tuple[Filter, ...]] = []
+    paired: set[Filter] = set()
+    for low in lower:
+        index = bisect_left(keys, low.order)
+        if index == len(keys):
+            break
+        del keys[index]
+        high = upper.pop(index)
+        intervals.append((low, high))
+        paired |= {low, high}
+    alone = [(one,) for one in unique if one not in paired]
+    return (*intervals, *alone)

@@ -5,12 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_DAY = 86_400_000_000
+DAY = 86_400_000_000
+"""In microseconds."""
+
+MILLISECOND = 1_000
+"""In microseconds."""
 
 # The `+` of a zone, when it was not encoded, arrives as a space, so a space stands for it too.
 _FILTER_TIME = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})"
-    r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?P<zone>Z|[+\- ]\d{2}:?\d{2})?)?"
+    r"(?:[T ](?P<time>\d{2}(?::\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?)\s?(?P<zone>Z|UTC|[+\- ]\d{2}:?\d{2})?)?",
+    re.ASCII,
 )
 
 
@@ -30,18 +35,18 @@ def isoformat(microseconds: int) -> str:
     return (_EPOCH + microseconds * _MICROSECOND).isoformat()
 
 
-def filter_span(text: str) -> tuple[int, int]:
+def filter_span(text: str) -> tuple[int, int] | None:
     """Return the instants that a date in a filter stands for, as a half-open range in microseconds.
 
-    A whole day for ``2023-09-15``; one microsecond, the smallest step, for a date with a time.
-    Raises ``ValueError`` when ``text`` is neither.
+    A whole day for ``2023-09-15``; for a date with a time its millisecond, to which the API's database cuts dates.
+    None when ``text`` does not look like an ISO date; ``ValueError`` when it does and is none (``2023-13-01``).
     """
     match = _FILTER_TIME.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"not a date: {text!r}")
+        return None
     if match["time"] is None:
         begin = instant(match["day"])
-        return begin, begin + _DAY
-    zone = (match["zone"] or "Z").replace(" ", "+")
-    begin = instant(f"{match['day']}T{match['time']}{zone}")
-    return begin, begin + 1
+        return begin, begin + DAY
+    zone = (match["zone"] or "Z").replace(" ", "+").replace("UTC", "Z")
+    begin = instant(f"{match['day']}T{match['time']}{zone}") // MILLISECOND * MILLISECOND
+    return begin, begin + MILLISECOND

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from f1hbase.model.answers import Answer, Listing, RequestStats
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
+from f1hbase.model.rates import Limits
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Scope, Unit
 
@@ -91,3 +92,28 @@ class SourceRecipe(Protocol):
         Raises:
             F1HBaseError: If it cannot be opened; says why and what to do.
         """
+
+
+@runtime_checkable
+class AskedByRequest(Protocol):
+    """A recipe whose source is asked over a network, within limits: what that takes can be said beforehand.
+
+    Attributes:
+        limits: What may be asked of it.
+        learns_sizes: Whether it sizes its requests by what earlier answers had, so that what a load has taken says
+            more than `requests`.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """The limits."""
+
+    @property
+    def learns_sizes(self) -> bool:
+        """Whether requests are sized by earlier answers."""
+
+    def requests(self, units: Collection[Unit]) -> int:
+        """Return how many requests some units take, about, if nothing fails or is too much for one answer."""
+
+    def bytes_per_record(self, endpoint: str) -> float:
+        """Return how many bytes a record has in an answer, about."""

@@ -69,7 +69,8 @@ class Epochs:
     nothing, so that a worker that slept through its lease and a rollback can write what it likes.
 
     Attributes:
-        by_session: The epoch of each session key (`-` is the meeting as such) that is not 0, as text.
+        by_session: How often each session key, as text, was rolled back by itself where that is not 0; `-` is the
+            meeting as such, and `*` all there is of the meeting at once, sessions that nobody knew of included.
         deleted_at: When records of the meeting were last deleted, in milliseconds since 1970 by the store's clock;
             0 for never. What writes with times of its own writes with later ones.
     """
@@ -79,7 +80,21 @@ class Epochs:
 
     def of(self, scope: Scope) -> int:
         """Return the epoch of a session, or of the meeting as such."""
-        return self.by_session.get("-" if scope.session_key is None else str(scope.session_key), 0)
+        return self.by_session.get(epoch_key(scope), 0) + self.by_session.get(WHOLE_MEETING, 0)
+
+    def raised(self, keys: Collection[str], deleted_at: int = 0) -> Epochs:
+        """Return them with one more for some keys, and a later deletion."""
+        more = {key: self.by_session.get(key, 0) + 1 for key in keys}
+        return Epochs({**self.by_session, **more}, max(self.deleted_at, deleted_at))
+
+
+WHOLE_MEETING = "*"
+"""The key among the epochs of a meeting that counts for each of its sessions and for the meeting as such."""
+
+
+def epoch_key(scope: Scope) -> str:
+    """Return the key of a session (or of the meeting as such) among the epochs of its meeting."""
+    return "-" if scope.session_key is None else str(scope.session_key)
 
 
 class Leases(Protocol):
@@ -129,10 +144,12 @@ class LeaseKeeper:
 
     Args:
         leases: What to renew.
+        every: How often, in seconds.
     """
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: Leases, every: float = RENEW_SECONDS) -> None:
         self._leases = leases
+        self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
 
@@ -144,7 +161,7 @@ class LeaseKeeper:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(RENEW_SECONDS):
+        while not self._stop.wait(self._every):
             try:
                 self._leases.renew()
             except F1HBaseError as error:

@@ -17,7 +17,7 @@ from time import monotonic
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cli import Loader
+from cli import Loader, loader_of
 from hbase_server import LocalHBase
 from replay_server import ReplayServer, most_requests
 from tables import scan, values
@@ -43,20 +43,10 @@ def simulate(folder: Path, meetings: int, minutes: int, drivers: int) -> None:
 
 def loader_for(hbase: LocalHBase, folder: Path, url: str, prefix: str, **settings: str) -> Loader:
     """Return a loader with tables of its own, that waits as little as its limits allow."""
-    folder.mkdir(exist_ok=True)
-    environment = {
-        "F1HBASE_HBASE_HOST": hbase.host,
-        "F1HBASE_HBASE_PORT": str(hbase.port),
-        "F1HBASE_API_URL": url,
-        "F1HBASE_TABLE_PREFIX": prefix,
-        "F1HBASE_RETRY_DELAY": "200ms",
-        "F1HBASE_REQUEST_TIMEOUT": "2s",
-        "F1HBASE_MAX_RETRIES": "8",
-        "F1HBASE_WINDOW": "30s",
-        "F1HBASE_RATE": rate_option(),
-        "XDG_STATE_HOME": str(folder / "state"),
-    }
-    return Loader(folder, environment | {f"F1HBASE_{name.upper()}": value for name, value in settings.items()})
+    defaults = {
+        "retry_delay": "200ms", "request_timeout": "2s", "max_retries": "8", "window": "30s", "rate": rate_option(),
+    }  # fmt: skip
+    return loader_of(hbase, folder, url, prefix, **(defaults | settings))
 
 
 def check_limits(server: ReplayServer) -> list[str]:

@@ -1,15 +1,17 @@
 """Loads that are killed anywhere, again and again, until they are done; then the table is compared with the truth.
 
 At random but seeded moments it kills (-9) a worker, the parent, the Thrift gateway or HBase itself, or interrupts the
-load, starts again what it killed, and resumes with other settings. The long form of `test_cli_kills.py`, outside CI's
-time; it starts an HBase and a replay server of its own:
+load, starts again what it killed, and resumes with other settings. With --refresh the loads are of records that have
+changed since an earlier one; with --zone the destination is a folder, which is loaded into HBase at the end.
+The long form of `test_cli_kills.py`, outside CI's time; it starts an HBase and replay servers of its own:
 
-    .venv/bin/python tests/faults/kill_anywhere.py --large 20 --small 80
+    .venv/bin/python tests/faults/kill_anywhere.py --large 20 --small 80 --refresh 20 --zone 20
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import random
@@ -18,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
@@ -29,9 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import happybase
 import psutil
-from cli import Loader
+from cli import Loader, loader_of
 from hbase_server import LocalHBase
 from replay_server import ReplayServer
+
+from f1hbase.model.catalog import ENDPOINTS
 
 VICTIMS = ("worker", "worker", "parent", "parent", "gateway", "master", "interrupt")
 """What is killed, by how often it is chosen."""
@@ -82,6 +87,25 @@ def simulate(folder: Path, *, minutes: int, drivers: int) -> None:
     )
 
 
+def change(folder: Path, target: Path) -> None:
+    """Copy records with other values in some of them, and nulls for values; their identities are the same."""
+    # Those of race_control are told apart by all of their fields.
+    unchanged = {"meetings", "sessions", "race_control"}
+    for path in sorted(folder.rglob("*.jsonl.gz")):
+        endpoint = ENDPOINTS.get(path.name.partition(".")[0])
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(path, "rt", encoding="utf-8") as lines, gzip.open(copy, "wt", encoding="utf-8") as changed:
+            for number, line in enumerate(lines):
+                record = json.loads(line)
+                if number % 5 == 0 and endpoint is not None and endpoint.name not in unchanged:
+                    fields = sorted(record.keys() - set(endpoint.key_fields) - {"meeting_key", "session_key"})
+                    fields = [name for name in fields if name not in endpoint.text and type(record[name]) is int]
+                    if fields:
+                        record[fields[number // 5 % len(fields)]] = None if number % 2 else 7
+                changed.write(json.dumps(record) + "\n")
+
+
 def find_truth(hbase: LocalHBase, url: str, folder: Path) -> Truth:
     """Load once without disturbance."""
     loader = loader_for(hbase, url, folder, "truth")
@@ -93,7 +117,10 @@ def find_truth(hbase: LocalHBase, url: str, folder: Path) -> Truth:
     return truth
 
 
-def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed: int, *, seconds: float) -> Run:
+def kill_anywhere(
+    hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed: int, *, seconds: float, before: str = "",
+    zone: bool = False,
+) -> Run:  # fmt: skip
     """Load while things are killed, resume until done, and compare.
 
     Args:
@@ -103,6 +130,8 @@ def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed:
         truth: What has to come out.
         seed: Chooses what is killed and when.
         seconds: About how long an undisturbed load takes.
+        before: An API with other values, which are loaded undisturbed before; then the load is one with --refresh.
+        zone: Whether to load into a folder first, and from there into HBase when that is done.
     """
     chance = random.Random(seed)
     prefix = f"kill{seed}"
@@ -110,10 +139,15 @@ def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed:
     loader = loader_for(hbase, url, folder, prefix)
     began = monotonic()
     wanted = chance.randint(3, 6)
+    always = ["--refresh"] if before else ["--to", str(folder / "zone")] if zone else []
+    victims = [victim for victim in VICTIMS if not zone or victim not in {"gateway", "master"}]
+    if before:
+        loader_for(hbase, before, folder, prefix).run(f"--window={chance.choice(['30s', 'auto'])}")
     try:
         while run.resumes < _MOST_RESUMES:
             run.resumes += 1
             options = [
+                *always,
                 f"--processes={chance.choice([1, 2, 4])}",
                 f"--window={chance.choice(['30s', '40s', '1m', '15m', 'auto'])}",
                 f"--max-concurrent-requests={chance.choice([2, 10])}",
@@ -121,7 +155,7 @@ def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed:
             with loader.start(*options) as process:
                 # Into a file of the loader's own (populate.log) goes the same; nobody reads the pipe meanwhile.
                 while len(run.kills) < wanted and _waits(process, chance.uniform(0.1, seconds)):
-                    run.kills.append(_kill(hbase, process, chance))
+                    run.kills.append(_kill(hbase, process, chance, victims))
                 if len(run.kills) >= wanted:
                     _start_again(hbase)
                 assert process.stdout is not None
@@ -139,7 +173,10 @@ def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed:
             run.wrong.append(f"not done after {_MOST_RESUMES} resumes: {run.output[-2000:]}")
         run.wrong += _left_over(prefix)
         run.wrong += _tracebacks(run.output)
-        run.wrong += compare(hbase, prefix, truth)
+        if zone:
+            run.output += loader.run("--from", str(folder / "zone"), exit_code=None)
+        # A refresh with other windows writes lines beside those of before, which count the same rows again.
+        run.wrong += compare(hbase, prefix, truth, lines_of_all=not before)
     finally:
         _start_again(hbase)
         run.seconds = monotonic() - began
@@ -148,8 +185,15 @@ def kill_anywhere(hbase: LocalHBase, url: str, folder: Path, truth: Truth, seed:
     return run
 
 
-def compare(hbase: LocalHBase, prefix: str, truth: Truth) -> list[str]:
-    """Return what differs from the truth: rows and cells, and units that are not done, or done twice."""
+def compare(hbase: LocalHBase, prefix: str, truth: Truth, *, lines_of_all: bool = True) -> list[str]:
+    """Return what differs from the truth: rows and cells, and units that are not done, or done twice.
+
+    Args:
+        hbase: Where the tables are.
+        prefix: Of their names.
+        truth: What has to be in them.
+        lines_of_all: Whether the units' lines must count each row once.
+    """
     wrong = []
     table = digests(hbase, f"{prefix}_f1_data")
     missing, extra = truth.table.keys() - table.keys(), table.keys() - truth.table.keys()
@@ -168,6 +212,8 @@ def compare(hbase: LocalHBase, prefix: str, truth: Truth) -> list[str]:
             continue
         rows[place[3]] += int(cells[b"stats:rows"])
         windows[tuple(place)].append(("" if start == "-" else start, "~" if end == "-" else end))
+    if not lines_of_all:
+        return wrong
     if rows != truth.rows:
         wrong.append(f"the units have {dict(rows)} rows, the truth has {dict(truth.rows)}")
     for unit, spans in windows.items():
@@ -204,19 +250,8 @@ def drop(hbase: LocalHBase, prefix: str) -> None:
 
 def loader_for(hbase: LocalHBase, url: str, folder: Path, prefix: str) -> Loader:
     """Return a loader with tables of its own, each process of which bears the mark of the run."""
-    folder.mkdir(exist_ok=True, parents=True)
-    return Loader(
-        folder,
-        {
-            "F1HBASE_HBASE_HOST": hbase.host,
-            "F1HBASE_HBASE_PORT": str(hbase.port),
-            "F1HBASE_API_URL": url,
-            "F1HBASE_TABLE_PREFIX": prefix,
-            "F1HBASE_RETRY_DELAY": "200ms",
-            "XDG_STATE_HOME": str(folder / "state"),
-            _MARK: prefix,
-        },
-    )
+    loader = loader_of(hbase, folder, url, prefix, retry_delay="200ms")
+    return replace(loader, environment=loader.environment | {_MARK: prefix})
 
 
 def _waits(process: subprocess.Popen[str], seconds: float) -> bool:
@@ -228,16 +263,15 @@ def _waits(process: subprocess.Popen[str], seconds: float) -> bool:
     return False
 
 
-def _kill(hbase: LocalHBase, process: subprocess.Popen[str], chance: random.Random) -> str:
+def _kill(hbase: LocalHBase, process: subprocess.Popen[str], chance: random.Random, victims: Sequence[str]) -> str:
     """Kill something, and return what."""
-    victim = chance.choice(VICTIMS)
+    victim = chance.choice(victims)
     # What has been killed comes back at the next kill at the latest, or together with it.
     if chance.random() < 0.7:
         _start_again(hbase)
     alive = hbase.pids()
     try:
         if victim == "worker":
-            # The tracker of multiprocessing's resources is a child as well, and nothing is lost with it.
             workers = psutil.Process(process.pid).children()
             if not workers:
                 return "nobody (no worker yet)"
@@ -293,9 +327,9 @@ SMALL = _Size("small", minutes=1, drivers=10, seconds=4.0)
 LARGE = _Size("large", minutes=7, drivers=20, seconds=25.0)
 
 
-def _report(run: Run, size: _Size) -> dict[str, Any]:
+def _report(run: Run, kind: str) -> dict[str, Any]:
     return {
-        "size": size.name,
+        "kind": kind,
         "seed": run.seed,
         "ok": not run.wrong,
         "kills": run.kills,
@@ -310,29 +344,47 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", type=int, default=0, help="how many runs of at least 300,000 rows")
     parser.add_argument("--small", type=int, default=5, help="how many runs of some 20,000 rows")
+    parser.add_argument("--refresh", type=int, default=0, help="how many small runs that refresh changed records")
+    parser.add_argument("--zone", type=int, default=0, help="how many small runs into a folder")
     parser.add_argument("--first-seed", type=int, default=1)
     options = parser.parse_args()
-    failures, seed = 0, options.first_seed
+    failures, total, seed = 0, 0, options.first_seed
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         hbase = LocalHBase(work / "hbase")
         try:
             hbase.start()
-            for size, runs in ((SMALL, options.small), (LARGE, options.large)):
+            kinds = (
+                ("small", SMALL, options.small), ("large", LARGE, options.large),
+                ("refresh", SMALL, options.refresh), ("zone", SMALL, options.zone),
+            )  # fmt: skip
+            for kind, size, runs in kinds:
                 if not runs:
                     continue
-                simulate(work / size.name, minutes=size.minutes, drivers=size.drivers)
-                with ReplayServer(work / size.name) as server:
-                    truth = find_truth(hbase, server.url, work / f"{size.name}-truth")
-                    print(f"{size.name}: {len(truth.table):,} rows", flush=True)
+                data = work / size.name
+                if not data.exists():
+                    simulate(data, minutes=size.minutes, drivers=size.drivers)
+                before = ReplayServer(data) if kind == "refresh" else None
+                if before is not None:
+                    change(data, work / "changed")
+                    data = work / "changed"
+                with ExitStack() as stack:
+                    server = stack.enter_context(ReplayServer(data))
+                    earlier = stack.enter_context(before).url if before is not None else ""
+                    truth = find_truth(hbase, server.url, work / f"{kind}-truth")
+                    print(f"{kind}: {len(truth.table):,} rows", flush=True)
                     for _ in range(runs):
-                        run = kill_anywhere(hbase, server.url, work / f"run{seed}", truth, seed, seconds=size.seconds)
+                        run = kill_anywhere(
+                            hbase, server.url, work / f"run{seed}", truth, seed, seconds=size.seconds,
+                            before=earlier, zone=kind == "zone",
+                        )  # fmt: skip
                         failures += bool(run.wrong)
-                        print(json.dumps(_report(run, size)), flush=True)
+                        total += 1
+                        print(json.dumps(_report(run, kind)), flush=True)
                         seed += 1
         finally:
             hbase.stop()
-    print(f"{failures} of {options.large + options.small} runs went wrong")
+    print(f"{failures} of {total} runs went wrong")
     return 1 if failures else 0
 
 

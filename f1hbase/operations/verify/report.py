@@ -1,52 +1,40 @@
-"""What a verification has found: a table and a verdict for people, everything for machines."""
+"""What a verification has found: a table and a verdict for people, everything for machines. Knows no store."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from f1hbase.model.coverage import Status
+from f1hbase.model.outcomes import Status
 from f1hbase.model.text import count, duration
 from f1hbase.model.units import Scope
-from f1hbase.operations.verify.reconcile import Difference, Gap, Kind
-from f1hbase.operations.verify.sample import Comparison
+from f1hbase.operations.verify.against import Comparison
+from f1hbase.operations.verify.base import Depth
+from f1hbase.operations.verify.differences import Difference, Kind
+from f1hbase.operations.verify.reconcile import Gap
 
 _SHOWN_DIFFERENCES = 50
 
 _TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>13}  {:<17} {}"
 
-_MENDS = {
+_SHOWN_CONFLICTS = 10
+
+_REMEDIES = {
     Kind.MISSING_ROWS: "'load --refresh' with the same session and endpoint fetches them again",
     Kind.CELLS: "--against-api names them; 'load --refresh' with the same session and endpoint fetches them again",
-    Kind.API: "'load --refresh' with the same session and endpoint brings what the API has now",
+    Kind.SOURCE: "'load --refresh' with the same session and endpoint brings what the source has now",
     Kind.FAILED: "'load' asks for it again",
     Kind.PARTIAL: "'load' asks for it again",
     Kind.NEVER: "'load' asks for it",
     Kind.NOTHING: "'load' asks for it",
-    Kind.EXTRA_ROWS: "no load deletes rows: look at them in hbase shell, or 'rollback' the session and load it again",
-    Kind.STRAY: "no load deletes rows: look at them in hbase shell, or 'rollback' the session and load it again",
-    Kind.KEYS: "not f1hbase's: look at them in hbase shell",
-    Kind.ROW_COUNTER: "'verify' without --row-counter says where",
+    Kind.EXTRA_ROWS: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
+    Kind.STRAY: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
+    Kind.FOREIGN: "not f1hbase's: look at them in {viewer}",
+    Kind.TOTAL: "'verify' without --row-counter says where",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How closely to look.
-
-    Attributes:
-        deep: Whether to read the cells, too.
-        against_api: How many units to fetch afresh from the API and compare cell by cell.
-        seed: Which ones; None lets chance decide.
-        row_counter: Whether to have HBase's RowCounter count the rows instead of scanning them.
-    """
-
-    deep: bool = False
-    against_api: int = 0
-    seed: int | None = None
-    row_counter: bool = False
+"""What to do about each kind of difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +62,20 @@ class EndpointResult:
 
 @dataclass(frozen=True, slots=True)
 class ScopeResult:
-    """How a session (or a meeting as such) stands: its endpoints by name, and the records in quarantine."""
+    """How a session (or a meeting as such) stands.
+
+    Attributes:
+        endpoints: Its endpoints, by name.
+        quarantined: How many records are in quarantine, by endpoint.
+        differences: How many things are wrong.
+        conflicts: What names each record in quarantine that has the identity of a stored one, and other values.
+    """
 
     scope: Scope
     endpoints: dict[str, EndpointResult]
     quarantined: dict[str, int]
     differences: int
+    conflicts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +93,18 @@ class Verification:
 
     Attributes:
         depth: How closely it was looked, the seed included.
+        viewer: With what one looks at single records.
         scopes: How each session and meeting stands, in the order of their keys.
-        differences: All that is wrong; nothing means that the table is as the reports say.
+        differences: All that is wrong; nothing means that all is stored as the reports say.
         loading: Who loads one of the meetings now, so that differences may be due to that.
-        comparisons: What the API says of the units that were fetched afresh.
+        comparisons: What the source says of the units that were fetched again.
         families: What RowCounter counted.
         quarantined_elsewhere: How many records in quarantine do not say which session they are of.
         seconds: How long it took.
     """
 
     depth: Depth
+    viewer: str = ""
     scopes: list[ScopeResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     loading: list[str] = field(default_factory=list)
@@ -128,7 +126,7 @@ def verify_json(result: Verification) -> dict[str, Any]:
         "sessions": [_scope_json(scope) for scope in result.scopes],
         "quarantined_elsewhere": result.quarantined_elsewhere,
         "differences": [_difference_json(difference) for difference in result.differences],
-        "against_api": None if not result.depth.against_api else {
+        "against_api": None if not result.depth.against_source else {
             "seed": result.depth.seed,
             "units": [
                 {
@@ -165,10 +163,10 @@ def verify_lines(result: Verification, *, verbose: bool = False) -> Iterator[str
         if more > 0:
             yield f"  and {more:,} more; --json has all"
         yield "what to do:"
-        mends: dict[str, list[str]] = {}
+        remedies: dict[str, list[str]] = {}
         for kind in dict.fromkeys(difference.kind for difference in result.differences):
-            mends.setdefault(_MENDS[kind], []).append(kind.value)
-        yield from (f"  {', '.join(kinds)}: {mend}" for mend, kinds in mends.items())
+            remedies.setdefault(_REMEDIES[kind].format(viewer=result.viewer), []).append(kind.value)
+        yield from (f"  {', '.join(kinds)}: {remedy}" for remedy, kinds in remedies.items())
     notes = list(_notes(result))
     if notes:
         yield ""
@@ -190,8 +188,10 @@ def verdict(result: Verification) -> str:
         rows = sum(total.found for total in result.families.values())
         return f"OK: RowCounter finds {count(rows, 'row')} of {sessions}, as the reports say; {took}"
     how = "every cell read" if result.depth.deep else "keys counted; --deep reads the cells, too"
-    api = f"; {count(len(result.comparisons), 'unit')} as the API has them" if result.comparisons else ""
-    return f"OK: {count(found, 'row')} of {sessions}, as the reports say ({how}){api}; {took}"
+    compared = ""
+    if result.comparisons:
+        compared = f"; {count(len(result.comparisons), 'unit')} as {result.comparisons[0].source} has them"
+    return f"OK: {count(found, 'row')} of {sessions}, as the reports say ({how}){compared}; {took}"
 
 
 def _table(result: Verification, *, verbose: bool) -> Iterator[str]:
@@ -200,7 +200,7 @@ def _table(result: Verification, *, verbose: bool) -> Iterator[str]:
         scope = one.scope
         if scope.year != year:
             year = scope.year
-            heading = ("season", "meeting", "session", "", "reported", "in the table", "gaps > 5 s", "")
+            heading = ("season", "meeting", "session", "", "reported", "found", "gaps > 5 s", "")
             yield _TABLE.format(*heading).rstrip()
         parts = list(one.endpoints.values())
         yield _line(
@@ -223,17 +223,16 @@ def _table(result: Verification, *, verbose: bool) -> Iterator[str]:
 
 
 def _line(place: tuple[str, ...], reported: int, found: int | None, gaps: str, remarks: str) -> str:
-    in_table = "-" if found is None else f"{found:,}"
-    return _TABLE.format(*place, f"{reported:,}", in_table, gaps, remarks).rstrip()
+    return _TABLE.format(*place, f"{reported:,}", "-" if found is None else f"{found:,}", gaps, remarks).rstrip()
 
 
 def _remarks(differences: int, units: Counter[str], quarantined: dict[str, int], *, counted: bool) -> str:
     fine = "ok" if counted else "not counted"
     parts = [count(differences, "difference").upper() if differences else fine]
     if units[Status.PROVISIONAL.value]:
-        parts.append(f"{units[Status.PROVISIONAL.value]:,} units provisional")
+        parts.append(f"{count(units[Status.PROVISIONAL.value], 'unit')} provisional")
     if units["unchecked"]:
-        parts.append(f"{units['unchecked']:,} units unchecked")
+        parts.append(f"{count(units['unchecked'], 'unit')} unchecked")
     if quarantined:
         parts.append(f"{sum(quarantined.values()):,} in quarantine")
     return ", ".join(parts)
@@ -255,13 +254,18 @@ def _families(result: Verification) -> Iterator[str]:
 
 
 def _comparisons(result: Verification) -> Iterator[str]:
+    """Yield one line for all units that agree with the source, and one for each that does not."""
     if not result.comparisons:
         return
+    agree = [one for one in result.comparisons if one.agrees]
+    rows = count(sum(one.rows for one in agree), "row")
+    of = f"{len(agree):,} of {count(len(result.comparisons), 'unit')}"
+    again = f"--seed {result.depth.seed} chooses the same again"
     yield ""
-    yield f"compared with the API, cell by cell (--seed {result.depth.seed} chooses the same again):"
+    yield f"compared with {result.comparisons[0].source}, cell by cell ({again}): {of} agree, {rows}"
     for one in result.comparisons:
-        same = "DIFFERENT" if any(one.differences()) else "ok"
-        yield f"  {one.unit}: {count(one.rows, 'row')}, {same}"
+        if not one.agrees:
+            yield f"  {one.unit}: {count(one.rows, 'row')}, DIFFERENT"
 
 
 def _notes(result: Verification) -> Iterator[str]:
@@ -270,17 +274,26 @@ def _notes(result: Verification) -> Iterator[str]:
         units.update(_units(list(scope.endpoints.values())))
     if units["unchecked"]:
         yield (
-            f"unchecked: {count(units['unchecked'], 'unit')} fetched again in part by later ones, so that nobody knows "
-            "how many rows are still their own; --against-api compares such units, too"
+            f"unchecked: {count(units['unchecked'], 'unit')} fetched again in part by later ones, so that how many "
+            "rows are still their own is not known; --against-api compares such units, too"
         )
     if units[Status.PROVISIONAL.value]:
         yield (
-            f"provisional: {count(units[Status.PROVISIONAL.value], 'unit')} fetched less than 48 hours after the "
-            "session; the first load after that asks once more"
+            f"provisional: {count(units[Status.PROVISIONAL.value], 'unit')} fetched while corrections were still to "
+            "come (48 hours after a session, 14 days for results); the first load after that asks once more"
         )
     quarantined = result.quarantined_elsewhere + sum(sum(scope.quarantined.values()) for scope in result.scopes)
     if quarantined:
         yield f"quarantine: {count(quarantined, 'record')}; 'status' says where"
+    conflicts = [key for scope in result.scopes for key in scope.conflicts]
+    if conflicts:
+        yield (
+            f"identity: {count(len(conflicts), 'record')} of those {'has' if len(conflicts) == 1 else 'have'} the "
+            "identity of a stored one and other values; see there:"
+        )
+        yield from (f"  {key}" for key in conflicts[:_SHOWN_CONFLICTS])
+        if len(conflicts) > _SHOWN_CONFLICTS:
+            yield f"  and {len(conflicts) - _SHOWN_CONFLICTS:,} more; --json has all"
     if any(not total.is_exact and total.found != total.reported for total in result.families.values()):
         yield "unchecked families have units that failed or overlap: 'verify' without --row-counter says more"
     for who in result.loading:
@@ -313,6 +326,7 @@ def _scope_json(one: ScopeResult) -> dict[str, Any]:
         "name": scope.name,
         "differences": one.differences,
         "quarantined": one.quarantined,
+        "identity_conflicts": list(one.conflicts),
         "endpoints": {
             name: {
                 "units": dict(part.units),

@@ -6,6 +6,7 @@ The one home of these for every source and for the token; it knows no endpoint a
 from __future__ import annotations
 
 import email.utils
+import html
 import json
 import os
 from dataclasses import dataclass, field
@@ -65,7 +66,8 @@ class HttpAnswer:
     @property
     def is_empty(self) -> bool:
         """Whether it says that there are no records; a 200 without a body is cut off, and says nothing."""
-        return self.status != 200 or self.body.strip() == b"[]"
+        # `strip` would copy the megabytes of a CSV answer, which ends in a line feed.
+        return self.status != 200 or (len(self.body) < 100 and self.body.strip() == b"[]")
 
     @property
     def seconds(self) -> float:
@@ -93,12 +95,17 @@ def words_of(body: bytes) -> str:
 
 
 def last_line(body: bytes) -> str:
-    """Return the last line of a plain text that has something in it, such as the reason at the end of a traceback.
+    """Return the last line of a traceback, which is the reason of a 500: as plain text, or as OpenF1 puts it in a page.
 
-    Empty if the body is a page or JSON.
+    Empty if the body is another page, or JSON.
     """
     text = redacted(body[-_EXCERPT_BYTES - _LONGEST_SECRET_BYTES :].decode(errors="replace")).strip()
-    if not text or body.lstrip()[:1] in {b"<", b"{", b"["}:
+    if body.lstrip()[:1] == b"<":
+        # OpenF1's own software: <h1>An error occurred</h1><pre>Traceback ...</pre>
+        text = html.unescape(text.rpartition("</pre>")[0]).strip()
+        if b"<pre>" not in body:
+            return ""
+    if not text or body.lstrip()[:1] in {b"{", b"["}:
         return ""
     return _one_line(text.splitlines()[-1])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from io import BytesIO
 from urllib.parse import quote
 
 import aiohttp
@@ -203,12 +204,12 @@ class OpenF1Client:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Read a body to its end, which `Content-Length` must agree with, unless it is too large."""
-        body = bytearray()
+        body = BytesIO()
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-            body += chunk
-            if len(body) > self._largest_body:
+            body.write(chunk)
+            if body.tell() > self._largest_body:
                 raise TooMuchError(f"the answer is larger than {self._largest_body:,} bytes")
-        return bytes(body)
+        return body.getvalue()  # without a copy
 
 
 def _says_nothing_found(query: Query, answer: HttpAnswer) -> bool:

@@ -6,6 +6,7 @@ How each kind of failure is treated:
 | --- | --- |
 | TransientError | again after a random, growing wait, up to `max_retries` times while the API answers others |
 | SlowQueryError | a request for several sessions one by one; for one, the same, and then in halves down to a minute |
+| a 500 in less than 4.5 s | of CSV: once as JSON, whatever the circuit breaker says; of JSON: never in halves |
 | nothing is answered | all processes wait at the circuit breaker, up to its patience; uses up no retry |
 | SlowDownError | all processes pause as long as the API says; uses up no retry |
 | SessionLiveError | all processes wait at the circuit breaker until the session is over; uses up no retry |
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +33,7 @@ import tenacity
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.answers import Answer, RawAnswer, Records, RequestStats
 from f1hbase.model.samples import Samples
+from f1hbase.model.text import count
 from f1hbase.model.units import Scope, Unit
 from f1hbase.sources.base import Deliver
 from f1hbase.sources.http.answers import HttpAnswer, slow_down_seconds
@@ -59,11 +62,16 @@ _log = logging.getLogger(__name__)
 NAME = "openf1"
 
 _LONGEST_BACKOFF_SECONDS = 120.0
-_BYTES_UNDER_WAY = 16_000_000
+_BYTES_UNDER_WAY = 12_000_000
 """How much a process may have asked for at once; what it holds in memory follows from it."""
 
 _UNFAITHFUL_ANSWERS = 3
 """After so many answers whose CSV does not say all, an endpoint is asked for as JSON alone."""
+
+_SLOW_SECONDS = 4.5
+"""A query that takes OpenF1 more than 5 s fails with 500; what fails sooner has another reason."""
+
+_TIME_LIMIT = re.compile(r"time.?limit|timed?.?out|exceeded", re.IGNORECASE)
 
 _HOPELESS_UNITS = 3
 """After so many units of an endpoint and session in a row have failed for good, the rest is not tried in this pass: at
@@ -268,6 +276,11 @@ class RequestQueue:
                 renewed = True  # by the client
             except SessionLiveError as error:
                 await self._breaker.closed(error)
+            except SlowQueryError as error:
+                if query.as_csv and _failed_at_once(error):
+                    raise _CsvRefusedError(str(error)) from error  # decided before the circuit breaker is asked
+                if not await self._breaker.away(error, asked):
+                    raise
             except TransientError as error:
                 if not await self._breaker.away(error, asked):
                     raise
@@ -276,7 +289,7 @@ class RequestQueue:
                 raise
             else:
                 self._breaker.answered()
-                _log.debug("%s: %s records, %s bytes, %.2f s", query, f"{records:,}", f"{len(answer.body):,}", took)
+                _log.debug("%s: %s, %s, %.2f s", query, count(records, "record"), count(len(answer.body), "byte"), took)
                 return
 
     async def _admit(self) -> None:
@@ -328,7 +341,7 @@ class _Fetch:
                     error = GiveUpError(f"{error} (and it cannot be cut smaller)")
                 await self._fail([unit for unit in batch.units if unit not in self._delivered], error)
                 return
-            _log.info("%s: %s; asking in %d parts", batch, error, len(parts))
+            _log.info("%s: %s; asking in %s", batch, error, count(len(parts), "part"))
             if any(part.is_part for part in parts):
                 await self._fetch_in_parts(parts)
                 return
@@ -344,7 +357,7 @@ class _Fetch:
             return split(batch)
         if len(batch.units) > 1 and isinstance(error, TransientError):
             return split(batch)
-        if not isinstance(error, SlowQueryError) or not _reaches_session(batch):
+        if not isinstance(error, SlowQueryError) or _failed_at_once(error) or not _reaches_session(batch):
             return []
         return [replace(part, retry_slow=False) for part in split(batch, _LEAST_SLOW_WINDOW)]
 
@@ -361,6 +374,8 @@ class _Fetch:
                 await queue.persist(
                     batch.query().in_csv(), receive, self._stats, admitted=admitted, retry_slow=retry_slow
                 )
+            except _CsvRefusedError as error:
+                _log.debug("%s as CSV: %s", batch, error)
             except UnfaithfulError as error:
                 queue.unfaithful[endpoint.name] += 1
                 _log.debug("%s: %s", batch, error)
@@ -383,7 +398,7 @@ class _Fetch:
                     smaller = split(part)
                     if not smaller:
                         raise GiveUpError(f"{error} (and it cannot be cut smaller)") from error
-                    _log.info("%s: %s; asking in %d parts", part, error, len(smaller))
+                    _log.info("%s: %s; asking in %s", part, error, count(len(smaller), "part"))
                     parts = smaller + parts
         except F1HBaseError:
             raise
@@ -455,6 +470,14 @@ class _Fetch:
                     _log.warning("%s: %d more are not tried now, as those before failed", unit, len(rest))
                 for other in rest:
                     await self._deliver_answer(other, error=f"not tried, as those before failed: {error}")
+
+
+class _CsvRefusedError(UnfaithfulError):
+    """A 500 that was not for want of time: perhaps the server cannot make CSV of these records."""
+
+
+def _failed_at_once(error: SlowQueryError) -> bool:
+    return bool(error.body_end) and error.seconds < _SLOW_SECONDS and not _TIME_LIMIT.search(error.body_end)
 
 
 def _reaches_session(batch: RequestBatch) -> bool:

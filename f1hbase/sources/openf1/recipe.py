@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from f1hbase.config import Config
-from f1hbase.credentials import check_destination
+from f1hbase.config import Config, Settings
+from f1hbase.credentials import Credentials, check_destination
 from f1hbase.errors import ConfigError
+from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.rates import Limits, parse_limits
+from f1hbase.model.units import Unit
 from f1hbase.sources.base import Source
 from f1hbase.sources.openf1.query import FIRST_YEAR, FREE_LIMITS, OPENF1_URL, SUBSCRIPTION_LIMITS
-from f1hbase.sources.openf1.source import OpenF1Options, open_source
+from f1hbase.sources.openf1.source import OpenF1Options, expected_requests, open_source
+
+_CSV_BYTES, _JSON_BYTES = 65.0, 633_000 / 3_350
+"""Of a record: samples are asked for as CSV; in JSON, 3,350 records of car_data and location are 633 KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenF1Recipe:
-    """OpenF1 as some options say; see `f1hbase.sources.base.SourceRecipe`."""
+    """OpenF1 as some options say; see `SourceRecipe` and `AskedByRequest` in `f1hbase.sources.base`."""
 
     options: OpenF1Options
 
     def open(self, patience: float) -> AbstractAsyncContextManager[Source]:
         """Open the API; nothing is asked yet."""
         return open_source(self.options, patience)
+
+    @property
+    def limits(self) -> Limits:
+        """The API's limits."""
+        return self.options.limits
+
+    @property
+    def learns_sizes(self) -> bool:
+        """Whether windows have no fixed length."""
+        return self.options.window is None
+
+    def requests(self, units: Collection[Unit]) -> int:
+        """Return how many requests some units take, with twenty cars on track while sessions are on."""
+        return expected_requests(units, self.options)
+
+    def bytes_per_record(self, endpoint: str) -> float:
+        """Return how many bytes a record has in an answer."""
+        return _CSV_BYTES if ENDPOINTS[endpoint].sampled else _JSON_BYTES
 
 
 def recipe(config: Config, location: str = "") -> OpenF1Recipe:
@@ -40,14 +64,22 @@ def recipe(config: Config, location: str = "") -> OpenF1Recipe:
 
 
 def options_of(config: Config) -> OpenF1Options:
-    """Return how the settings say that OpenF1 is asked."""
+    """Return how the settings say that OpenF1 is asked.
+
+    Raises:
+        ConfigError: If there are credentials that cannot be used, or not for this API.
+    """
     settings, credentials = config.settings, config.credentials()
     try:
-        check_destination(
-            credentials, settings.api_url, config.source_of("api_url"), credentials and credentials.source
-        )
+        beside = None if credentials is None else credentials.source
+        check_destination(credentials, settings.api_url, config.source_of("api_url"), beside)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    return options_with(settings, credentials)
+
+
+def options_with(settings: Settings, credentials: Credentials | None) -> OpenF1Options:
+    """Return how OpenF1 is asked with some credentials, or without."""
     return OpenF1Options(
         api_url=settings.api_url,
         limits=limits(settings.rate, settings.api_url, authenticated=credentials is not None),

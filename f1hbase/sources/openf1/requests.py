@@ -25,9 +25,9 @@ _PLACE = itemgetter(0, 1, 2)
 _FAR_AWAY = timedelta(days=1)
 """How far from its session an open side is followed, an hour at a time, before it is given up."""
 
-_HIGHEST_DRIVER = 1_000
-"""Ranges of driver numbers are halved below this; everything above it is one range of its own. Formula 1's numbers go
-up to 99, and those of safety cars up to some hundreds."""
+_OPEN_EDGES = (50, 100, 1_000)
+"""Where a range of driver numbers that is open at its top is cut: Formula 1's numbers go up to 99, and those of safety
+cars up to some hundreds. All from the last one on are one range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,13 @@ class DriverRange:
 
     def halves(self) -> list[DriverRange]:
         """Return two ranges that together are this one; none where it has one number or cannot be halved."""
-        if self.low is not None and self.high is None:
-            return []
-        low, high = self.low or 0, _HIGHEST_DRIVER if self.high is None else self.high
+        low = self.low or 0
         if self.high is None:
-            middle = 50  # most numbers are below 100
-        elif high - low < 2:
-            return []
+            middle = next((edge for edge in _OPEN_EDGES if edge > low), low)
         else:
-            middle = (low + high) // 2
+            middle = (low + self.high) // 2
+        if middle == low:
+            return []
         return [DriverRange(self.low, middle), DriverRange(middle, self.high)]
 
 

@@ -136,8 +136,13 @@ def expected_units(units: Iterable[Unit], options: OpenF1Options) -> int:
 
 
 def expected_requests(units: Iterable[Unit], options: OpenF1Options) -> int:
-    """Return how many requests units take, with cars on track all the time."""
-    return len(_batches(units, options))
+    """Return how many requests units take, with cars on track while sessions are on."""
+    sizes = Sizes(options.response_budget, options.window)
+    packer, number = Packer(units, sizes), 0
+    while packer:
+        sizes.suppose(packer.take())
+        number += 1
+    return number
 
 
 def _batches(units: Iterable[Unit], options: OpenF1Options) -> list[Any]:

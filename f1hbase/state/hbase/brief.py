@@ -1,39 +1,160 @@
-"""What the tables say of a session (or a meeting as such): its own row, with name and dates, and its units in brief."""
+"""What HBase remembers of all sessions, as `status` and `plan` read it: in brief, with as few cells as will do.
+
+Knows what a season costs to read; how it is judged and shown is known by `f1hbase.operations`.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice, takewhile
 
-from f1hbase.model.catalog import ENDPOINTS, FIRST_YEAR, Endpoint, Slicing
-from f1hbase.model.coverage import Status, UnitState
+from f1hbase.config import Config
+from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.outcomes import RunState, Status, UnitState
 from f1hbase.model.samples import Record
-from f1hbase.model.units import Scope, Window, parse_time
-from f1hbase.stores.hbase.codec import SEPARATOR, decode, scope_prefix
-from f1hbase.stores.hbase.connector import HBaseConnector
+from f1hbase.model.times import lenient_time, parse_time
+from f1hbase.model.units import SEPARATOR, Scope, Window, endpoints_of, parse_scope, scope_prefix
+from f1hbase.state.hbase import cells as names
+from f1hbase.state.hbase.epochs import all_epochs
+from f1hbase.state.hbase.leases import lease_of
+from f1hbase.state.hbase.reports import HBaseReports
+from f1hbase.stores.hbase.codec import decode
+from f1hbase.stores.hbase.connector import Gateway, HBaseConnector, find_gateways
+from f1hbase.stores.hbase.schema import Tables
 
 _log = logging.getLogger(__name__)
 
-_STATS = {f"stats:{name}".encode(): name for name in ("rows", "bytes", "attempts")}
+_PATIENCE_SECONDS = 10.0
+_EARLIEST_YEAR = 1950
+"""The first season of Formula 1; no source has anything before it."""
+
+_STATS = {names.stat(name): name for name in ("rows", "bytes", "attempts")}
 _HASH = SEPARATOR.encode()
 _NOBODY: frozenset[int] = frozenset()
-_ROWS = b"stats:rows"
-_META = [b"meta:status", b"meta:drivers", b"meta:entrants"]
+_ROWS = names.stat("rows")
+_META = [names.STATUS, names.DRIVERS, names.SESSION_DRIVERS]
 _OUT_OF_THE_ORDINARY = (
     b"RowFilter(=,'regexstring:#-#-#-$') OR (QualifierFilter(=,'binary:status') AND ValueFilter(!=,'binary:done'))"
 )
 """Of `_META` all that units of all drivers and the whole session have; of others the status, if they are not done."""
 
 
-def endpoints_of(scope: Scope) -> list[Endpoint]:
-    """Return the endpoints of which a session (or a meeting as such) has records."""
-    is_meeting = scope.session_key is None
-    return [endpoint for endpoint in ENDPOINTS.values() if (endpoint.slicing is Slicing.MEETING) == is_meeting]
+class HBaseView:
+    """The reports of an installation; see `f1hbase.operations.status.base.StateView`.
+
+    Args:
+        gateways: From `find_gateways`.
+        tables: The names of the tables.
+    """
+
+    name = "HBase"
+
+    def __init__(self, gateways: Sequence[Gateway], tables: Tables) -> None:
+        self._connector = HBaseConnector(gateways, _PATIENCE_SECONDS)
+        self._second = HBaseConnector(gateways, _PATIENCE_SECONDS, preferred=1)
+        self._tables = tables
+        self._reports = HBaseReports(self._connector, tables.reports)
+        self.home = f"the table '{tables.reports}'"
+
+    def absent(self) -> str | None:
+        """Return why there is nothing to read; None if there are reports."""
+        if self._tables.reports in self._connector.tables():
+            return None
+        return (
+            f"there is no table '{self._tables.reports}': nothing has been loaded yet, or into tables of another name "
+            "(--table-prefix)."
+        )
+
+    def runs(self) -> list[RunState]:
+        """Return all runs, the latest first."""
+        return self._reports.runs()
+
+    def scopes(self) -> dict[str, Scope]:
+        """Return every session and meeting that has a row of its own, by scope prefix."""
+        there = self._tables.data in self._connector.tables()
+        return all_described(self._connector, self._tables.data) if there else {}
+
+    def units(self, known: Collection[str]) -> list[UnitState]:
+        """Return every unit in brief; those of sessions that were rolled back in full, to be judged by their epochs."""
+        rolled_back = [scope for scope in self._rolled_back() if scope.prefix]
+        prefixes = {scope.prefix for scope in rolled_back}
+        units = units_in_brief(self._connector, self._second, self._tables.reports, known)
+        kept = [unit for unit in units if unit.scope_prefix not in prefixes]
+        return [*kept, *(unit for scope in rolled_back for unit in self._reports.unit_states(scope))]
+
+    def unit_states(self, scope: Scope) -> list[UnitState]:
+        """Return the units known of one session (or of a meeting as such)."""
+        return self._reports.unit_states(scope)
+
+    def quarantine_counts(self) -> dict[tuple[str, str], int]:
+        """Return how many records are in quarantine, by scope prefix and endpoint."""
+        return self._reports.quarantine_counts()
+
+    def holders(self) -> Iterator[tuple[Scope, str]]:
+        """Yield the meetings that are being loaded now, and by whom."""
+        for meeting in leased_meetings(self._connector, self._tables.reports):
+            lease = lease_of(self._connector, self._tables.reports, meeting)
+            if lease is not None:
+                yield meeting, str(lease)
+
+    def fetched_since(self, moment: datetime) -> Iterator[UnitState]:
+        """Yield the units whose records were asked for at a moment or later, with their requests alone."""
+        newer = f"SingleColumnValueFilter('meta', 'fetched', >=, 'binary:{moment.isoformat()}', true, true)".encode()
+        for key, cells in _units(self._connector, self._tables.reports, [names.FETCHED, names.stat("attempts")], newer):
+            yield from _brief(key, {column: value for column, value in cells.items() if column != names.FETCHED})
+
+    def measured(self, most: int) -> Iterator[UnitState]:
+        """Yield units that are stored, those of the latest seasons first, with their rows, bytes, attempts and run."""
+        columns = [names.RUN_ID, names.SOURCE, *_STATS]
+        for year in range(datetime.now(UTC).year + 1, _EARLIEST_YEAR - 1, -1):
+            prefix = names.UNIT + f"{year}{SEPARATOR}".encode()
+            for key, cells in islice(self._connector.stream(self._tables.reports, prefix, columns=columns), most):
+                most -= 1
+                if _ROWS in cells:
+                    yield from _brief(key, cells)
+            if most <= 0:
+                return
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connector.close()
+        self._second.close()
+
+    def _rolled_back(self) -> Iterator[Scope]:
+        for (year, meeting_key), epochs in all_epochs(self._connector, self._tables.reports).items():
+            for session_key, epoch in epochs.by_session.items():
+                scope = parse_scope(SEPARATOR.join([str(year), str(meeting_key), session_key]))
+                if epoch > 0 and scope is not None:
+                    yield scope
+
+
+def view(config: Config, location: str = "") -> HBaseView:
+    """Return what HBase remembers, as the settings name it.
+
+    Raises:
+        UnreachableError: If no gateway answers.
+    """
+    del location  # there is one HBase, which the settings name
+    settings = config.settings
+    gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
+    return HBaseView(gateways, Tables(settings.table_prefix))
+
+
+def leased_meetings(connector: HBaseConnector, table: str) -> Iterator[Scope]:
+    """Yield the meetings that are or were being loaded: those that have a lease, however old."""
+    for key, _ in connector.scan(table, names.LEASE, columns=[names.LEASE_CELL]):
+        scope = _meeting_of(key)
+        if scope is not None:
+            yield scope
+
+
+def _meeting_of(lease_key: bytes) -> Scope | None:
+    return parse_scope(f"{lease_key.decode(errors='replace').partition(SEPARATOR)[2]}{SEPARATOR}-")
 
 
 def own_key(scope: Scope) -> bytes:
@@ -41,24 +162,12 @@ def own_key(scope: Scope) -> bytes:
     return scope_prefix(scope.year, scope.meeting_key, scope.session_key).encode()
 
 
-def parse_scope(prefix: str) -> Scope | None:
-    """Return what a scope prefix stands for; None if it is not spelt as one."""
-    try:
-        year, meeting_key, session_key = (None if part == "-" else int(part) for part in prefix.split(SEPARATOR))
-    except ValueError:
-        return None
-    if year is None or meeting_key is None:
-        return None
-    scope = Scope(year, meeting_key, session_key)
-    return scope if scope.prefix == prefix else None
-
-
 def described(connector: HBaseConnector, table: str, scope: Scope) -> Scope:
     """Add to a scope what its own row in the table says: its name and dates, and whether it was cancelled."""
     (endpoint,) = (one for one in endpoints_of(scope) if not one.key)
     rows = dict(connector.scan(table, own_key(scope), columns=[endpoint.family.encode()]))
     cells = rows.get(own_key(scope))
-    return scope if cells is None else _told(endpoint, scope, cells)
+    return scope if cells is None else _with_record(endpoint, scope, cells)
 
 
 def all_described(connector: HBaseConnector, table: str) -> dict[str, Scope]:
@@ -74,14 +183,14 @@ def all_described(connector: HBaseConnector, table: str) -> dict[str, Scope]:
         if scope is None or own_key(scope) != key:
             continue
         (endpoint,) = (one for one in endpoints_of(scope) if not one.key)
-        found[scope.prefix] = _told(endpoint, scope, cells)
+        found[scope.prefix] = _with_record(endpoint, scope, cells)
     return found
 
 
 def units_in_brief(
     connector: HBaseConnector, second: HBaseConnector, table: str, known: Collection[str] = ()
 ) -> list[UnitState]:
-    """Return every unit with its status, rows and last error, and who drove as far as units of all drivers say it.
+    """Return every unit with its status, rows and last error, and the drivers as far as units of all drivers say them.
 
     A season has tens of thousands of units of a dozen cells each, nearly all of them done. So only one cell of each is
     read, without a filter, which costs the region servers most; the other scans bring only what is out of the ordinary.
@@ -93,9 +202,8 @@ def units_in_brief(
         table: The table of reports.
         known: The scope prefixes that are likely to have units, by which the work is divided.
     """
-    lead = f"unit{SEPARATOR}".encode()
     # More than half is the first one's, as the second has the other scans.
-    middle = lead + (sorted(known)[len(known) * 3 // 5].encode() if known else b"\xff")
+    middle = names.UNIT + (sorted(known)[len(known) * 3 // 5].encode() if known else b"\xff")
     with ThreadPoolExecutor(max_workers=1) as thread:
         waiting = thread.submit(_out_of_the_ordinary, second, table)
         latter = thread.submit(lambda: list(_in_brief(_units(second, table, [_ROWS], start=middle), waiting.result())))
@@ -103,14 +211,14 @@ def units_in_brief(
         others = waiting.result()
         units = [*_in_brief(former, others), *latter.result()]
     for key, cells in others.items():
-        if b"meta:status" in cells:
+        if names.STATUS in cells:
             units += _brief(key, cells)
     return units
 
 
 def _out_of_the_ordinary(connector: HBaseConnector, table: str) -> dict[bytes, dict[bytes, bytes]]:
     others = dict(_units(connector, table, _META, _OUT_OF_THE_ORDINARY))
-    for key, cells in _units(connector, table, [b"errors:last"]):
+    for key, cells in _units(connector, table, [names.LAST_ERROR]):
         others.setdefault(key, {}).update(cells)
     return others
 
@@ -138,25 +246,6 @@ def _in_brief(
         yield from _brief(_HASH.join((chain, start, reached)), {}, {"rows": rows, "units": units})
 
 
-def units_since(connector: HBaseConnector, table: str, moment: datetime) -> Iterator[UnitState]:
-    """Yield the units whose records were asked for at a moment or later, without their numbers."""
-    newer = f"ValueFilter(>=,'binary:{moment.isoformat()}')".encode()
-    for key, _ in _units(connector, table, [b"meta:fetched"], newer):
-        yield from _brief(key, {})
-
-
-def measured_units(connector: HBaseConnector, table: str, most: int) -> Iterator[UnitState]:
-    """Yield units that are stored, those of the latest seasons first, with their rows, bytes, attempts and run."""
-    columns = [b"meta:run", b"stats:rows", b"stats:bytes", b"stats:attempts"]
-    for year in range(datetime.now(UTC).year + 1, FIRST_YEAR - 1, -1):
-        prefix = f"unit{SEPARATOR}{year}{SEPARATOR}".encode()
-        units = islice(connector.stream(table, prefix, columns=columns), most)
-        for key, cells in units:
-            most -= 1
-            if b"stats:rows" in cells:
-                yield from _brief(key, cells)
-
-
 def _units(
     connector: HBaseConnector,
     table: str,
@@ -164,7 +253,7 @@ def _units(
     row_filter: bytes | None = None,
     start: bytes | None = None,
 ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    return connector.stream(table, f"unit{SEPARATOR}".encode(), start=start, columns=columns, row_filter=row_filter)
+    return connector.stream(table, names.UNIT, start=start, columns=columns, row_filter=row_filter)
 
 
 def _brief(key: bytes, cells: Mapping[bytes, bytes], sums: Mapping[str, float] | None = None) -> Iterator[UnitState]:
@@ -174,21 +263,22 @@ def _brief(key: bytes, cells: Mapping[bytes, bytes], sums: Mapping[str, float] |
         number = None if driver == "-" else int(driver)
         stats = {_STATS[column]: float(value) for column, value in cells.items() if column in _STATS}
         stats.update(sums or {})
-        drivers, entrants = cells.get(b"meta:drivers"), cells.get(b"meta:entrants")
+        drivers, session_drivers = cells.get(names.DRIVERS), cells.get(names.SESSION_DRIVERS)
         # What is stored for one driver says no more than that.
         seen = _alone(number) if number is not None and stats.get("rows") else _NOBODY
-        error = cells.get(b"errors:last")
+        error = cells.get(names.LAST_ERROR)
         state = UnitState(
             scope_prefix=f"{year}{SEPARATOR}{meeting}{SEPARATOR}{session}",
             endpoint=endpoint,
             driver=number,
             window=_window(start, end),
-            status=Status(cells[b"meta:status"].decode()) if b"meta:status" in cells else Status.DONE,
+            status=Status(cells[names.STATUS].decode()) if names.STATUS in cells else Status.DONE,
             drivers=seen if drivers is None else _numbers(drivers),
             stats=stats,
             error=None if error is None else error.decode(),
-            run=cells[b"meta:run"].decode() if b"meta:run" in cells else "",
-            entrants=None if entrants is None else _numbers(entrants),
+            run=cells.get(names.RUN_ID, b"").decode(),
+            source=cells.get(names.SOURCE, b"").decode(),
+            session_drivers=None if session_drivers is None else _numbers(session_drivers),
         )
     except ValueError as error:
         _log.warning("the report %r cannot be read (%s); what it speaks of counts as not loaded", key, error)
@@ -211,7 +301,7 @@ def _window(start: str, end: str) -> Window:
     return Window(*(None if edge == "-" else parse_time(edge) for edge in (start, end)))
 
 
-def _told(endpoint: Endpoint, scope: Scope, cells: Mapping[bytes, bytes]) -> Scope:
+def _with_record(endpoint: Endpoint, scope: Scope, cells: Mapping[bytes, bytes]) -> Scope:
     try:
         record = decode(endpoint, own_key(scope), cells)
     except ValueError as error:
@@ -221,18 +311,12 @@ def _told(endpoint: Endpoint, scope: Scope, cells: Mapping[bytes, bytes]) -> Sco
         scope.year,
         scope.meeting_key,
         scope.session_key,
-        date_start=_time(record.get("date_start")),
-        date_end=_time(record.get("date_end")),
+        date_start=lenient_time(record.get("date_start")),
+        date_end=lenient_time(record.get("date_end")),
         name=_name(record),
         cancelled=record.get("is_cancelled") is True,
+        kind=str(record.get("session_type") or ""),
     )
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        return parse_time(value) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
-        return None
 
 
 def _name(record: Record) -> str:

@@ -1,7 +1,8 @@
 """Who is loading a meeting now: a row of `f1_reports` for each, which runs out by itself when its holder is gone.
 
 Two loaders at once on the same tables would do no harm, as every put can be repeated; a lease spares them from asking
-the API for the same twice, and keeps a rollback from a meeting that is being loaded.
+the API for the same twice, and keeps a rollback from a meeting that is being loaded. A worker that slept past its
+lease is fenced off by its epoch instead (`f1hbase.state.hbase.epochs`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psutil
 
@@ -26,6 +28,21 @@ from f1hbase.stores.hbase.connector import HBaseConnector
 
 _log = logging.getLogger(__name__)
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+
+
+def this_machine() -> str:
+    """Return what tells apart where process numbers mean the same: this start of a kernel, and the PID namespace in it.
+
+    A host name does not: two containers may have one name and each a process 1. Where there is no `/proc`, it is the
+    host name all the same.
+    """
+    try:
+        return f"{_BOOT_ID.read_text('ascii').strip()}/{_PID_NAMESPACE.stat().st_ino}"
+    except (OSError, UnicodeDecodeError):
+        return socket.gethostname()
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -36,11 +53,11 @@ class Holder:
 
     @classmethod
     def of(cls, pid: int) -> Holder:
-        """Describe a process of this host."""
+        """Describe a process of this machine."""
         return cls(pid, psutil.Process(pid).create_time())
 
     def is_alive(self) -> bool:
-        """Return whether it runs on this host."""
+        """Return whether it runs on this machine."""
         try:
             process = psutil.Process(self.pid)
             # Its beginning is worked out from the clock, which may have been set by a little since.
@@ -58,21 +75,32 @@ class Lease:
 
     Attributes:
         run: The run.
-        host: The name of the host it runs on.
+        host: The name of the host it runs on, for people.
         holders: Its process, and the worker that loads the meeting; nobody once it was given back.
         until: When the lease runs out.
+        machine: Where the numbers of its processes mean something, see `this_machine`; empty in leases of earlier
+            versions, which knew the host name alone.
     """
 
     run: str
     host: str
     holders: tuple[Holder, ...]
     until: datetime
+    machine: str = ""
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether its processes can be looked for here."""
+        return self.machine == this_machine() if self.machine else self.host == socket.gethostname()
 
     def is_current(self, now: datetime) -> bool:
-        """Return whether somebody holds it: on this host a process that lives, however long HBase was away."""
-        if self.host == socket.gethostname():
-            return any(holder.is_alive() for holder in self.holders)
-        return now < self.until
+        """Return whether somebody holds it: on this machine a process that lives, however long HBase was away."""
+        lives = self.is_of_this_machine and any(holder.is_alive() for holder in self.holders)
+        if self.machine and self.is_of_this_machine:
+            return lives
+        # One of an earlier version may be another container's of the same host name: that none lives here proves
+        # nothing.
+        return lives or now < self.until
 
     def __str__(self) -> str:
         process = f"process {self.holders[0].pid} on " if self.holders else ""
@@ -88,6 +116,7 @@ class HBaseLeases:
         table: The name of the table of reports.
         run_id: This run.
         clock: Says what time it is.
+        seconds: How long a lease lasts after it was last renewed.
     """
 
     def __init__(
@@ -97,12 +126,14 @@ class HBaseLeases:
         table: str,
         run_id: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        seconds: float = LEASE_SECONDS,
     ) -> None:
         self._patient = patient
         self._impatient = impatient
         self._table = table
         self._run_id = run_id
         self._clock = clock
+        self._seconds = seconds
         self._me = Holder.of(os.getpid())
         self._lock = threading.Lock()
         self._held: dict[bytes, Lease] = {}
@@ -117,13 +148,22 @@ class HBaseLeases:
         Raises:
             UnreachableError: If HBase is away longer than patience lasts.
         """
+        other = self.take_or_see(meeting)
+        return None if other is None else str(other)
+
+    def take_or_see(self, meeting: Scope) -> Lease | None:
+        """Take the lease of a meeting, or return the one that somebody else has.
+
+        Raises:
+            UnreachableError: If HBase is away longer than patience lasts.
+        """
         row = lease_row(meeting)
         while True:
             before = self._patient.get(self._table, row, LEASE_CELL)
             lease = None if before is None else _parse(before)
             if lease is not None and lease.run != self._run_id and lease.is_current(self._clock()):
-                return str(lease)
-            mine = Lease(self._run_id, socket.gethostname(), (self._me,), self._end())
+                return lease
+            mine = Lease(self._run_id, socket.gethostname(), (self._me,), self._end(), this_machine())
             if self._patient.put_if(self._table, row, LEASE_CELL, before, _text(mine)):
                 epochs = parse_epochs(self._patient.get(self._table, row, EPOCHS_CELL))
                 with self._lock:
@@ -192,7 +232,7 @@ class HBaseLeases:
         return None
 
     def _end(self) -> datetime:
-        return self._clock() + timedelta(seconds=LEASE_SECONDS)
+        return self._clock() + timedelta(seconds=self._seconds)
 
 
 def _text(lease: Lease) -> bytes:
@@ -205,7 +245,7 @@ def _parse(text: bytes) -> Lease | None:
         content = json.loads(text)
         holders = tuple(Holder(int(one["pid"]), float(one["began"])) for one in content["holders"])
         until = parse_time(content["until"])
-        return Lease(str(content["run"]), str(content["host"]), holders, until)
+        return Lease(str(content["run"]), str(content["host"]), holders, until, str(content.get("machine", "")))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         # A lease that nobody understands must not lock anyone out.
         _log.warning("a lease cannot be read (%s) and is taken over: %.200r", error, text)
@@ -213,13 +253,13 @@ def _parse(text: bytes) -> Lease | None:
 
 
 def ran_out_elsewhere(text: bytes | None) -> bool:
-    """Return whether a lease of another host ran out without having been given back: its holder may still live."""
+    """Return whether a lease of another machine ran out without having been given back: its holder may still live."""
     lease = None if text is None else _parse(text)
-    return lease is not None and bool(lease.holders) and lease.host != socket.gethostname()
+    return lease is not None and bool(lease.holders) and not lease.is_of_this_machine
 
 
-def lease_of(connector: HBaseConnector, table: str, meeting: Scope) -> Lease | None:
-    """Return who loads a meeting now, if anybody does."""
+def lease_of(connector: HBaseConnector, table: str, meeting: Scope, now: datetime | None = None) -> Lease | None:
+    """Return who loads a meeting now (or at a time), if anybody does."""
     text = connector.get(table, lease_row(meeting), LEASE_CELL)
     lease = None if text is None else _parse(text)
-    return lease if lease is not None and lease.is_current(datetime.now(UTC)) else None
+    return lease if lease is not None and lease.is_current(now or datetime.now(UTC)) else None

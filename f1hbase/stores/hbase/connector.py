@@ -351,8 +351,44 @@ class HBaseConnector:
             row_filter: A filter in HBase's filter language, such as `KEYS_ONLY`.
             chunk: How many rows one call brings.
         """
+        for row in self._rows(table, prefix, start=start, columns=columns, row_filter=row_filter, chunk=chunk):
+            yield row.row, {column: cell.value for column, cell in row.columns.items()}
+
+    def stream_times(
+        self,
+        table: str,
+        prefix: bytes,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        columns: Sequence[bytes] | None = None,
+        row_filter: bytes = KEYS_ONLY,
+        chunk: int = 5000,
+    ) -> Iterator[tuple[bytes, int]]:
+        """Yield the keys with a prefix as `stream` does, and when the latest cell that is read of each counts as made.
+
+        That is in milliseconds since 1970: the server's time, or what the writer has said. `stop` is the first key
+        that is not wanted, if not the one after the prefix.
+        """
+        for row in self._rows(
+            table, prefix, start=start, stop=stop, columns=columns, row_filter=row_filter, chunk=chunk
+        ):
+            yield row.row, max(cell.timestamp for cell in row.columns.values())
+
+    def _rows(
+        self,
+        table: str,
+        prefix: bytes,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        columns: Sequence[bytes] | None = None,
+        row_filter: bytes | None = None,
+        chunk: int = 5000,
+    ) -> Iterator[Any]:
+        """Yield the rows that `stream` means, as Thrift has them."""
         position = prefix if start is None else start
-        scan = TScan(stopRow=_after_prefix(prefix), columns=columns, caching=chunk, filterString=row_filter)
+        scan = TScan(stopRow=stop or _after_prefix(prefix), columns=columns, caching=chunk, filterString=row_filter)
         connection: Any = None  # on which the scanner is open
         scanner = 0
 
@@ -375,8 +411,7 @@ class HBaseConnector:
         try:
             while rows := self._call(more, table):
                 position = rows[-1].row + b"\0"
-                for row in rows:
-                    yield row.row, {column: cell.value for column, cell in row.columns.items()}
+                yield from rows
         finally:
             if connection is not None and connection is self._connection:
                 # One that stays open costs the gateway memory for a minute, and nobody anything else.

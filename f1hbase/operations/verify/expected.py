@@ -1,0 +1,69 @@
+"""What should be stored of an endpoint and session: what the runs asked for, and what was begun. Knows no store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+
+from f1hbase.model.catalog import Endpoint
+from f1hbase.model.coverage import Coverage, subtract
+from f1hbase.model.outcomes import Status, UnitState
+from f1hbase.model.units import ALL_TIME, Scope, Window
+from f1hbase.operations.requested import RequestedScope
+
+
+def expected_drivers(
+    endpoint: Endpoint, scope: Scope, states: Sequence[UnitState], requested: Iterable[RequestedScope]
+) -> set[int | None]:
+    """Return for which drivers an endpoint of a session should be stored (None: for all at once).
+
+    That is what the runs asked for, and what has begun to be loaded: a load always means the whole session.
+    """
+    mine = [state for state in states if state.endpoint == endpoint.name]
+    expected: set[int | None] = {state.driver for state in mine if state.status is not Status.FAILED}
+    for one in requested:
+        if endpoint.name in one.endpoints:
+            expected |= set(one.drivers) if one.drivers and endpoint.by_driver else {None}
+    if endpoint.sampled and scope.cancelled and not mine:
+        # Earlier versions did not ask for samples of a session that was called off.
+        expected.discard(None)
+    return expected
+
+
+def never_loaded(
+    endpoint: Endpoint, scope: Scope, states: Sequence[UnitState], expected: Collection[int | None]
+) -> list[tuple[int | None, Window]]:
+    """Return what is expected and no unit speaks of, however it ended: drivers (None: all at once) and windows.
+
+    Args:
+        endpoint: The endpoint.
+        scope: The session, or the meeting.
+        states: The units known of the scope, those of other endpoints included.
+        expected: As `expected_drivers` returns it.
+    """
+    windows: dict[int | None, list[Window]] = {None: []}
+    for state in states:
+        if state.endpoint == endpoint.name:
+            windows.setdefault(state.driver, []).append(state.window)
+    drivers = set(expected)
+    if None in drivers and len(windows) > 1 and subtract(ALL_TIME, windows[None]):
+        # Units by driver, which earlier versions wrote: those of all drivers that are known are a whole.
+        known = known_drivers(scope, states)
+        drivers = (drivers - {None}) | known if known else drivers
+    return [
+        (driver, window)
+        for driver in sorted(drivers, key=lambda driver: -1 if driver is None else driver)
+        for window in subtract(ALL_TIME, windows[None] + (windows.get(driver, []) if driver is not None else []))
+    ]
+
+
+def known_drivers(scope: Scope, states: Sequence[UnitState]) -> frozenset[int]:
+    """Return the drivers of a session; none where nobody can tell whether those that were seen are all."""
+    known = coverage(scope, states)
+    return known.drivers if known.knows_drivers else frozenset()
+
+
+def coverage(scope: Scope, states: Iterable[UnitState]) -> Coverage:
+    """Return what is done of a session, what is to be asked for once more included."""
+    # Without its dates nothing of a session is due again.
+    return Coverage(Scope(scope.year, scope.meeting_key, scope.session_key), states, datetime.now(UTC))

@@ -1,0 +1,173 @@
+"""Starts the server: reads the folders, listens, and serves until SIGTERM or Ctrl-C.
+
+It is handed what it says things with, and knows no command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from tqdm import tqdm
+
+from f1hbase.errors import F1HBaseError
+from f1hbase.serve.app import LONGEST_QUERY_BYTES
+from f1hbase.serve.file_store import FileStore
+
+_log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 5.0
+"""After so long uvicorn, on which OpenF1 runs, closes a connection without a request."""
+
+_LINE_SECONDS = 5.0
+_LONGEST_LINE_BYTES = LONGEST_QUERY_BYTES + 8 * 1024  # of which what is too long can still be told
+
+
+class ListenError(F1HBaseError):
+    """The address cannot be listened at."""
+
+    exit_code = 3
+
+
+class LoadingProgress:
+    """Shows how far the reading of files is: a bar on a terminal, elsewhere a line every five seconds.
+
+    Use it as a context manager, and call it as `f1hbase.serve.file_store.Progress`.
+
+    Args:
+        stream: Where to, such as the standard error output.
+        clock: Gives seconds, for the lines.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._next = clock() + _LINE_SECONDS
+        self._bar: tqdm[NoReturn] | None = None
+
+    def __enter__(self) -> LoadingProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, read: int, total: int, records: int) -> None:
+        """Show that ``read`` of ``total`` bytes are read, and how many records that were."""
+        if self._stream.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, unit="B", unit_scale=True, desc="reading", file=self._stream, leave=False)
+            self._bar.set_postfix_str(f"{records:,} records", refresh=False)
+            self._bar.update(read - self._bar.n)
+        elif self._clock() >= self._next:
+            self._next = self._clock() + _LINE_SECONDS
+            share = read / total if total else 1.0
+            print(f"reading: {share:.0%}, {records:,} records", file=self._stream, flush=True)
+
+
+def open_files(folders: Iterable[Path], stream: TextIO) -> FileStore:
+    """Read folders of record files, and show on a stream how far that is.
+
+    Raises:
+        RecordFilesError: When they cannot be served.
+    """
+    with LoadingProgress(stream) as progress:
+        return FileStore.load(folders, progress)
+
+
+def serve(
+    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None = None
+) -> None:
+    """Serve an application until SIGTERM or Ctrl-C.
+
+    Args:
+        app: What to serve.
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+        tell: Called once it listens, with ``serving http://HOST:PORT/v1``.
+        port_file: A file that gets the port.
+
+    Raises:
+        ListenError: When the address is taken, or not this machine's.
+    """
+    asyncio.run(_serve(app, host, port, tell, port_file))
+
+
+async def _serve(
+    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows has no signal handlers in the loop
+            loop.add_signal_handler(name, stop.set)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=1.0,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        max_line_size=_LONGEST_LINE_BYTES,
+        logger=_logger(),
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except (OSError, OverflowError) as error:
+            number = getattr(error, "errno", None)
+            reason = os.strerror(number) if number and number > 0 else str(error)
+            raise ListenError(
+                f"cannot listen at {host}:{port} ({reason.lower()}): name another --port, or 0 for a free one"
+            ) from None
+        port = runner.addresses[0][1]
+        if port_file is not None:
+            await asyncio.to_thread(port_file.write_text, f"{port}\n")
+        if not is_loopback(host):
+            _log.warning("whoever reaches %s can read what is served", host)
+        tell(f"serving http://{_in_url(host)}:{port}/v1")
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _logger() -> logging.Logger:
+    """Return the logger of the HTTP server; a client's mistake is one line in it, not a stack trace."""
+    logger = logging.getLogger(f"{__name__}.http")
+    if _shorten not in logger.filters:
+        logger.addFilter(_shorten)
+    return logger
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "a request that is not HTTP: %s", (str(error.message).splitlines()[0][:200],)
+        record.exc_info = None
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server at an address or a name.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

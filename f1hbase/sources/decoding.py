@@ -1,0 +1,68 @@
+"""Stored bytes to records, slice by slice: answers as OpenF1 gave them, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from f1hbase.model.catalog import Endpoint
+from f1hbase.model.samples import Samples, samples_of_json
+from f1hbase.sources.http.errors import RequestError
+from f1hbase.sources.openf1.formats import decode_answer
+from f1hbase.sources.stored import UnreadableError
+
+JSON_LINES = "application/jsonl"
+"""The content type of records that came without an answer."""
+
+_SLICE_LINES = 3_500
+"""How many JSON lines are decoded at once."""
+
+_EXCERPT_BYTES = 60
+
+
+class StoredRecords:
+    """The records of a stored body, decoded as they are iterated, each time anew.
+
+    Args:
+        endpoint: What they are records of.
+        content_type: That of the body.
+        body: The bytes.
+        where: What holds them, for messages.
+    """
+
+    def __init__(self, endpoint: Endpoint, content_type: str, body: bytes, where: str) -> None:
+        self._endpoint = endpoint
+        self._content_type = content_type
+        self._body = body
+        self._where = where
+
+    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
+        if self._content_type == JSON_LINES:
+            yield from records_of_lines(self._endpoint, iter(self._body.splitlines()), self._where)
+            return
+        try:
+            yield from decode_answer(self._endpoint, self._content_type, self._body)
+        except RequestError as error:
+            raise UnreadableError(f"'{self._where}' cannot be read: {error}") from error
+
+
+def records_of_lines(endpoint: Endpoint, lines: Iterator[bytes], where: str) -> Iterator[Samples | Sequence[Any]]:
+    """Yield the records of JSON lines, some at a time; empty lines are none.
+
+    Raises:
+        UnreadableError: If a line is no JSON; names it.
+    """
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    while some := list(islice(numbered, _SLICE_LINES)):
+        samples = samples_of_json(endpoint, b"[" + b",".join(line for _, line in some) + b"]")
+        yield [_record(line, number, where) for number, line in some] if samples is None else samples
+
+
+def _record(line: bytes, number: int, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        excerpt = line[:_EXCERPT_BYTES].decode(errors="replace")
+        raise UnreadableError(f"'{where}', line {number}, is no JSON: {excerpt}") from error

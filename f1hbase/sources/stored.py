@@ -1,0 +1,321 @@
+"""A source over what is stored already: the adapter from a `Reader` to the `Source` that `load --from` needs.
+
+It asks no API. Each stored unit is an answer of its own, with the time it was fetched and the source it came from, so
+that what was provisional where it was stored is provisional where it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from f1hbase.errors import F1HBaseError
+from f1hbase.model.answers import Answer, Listing, RawAnswer, Records, RequestStats
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.coverage import subtract
+from f1hbase.model.outcomes import STORED, UnitState
+from f1hbase.model.plans import Selection
+from f1hbase.model.samples import Record, Samples
+from f1hbase.model.times import lenient_time
+from f1hbase.model.units import Scope, Unit, Window
+from f1hbase.sources.base import Deliver, Reader
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+AHEAD_BYTES = 16_000_000
+"""How many bytes of answers are in memory at the same time: those being stored, and those read ahead."""
+
+_ANSWERS_AT_ONCE = 8
+"""How many answers are in the hands of the loader or being read ahead: it has up to 4 writers."""
+
+_READERS = 4
+"""How many answers are read and unpacked at the same time; both leave the interpreter lock."""
+
+
+class UnreadableError(F1HBaseError):
+    """Stored records that cannot be read; the message says where they are and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """One stored answer, or what there is instead.
+
+    Attributes:
+        records: Its records, decoded as they are iterated; what that raises is an `UnreadableError`.
+        raw: The answer as it came, where the store keeps it.
+        select: Which of the answer's records are the unit's.
+    """
+
+    records: Records
+    raw: RawAnswer | None = None
+    select: Mapping[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class KeepsAnswers(Protocol):
+    """A reader whose store keeps answers as they came."""
+
+    def size(self, state: UnitState) -> int:
+        """Return how many bytes the answers of a stored unit take in memory."""
+
+    def parts(self, unit: Unit, state: UnitState) -> Sequence[StoredPart]:
+        """Return the answers of a stored unit.
+
+        Raises:
+            UnreadableError: If one is not there or damaged.
+        """
+
+    def listing_answers(self) -> Mapping[str, RawAnswer]:
+        """Return, by endpoint, the answer that holds all of the listed records, where one does."""
+
+
+@runtime_checkable
+class KnowsListingTime(Protocol):
+    """A reader that knows when its sessions and meetings were asked for."""
+
+    def listed_at(self) -> datetime | None:
+        """Return when the latest of the listed records was asked for; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Something to answer with: a stored unit, or why there is none."""
+
+    unit: Unit
+    state: UnitState | None = None
+    error: str | None = None
+    is_cut: bool = False  # only a piece of the stored window, as a later unit holds the rest
+    size: int = 0
+
+
+class StoredSource:
+    """What a reader reads, as a source; see `f1hbase.sources.base.Source`.
+
+    Args:
+        reader: Reads what is stored; used by several threads.
+        first_year: The first season that there may be.
+    """
+
+    def __init__(self, reader: Reader, first_year: int = 1950) -> None:
+        self._reader = reader
+        self.name = reader.home
+        self.home = reader.home
+        self.first_year = first_year
+        self._states: dict[str, Sequence[UnitState]] = {}
+
+    async def listing(self, selection: Selection) -> Listing:
+        """Return all sessions and meetings that are stored."""
+        return await asyncio.to_thread(self._listing)
+
+    def knows(self, endpoint: str) -> frozenset[str]:
+        """Return every field of the catalogue: what is stored came from a source that has them."""
+        return frozenset(ENDPOINTS[endpoint].fields)
+
+    def expected(self, units: Iterable[Unit]) -> int:
+        """Return how many stored units there are for some."""
+        return sum(1 for unit in units for _ in self._jobs(unit))
+
+    def unaccounted(self) -> RequestStats:
+        """Return nothing: no API is asked."""
+        return RequestStats()
+
+    async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
+        """Answer with the stored units that overlap what is asked for; the next ones are read meanwhile."""
+        budget = _Budget(AHEAD_BYTES)
+        jobs = self._all_jobs(list(units))
+        with ThreadPoolExecutor(_READERS, "reader") as threads:
+
+            async def run(call: Callable[..., _Result], *arguments: Any) -> _Result:
+                return await asyncio.get_running_loop().run_in_executor(threads, call, *arguments)
+
+            async def answer() -> None:
+                while True:
+                    async with taking:
+                        job = await run(next, jobs, None)
+                        if job is None:
+                            return
+                        await budget.take(job.size)
+                    try:
+                        await self._answer(job, deliver, run)
+                    finally:
+                        await budget.give(job.size)
+
+            taking = asyncio.Lock()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_ANSWERS_AT_ONCE):
+                    group.create_task(answer())
+
+    async def _answer(self, job: _Job, deliver: Deliver, run: Callable[..., Any]) -> None:
+        """Deliver the answers of a stored unit; those of its parts one after another, the last one completes it."""
+        failure = job.error
+        if failure is None:
+            try:
+                parts = await run(self._parts, job)
+                for number, part in enumerate(parts, 1):
+                    await deliver(self._made(job, part, complete=number == len(parts)))
+            except UnreadableError as error:
+                failure = str(error)
+        if failure is not None:
+            _log.error("%s: %s", job.unit, failure)
+            asked_at = (job.state and job.state.fetched) or datetime.now(UTC)
+            await deliver(Answer(job.unit, asked_at, self.name, error=failure))
+
+    def _made(self, job: _Job, part: StoredPart, *, complete: bool) -> Answer:
+        state = job.state
+        assert state is not None
+        assert state.fetched is not None
+        raw, select = part.raw, dict(part.select)
+        records = part.records
+        if job.unit.driver is not None and state.driver is None:
+            select["driver_number"] = job.unit.driver
+            records = selected(records, {"driver_number": job.unit.driver})
+        if job.is_cut:
+            # No filter says which records of the answer these are, so that they go on without it.
+            records, raw, select = within(records, job.unit), None, {}
+        return Answer(job.unit, state.fetched, state.source or self.name, records, raw, select, complete=complete)
+
+    def _parts(self, job: _Job) -> Sequence[StoredPart]:
+        assert job.state is not None
+        if isinstance(self._reader, KeepsAnswers):
+            return self._reader.parts(job.unit, job.state) or [StoredPart(())]
+        stored = replace(job.unit, driver=job.state.driver, window=job.state.window)
+        return [StoredPart(_Again(lambda: self._reader.read(stored)))]
+
+    def _all_jobs(self, units: Sequence[Unit]) -> Iterator[_Job]:
+        # A stored unit may answer for two pieces of a window.
+        seen: set[Unit] = set()
+        for unit in units:
+            for job in self._jobs(unit):
+                if job.unit not in seen:
+                    seen.add(job.unit)
+                    yield job
+
+    def _jobs(self, unit: Unit) -> Iterator[_Job]:
+        states = [state for state in self._states_of(unit.scope) if state.endpoint == unit.endpoint]
+        usable = [
+            state
+            for state in states
+            if state.status in STORED
+            and state.fetched is not None
+            and (state.driver is None or unit.driver in (None, state.driver))
+            and state.window.overlaps(unit.window)
+        ]
+        # The latest answer counts; what it does not cover of an earlier one comes from that.
+        usable.sort(key=lambda state: (state.fetched, state.run), reverse=True)
+        jobs: list[_Job] = []
+        taken: list[tuple[int | None, Window]] = []
+        for state in usable:
+            covered = [window for driver, window in taken if driver is None or driver == state.driver]
+            pieces = subtract(state.window, covered)
+            driver = unit.driver if state.driver is None else state.driver
+            for piece in pieces:
+                if piece.overlaps(unit.window):
+                    mine = Unit(unit.endpoint, unit.scope, driver, piece)
+                    cut = piece != state.window
+                    jobs.append(_Job(mine, state, is_cut=cut, size=self._size(state)))
+            taken.append((state.driver, state.window))
+        yield from reversed(jobs)
+        everybody = [window for driver, window in taken if driver is None or driver == unit.driver]
+        for missing in subtract(unit.window, everybody):
+            lacking = replace(unit, window=missing)
+            yield _Job(lacking, error=self._why_missing(lacking, states))
+
+    def _why_missing(self, unit: Unit, states: Sequence[UnitState]) -> str:
+        failed = next((s.error for s in states if s.error is not None and s.window.overlaps(unit.window)), None)
+        if failed is not None:
+            return f"'{self.home}' has it not: it failed when it was fetched ({failed}). Load it there again."
+        if any(state.driver is not None for state in states) and unit.driver is None:
+            return f"'{self.home}' has it of single drivers only, so that other cars may be missing. Load it there."
+        return f"'{self.home}' has it not. Load it there first, or leave it out with --endpoint."
+
+    def _size(self, state: UnitState) -> int:
+        return self._reader.size(state) if isinstance(self._reader, KeepsAnswers) else 0
+
+    def _states_of(self, scope: Scope) -> Sequence[UnitState]:
+        if scope.prefix not in self._states:
+            self._states[scope.prefix] = self._reader.units(scope)
+        return self._states[scope.prefix]
+
+    def _listing(self) -> Listing:
+        sessions, meetings = self._reader.sessions(), self._reader.meetings()
+        answers = self._reader.listing_answers() if isinstance(self._reader, KeepsAnswers) else {}
+        listed_at = self._reader.listed_at() if isinstance(self._reader, KnowsListingTime) else None
+        return Listing(self.name, sessions, meetings, listed_at or datetime.now(UTC), answers)
+
+
+class _Budget:
+    """Bytes that may be in memory at the same time; what is larger than all of it goes alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
+        self._changed = asyncio.Condition()
+
+    async def take(self, size: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._used or self._used + size <= self._most)
+            self._used += size
+
+    async def give(self, size: int) -> None:
+        async with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+
+class _Again:
+    """Records that are read anew each time they are iterated."""
+
+    def __init__(self, read: Callable[[], Iterator[Samples | Sequence[Any]]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
+        return self._read()
+
+
+def selected(records: Records, select: Mapping[str, int]) -> Records:
+    """Return the records whose fields have these values."""
+    if not select:
+        return records
+    return _Again(lambda: _filtered(records, select))
+
+
+def _filtered(records: Records, select: Mapping[str, int]) -> Iterator[Samples | Sequence[Any]]:
+    for some in records:
+        if isinstance(some, Samples):
+            wanted = [(some.endpoint.fields.index(name), value) for name, value in select.items()]
+            rows = [row for row in some.rows if all(row[place] == value for place, value in wanted)]
+            if rows:
+                yield Samples(some.endpoint, rows)
+            continue
+        mine = [one for one in some if isinstance(one, dict) and all(one.get(n) == v for n, v in select.items())]
+        if mine:
+            yield mine
+
+
+def within(records: Records, unit: Unit) -> Records:
+    """Return the records of a unit's window, by their time; those without one are in every window."""
+    name = ENDPOINTS[unit.endpoint].time_field
+    window = unit.window
+    if name is None or window == Window():
+        return records
+
+    def has(record: Record) -> bool:
+        moment = lenient_time(record.get(name)) if isinstance(record, dict) else None
+        return moment is None or moment in window
+
+    def read() -> Iterator[Samples | Sequence[Any]]:
+        for some in records:
+            if isinstance(some, Samples):
+                place = some.endpoint.fields.index(name)
+                rows = [row for row in some.rows if (moment := lenient_time(row[place])) is None or moment in window]
+                yield Samples(some.endpoint, rows)
+            else:
+                yield [record for record in some if has(record)]
+
+    return _Again(read)

@@ -1,0 +1,289 @@
+"""Objects of a folder or bucket: read, written whole, created, listed, deleted; knows no layout.
+
+An object appears whole or not at all, and `create` lets one of several processes win. A store that is away is waited
+for; what waiting does not help is an error at once, on one line that names the location.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import MemoryStore
+
+from f1hbase.errors import UnreachableError
+from f1hbase.stores.files.clients import open_client
+from f1hbase.stores.files.urls import Location, LocationError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
+"""Seconds between two tries of a store that is away; doubled from one to the next."""
+
+_REQUESTS_AT_ONCE = 16
+"""How many small objects of an object store are read or written at the same time: a round trip takes 10 to 50 ms."""
+
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket does not exist", re.IGNORECASE)
+_STATUS = re.compile(r"status code: (\d{3}[^:\n]*)")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+_WAITABLE_STATUS = {408, 409, 425, 429}
+
+
+class RefusedError(UnreachableError):
+    """A store that answers, but does not do what it is asked: no such bucket, a refused key, a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as a listing shows it: its path within the location, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Objects:
+    """The objects of one location; may be used by several threads.
+
+    Args:
+        location: Where they are.
+        patience: For how many seconds a store that is away is waited for.
+        stop: Set when nothing is to be waited for any more.
+        clock: Tells seconds.
+
+    Raises:
+        LocationError: If it is no folder, or its settings make no sense. A folder that does not exist is an empty one,
+            and is made when the first object is written.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        patience: float = 0.0,
+        *,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.location = location
+        self._patience = patience
+        self._stop = stop or threading.Event()
+        self._clock = clock
+        self._etag_is_md5 = location.scheme == "s3"
+        self._client: ObjectStore | None = None
+        folder = Path(location.root)
+        if location.is_local and not folder.is_dir():
+            if folder.exists():
+                raise LocationError(f"'{location}' is a file, not a folder.")
+        else:
+            self._client = self._open()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder exists; of a bucket that is not known, and taken for granted."""
+        return self._client is not None or Path(self.location.root).is_dir()
+
+    def get(self, path: str) -> bytes | None:
+        """Return the bytes of an object; None if it does not exist or has no proper path.
+
+        Raises:
+            RefusedError: If the store does not give it.
+            UnreachableError: If the store is away longer than patience lasts.
+        """
+        try:
+            return self._call("read", lambda: bytes(obstore.get(self._reading(), path).bytes()))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def get_all(self, paths: Sequence[str]) -> list[bytes | None]:
+        """Return the bytes of several objects, in order; of an object store several at a time."""
+        return self.each(self.get, paths)
+
+    def size(self, path: str) -> int | None:
+        """Return the size of an object in bytes; None if it does not exist."""
+        try:
+            return self._call("read", lambda: obstore.head(self._reading(), path)["size"])
+        except FileNotFoundError:
+            return None
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write an object, whatever was there; on return it is durable and was received as it was sent.
+
+        Raises:
+            RefusedError: If the store does not take it.
+            UnreachableError: If the store is away longer than patience lasts.
+        """
+        self._call("written", lambda: self._put(path, content))
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write an object unless there is one; return whether it is ours now.
+
+        When an answer of the store was lost, an object that is the same as ours counts as ours.
+
+        Raises:
+            RefusedError: If the store does not take it.
+            UnreachableError: If the store is away longer than patience lasts.
+        """
+
+        def once() -> bool:
+            try:
+                obstore.put(self._writing(), path, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            self._sync(path)
+            return True
+
+        return self._call("written", once) or self.get(path) == content
+
+    def under(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose paths begin with these folders, in no order.
+
+        Args:
+            prefix: Whole folders, such as `_state/units/year=2024`; empty for all.
+        """
+        # An object store lists a folder that does not exist as an empty one, and so does this.
+        yield from self._call("listed", lambda: list(self._list(prefix)))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; those that do not exist are none the worse for it."""
+
+        def one(path: str) -> None:
+            try:
+                self._call("deleted", lambda: obstore.delete(self._reading(), path))
+            except FileNotFoundError:
+                return
+
+        self.each(one, paths)
+
+    def each(self, call: Callable[[str], _Result], paths: Sequence[str]) -> list[_Result]:
+        """Call something for each path, of an object store for several at a time; return the results in order."""
+        if self.location.is_local or len(paths) < 2:
+            return [call(path) for path in paths]
+        with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(paths)), "objects") as threads:
+            return list(threads.map(call, paths))
+
+    def _reading(self) -> ObjectStore:
+        if self._client is None:
+            if not self.exists:
+                return MemoryStore()  # an empty one
+            self._client = self._open()
+        return self._client
+
+    def _writing(self) -> ObjectStore:
+        if self._client is None:
+            try:
+                Path(self.location.root).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RefusedError(f"the folder '{self.location}' cannot be made: {_reason(error)}.") from error
+        return self._reading()
+
+    def _open(self) -> ObjectStore:
+        try:
+            return open_client(self.location)
+        except (BaseError, ValueError, OSError) as error:
+            raise LocationError(f"'{self.location}' cannot be opened: {_reason(error)}.") from error
+
+    def _list(self, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            for chunk in obstore.list(self._reading(), prefix or None):
+                yield from (ObjectInfo(one["path"], one["size"]) for one in chunk)
+        except FileNotFoundError:
+            return
+
+    def _put(self, path: str, content: bytes) -> None:
+        result = obstore.put(self._writing(), path, content, use_multipart=False)
+        self._sync(path)
+        etag = _MD5.fullmatch(result["e_tag"] or "")
+        if not self._etag_is_md5 or etag is None:
+            return
+        if etag[1] != hashlib.md5(content, usedforsecurity=False).hexdigest():
+            # Either it arrived otherwise than it was sent, or the store encrypts it (KMS), where the tag is no MD5.
+            if bytes(obstore.get(self._reading(), path).bytes()) != content:
+                raise OSError("the object was not received as it was sent")
+            self._etag_is_md5 = False
+
+    def _sync(self, path: str) -> None:
+        if not self.location.is_local:
+            return
+        file = Path(self.location.root, path)
+        for one in (file, file.parent):
+            descriptor = os.open(one, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _call(self, done: str, call: Callable[[], _Result]) -> _Result:
+        began, wait = self._clock(), _FIRST_WAIT
+        while True:
+            try:
+                return call()
+            except FileNotFoundError as error:
+                if _NO_BUCKET.search(str(error)):
+                    raise self._refused(done, error) from error
+                raise
+            except (BaseError, OSError) as error:
+                if _is_final(error, self.location):
+                    raise self._refused(done, error) from error
+                if self._clock() - began + wait > self._patience:
+                    raise UnreachableError(
+                        f"'{self.location}' cannot be reached ({_reason(error)}). What is done is kept; run the same "
+                        "command again when the store answers, or wait longer with --patience."
+                    ) from error
+                if wait == _FIRST_WAIT:
+                    _log.warning("'%s' does not answer (%s); waiting for it", self.location, _reason(error))
+            if self._stop.wait(wait):
+                raise UnreachableError(f"'{self.location}' did not answer, and is not waited for any more.")
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _refused(self, done: str, error: Exception) -> RefusedError:
+        kind = "folder" if self.location.is_local else "bucket"
+        if _NO_BUCKET.search(str(error)):
+            return RefusedError(f"'{self.location}': there is no such bucket. Create it, or correct its name.")
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) and not self.location.is_local:
+            return RefusedError(
+                f"'{self.location}' refuses the key it was given ({_reason(error)}): it may not be {done}. Check the "
+                "credentials and what they allow."
+            )
+        return RefusedError(f"'{self.location}' cannot be {done}: {_reason(error)}. Check the {kind}.")
+
+
+def _is_final(error: Exception, location: Location) -> bool:
+    """Return whether waiting does not help."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or location.is_local:
+        return True
+    if _NO_BUCKET.search(str(error)) or "169.254.169.254" in str(error):
+        return True
+    status = _STATUS.search(str(error))
+    return status is not None and 400 <= int(status[1][:3]) < 500 and int(status[1][:3]) not in _WAITABLE_STATUS
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong, in one line, without the parts of the client's message that speak of itself."""
+    text = str(error).partition("\n\nDebug source")[0]
+    number = _OS_ERROR.search(text)
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno).lower()
+    if number is not None:
+        return os.strerror(int(number[1])).lower()
+    if "169.254.169.254" in text:
+        return "no credentials were found"
+    code = re.search(r"<Code>([^<]*)</Code>", text)
+    status = _STATUS.search(text)
+    if status is not None:
+        return status[1].strip() + (f", {code[1]}" if code else "")
+    return " ".join(text.rpartition(" - ")[2].split())[:200] or type(error).__name__

@@ -1,0 +1,202 @@
+"""A landing zone on S3: moto's server, through the real client."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from files_zone import MEETING, RACE, SESSIONS, fetch_all, fill, json_answer, open_source, store, whole
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import S3Backend, s3_backends
+from moto.server import ThreadedMotoServer
+
+from f1hbase.destinations.files import FilesDestination, FilesRecipe
+from f1hbase.errors import UnreachableError
+from f1hbase.model.plans import Selection
+from f1hbase.state.file_leases import FilesLeases
+from f1hbase.stores.files.objects import Objects, RefusedError
+from f1hbase.stores.files.urls import parse_location
+from f1hbase.stores.files.zone import create_zone
+
+ZONE = "s3://races/openf1"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    names = {"aws_access_key_id": "testing", "aws_secret_access_key": "hunter2", "region_name": "us-east-1"}
+    for name, value in names.items():
+        monkeypatch.setenv("AWS_REGION" if name == "region_name" else name.upper(), value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    backend().create_bucket("races", "us-east-1")
+    yield
+    backend().reset()
+
+
+def backend() -> S3Backend:
+    return s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
+def keys() -> set[str]:
+    return set(backend().buckets["races"].keys)
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_a_zone_on_s3_is_like_one_in_a_folder(tmp_path: Path) -> None:
+    fill(ZONE)
+    fill(tmp_path)
+    assert {key.removeprefix("openf1/") for key in keys()} == files_in(tmp_path)
+    source = open_source(ZONE)
+    assert list((await source.listing(Selection())).sessions) == SESSIONS
+    answers = await fetch_all(source, [whole("car_data"), whole("laps")])
+    assert sum(len(records) for _, records in answers) == 9_003
+    assert all(answer.error is None for answer, _ in answers)
+
+
+def test_the_same_content_is_not_uploaded_twice() -> None:
+    raw = json_answer("laps?session_key=9558", [{"lap_number": 1}])
+    uploaded: list[str] = []
+
+    class Counting(Objects):
+        def put(self, path: str, content: bytes) -> None:
+            uploaded.append(path)
+            super().put(path, content)
+
+    for _ in range(2):
+        destination = FilesDestination(create_zone(Counting(parse_location(ZONE))))
+        written = store(destination, whole("laps"), [{}], raw)
+    (stored,) = written.receipt.objects
+    assert uploaded.count(stored["path"]) == 1
+    assert backend().buckets["races"].keys[f"openf1/{stored['path']}"].etag == f'"{stored["stored_md5"]}"'
+
+
+def test_leases_work_on_s3() -> None:
+    objects = Objects(parse_location(ZONE))
+    first, second = FilesLeases(objects, objects, "a"), FilesLeases(objects, objects, "b")
+    assert first.take(MEETING) is None
+    assert second.take(MEETING) is not None
+    first.renew()
+    first.raise_epochs(MEETING, [RACE], 7)
+    first.give_back(MEETING)
+    assert second.take(MEETING) is None
+    assert second.epochs(MEETING).of(RACE) == 1
+
+
+def test_a_missing_bucket_is_one_clear_line() -> None:
+    for call in (lambda o: o.put("x", b""), lambda o: o.get("x"), lambda o: list(o.under("x"))):
+        with pytest.raises(RefusedError, match="'s3://nowhere/x': there is no such bucket") as error:
+            call(Objects(parse_location("s3://nowhere/x")))
+        assert error.value.exit_code == 3
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_one_clear_line_and_not_shown(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    with Answering(status) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(RefusedError, match="refuses the key") as error:
+            Objects(parse_location(ZONE), patience=60).put("x", b"")
+    assert ZONE in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_store_that_is_away_is_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    waited: list[float] = []
+
+    class Stop(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            return False
+
+    objects = Objects(parse_location(ZONE), patience=100, stop=Stop(), clock=lambda: sum(waited))
+    with pytest.raises(UnreachableError, match=r"'s3://races/openf1' cannot be reached .*--patience") as error:
+        objects.get("x")
+    assert not isinstance(error.value, RefusedError)
+    assert error.value.exit_code == 3
+    assert 80 < sum(waited) <= 100
+
+
+def test_a_store_that_comes_back_is_used_again(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    with Answering(503) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        stop = Event()
+        objects = Objects(parse_location(ZONE), patience=100, stop=stop)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+
+        class Back(Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                objects._client = Objects(parse_location(ZONE))._client
+                return False
+
+        objects._stop = Back()
+        objects.put("x", b"1")
+    assert objects.get("x") == b"1"
+
+
+def test_keys_of_a_profile_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "credentials").write_text("[races]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "races")
+    objects = Objects(parse_location(ZONE))
+    objects.put("x", b"1")
+    assert objects.get("x") == b"1"
+
+
+def test_a_recipe_opens_all_that_a_load_needs() -> None:
+    recipe = FilesRecipe(parse_location(ZONE))
+    stop = Event()
+    assert recipe.open_state(0, stop).unit_states(RACE) == []
+    recipe.prepare([MEETING])
+    destination = recipe.open(workers=1, number=0, patience=0, stop=stop)
+    assert destination.name == recipe.name == ZONE
+    assert recipe.open_leases("run", 0, stop).take(MEETING) is None
+    assert recipe.open_runs(0, stop).runs() == []
+
+
+class Answering:
+    """A server on a port of the loopback interface that answers every request with one status."""
+
+    def __init__(self, status: int) -> None:
+        self._answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+
+    def __enter__(self) -> str:
+        Thread(target=self._serve, daemon=True).start()
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(self._answer)
