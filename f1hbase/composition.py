@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",
+    "livetiming": "f1hbase.sources.livetiming.recipe",
 }
 """The module of each source by the name that `--from` gives it; imported when it is needed."""
 
@@ -48,10 +51,11 @@ STATE_VIEWS = {
 """The module of each destination whose state is read faster than session by session; others need none."""
 
 
+_RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
 _ANY_URL_AUDITOR = "f1hbase.operations.verify.files"
-"""What is no registered name is the path or URL of a landing zone."""
+"""What is no registered name is a recording, by its first lines, or the path or URL of a landing zone."""
 
 
 def load_recipe(config: Config) -> Recipe:
@@ -66,8 +70,15 @@ def load_recipe(config: Config) -> Recipe:
 def source_recipe(config: Config, name: str | None = None) -> SourceRecipe:
     """Return how a source is opened, by its name or URL; by default the one of the settings."""
     location = config.settings.source if name is None else name
-    build: Callable[[Config, str], SourceRecipe] = import_module(SOURCES.get(location, _ANY_URL_SOURCE)).recipe
+    build: Callable[[Config, str], SourceRecipe] = _source_module(location).recipe
     return build(config, location)
+
+
+def _source_module(location: str) -> ModuleType:
+    if location in SOURCES:
+        return import_module(SOURCES[location])
+    recordings = import_module(_RECORDING_SOURCE)
+    return recordings if recordings.is_recording(Path(location)) else import_module(_ANY_URL_SOURCE)
 
 
 def destination_recipe(config: Config, name: str | None = None) -> DestinationRecipe:

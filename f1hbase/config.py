@@ -38,6 +38,7 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 DEFAULT_FILE = Path("f1hbase.toml")
 _LARGEST_FILE_BYTES = 1_000_000
 OPENF1_URL = "https://api.openf1.org/v1"
+LIVETIMING_URL = "https://livetiming.formula1.com/static"
 
 _SECRET_VARIABLES = {USERNAME_VARIABLE, PASSWORD_VARIABLE, "F1HBASE_F1TV_TOKEN", "F1HBASE_SERVE_TOKEN"}
 
@@ -78,6 +79,7 @@ class Settings:
     request_timeout: timedelta = _setting(values.duration(timedelta(milliseconds=100)), timedelta(seconds=60))
     rate: Limits | None = _setting(values.limits)
     api_url: str = _setting(values.url, OPENF1_URL)
+    livetiming_url: str = _setting(values.url, LIVETIMING_URL)
     hbase_host: str = _setting(values.hosts, "localhost")
     hbase_port: int = _setting(values.whole_number(1, 65535), 9090)
     hbase_transport: str = _setting(values.one_of("auto", "buffered", "framed"), "auto")

@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 
 from f1hbase import values
 from f1hbase.cli.options import click_options, config_of
-from f1hbase.config import OPENF1_URL, Config, Settings, default_of, is_repeatable, resolve, setting_name
+from f1hbase.config import (
+    LIVETIMING_URL,
+    OPENF1_URL,
+    Config,
+    Settings,
+    default_of,
+    is_repeatable,
+    resolve,
+    setting_name,
+)
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.rates import ByteRate, Limits, Rate, parse_limits
@@ -137,6 +146,8 @@ EXAMPLES = (
     example(
         "api_url", "http://a http://b/v1 https://c:1/v1", ("http://a", "http://b/v1", "https://c:1/v1"), OPENF1_URL,
     ),
+    example("livetiming_url", "http://a http://b/static https://c:1/s",
+            ("http://a", "http://b/static", "https://c:1/s"), LIVETIMING_URL),
     example("hbase_host", "a b c", ("a", "b", "c"), "localhost"),
     example("hbase_port", "1 9091 65535", (1, 9091, 65535), 9090),
     example("hbase_transport", "buffered framed auto", ("buffered", "framed", "auto"), "auto"),

@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _SWITCHES = {"refresh", "dry_run", "quiet", "verbose"}
 
 _HELP: dict[str, tuple[str, str]] = {
-    "source": ("PLACE", "Where to load from: openf1, or the path or URL of a landing zone or folder."),
+    "source": ("PLACE", "Where to load from: openf1, livetiming, or the path or URL of a landing zone or folder."),
     "to": ("PLACE", "Where to load to: hbase, or the path or URL of a landing zone; repeatable.  [default: hbase]"),
     "layout": ("NAME", "How a landing zone is laid out: units."),
     "mode": (
@@ -64,6 +64,7 @@ _HELP: dict[str, tuple[str, str]] = {
         ),
     ),
     "api_url": ("URL", "The API of OpenF1."),
+    "livetiming_url": ("URL", "The archive of F1's live timing, or a mirror of it."),
     "hbase_host": (
         "HOST[,HOST...]",
         (

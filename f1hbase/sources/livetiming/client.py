@@ -1,0 +1,154 @@
+"""One file of the archive over HTTP, and what the status of its answer means; knows no topic."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from f1hbase.model.text import excerpt
+from f1hbase.sources.http.answers import connection_reason, failure_of, failure_to_ask
+from f1hbase.sources.http.errors import GiveUpError, TooMuchError, TransientError
+from f1hbase.version import __version__
+
+LARGEST_IN_MEMORY_BYTES = 16_000_000
+"""A larger file is kept on disk while it is read; the telemetry of a race has some 8 MB, that of a test day 40."""
+
+LARGEST_BYTES = 1_000_000_000
+_CHUNK_BYTES = 256 * 1024
+_KEEP_ALIVE_SECONDS = 15.0
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What came of a file that is there.
+
+    Attributes:
+        data: Its bytes, or an unnamed file that holds them.
+        size: How many bytes they are.
+        content_type: As the server names it.
+    """
+
+    data: bytes | BinaryIO
+    size: int
+    content_type: str
+    asked_at: datetime
+    received_at: datetime
+
+
+class ArchiveClient:
+    """Fetches files; what is not there is None, what is no file of the archive an exception of `sources.http.errors`.
+
+    Use it as an async context manager.
+
+    Args:
+        base_url: The archive, such as `https://livetiming.formula1.com/static`.
+        timeout: How long the server may be silent, in seconds; a whole file may take as long as it comes.
+    """
+
+    def __init__(self, base_url: str, timeout: float) -> None:
+        self._base = base_url.rstrip("/")
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> ArchiveClient:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout),
+            trust_env=True,  # HTTPS_PROXY and NO_PROXY
+            headers={"User-Agent": f"f1hbase/{__version__} (history of live timing)"},
+            middlewares=[_once],
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            read_bufsize=_CHUNK_BYTES,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(self, path: str) -> Body | None:
+        """Return a file; None if the archive says (in XML) that it has none.
+
+        Raises:
+            RequestError: Of the kind that fits.
+        """
+        assert self._session is not None, "use the client as an async context manager"
+        url = URL(f"{self._base}/{quote(path)}", encoded=True)
+        # Raised outside of `except`: aiohttp's errors hold the request, with a proxy's password.
+        try:
+            return await self._get(self._session, url)
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            failure = failure_to_ask(error, str(url.with_user(None)), self._timeout)
+        raise failure
+
+    async def _get(self, session: aiohttp.ClientSession, url: URL) -> Body | None:
+        asked_at = datetime.now(UTC)
+        async with session.get(url, allow_redirects=False) as response:
+            content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+            if response.status != 200:
+                body = await response.content.read(_CHUNK_BYTES)
+                if response.status == 404 or (response.status == 403 and _is_xml(body)):
+                    return None
+                if 300 <= response.status < 400:
+                    raise GiveUpError(
+                        f"HTTP {response.status}: {url.with_user(None)} redirects to "
+                        f"{excerpt(response.headers.get('Location', '').encode())}; if the archive is there, name it "
+                        "with --livetiming-url"
+                    )
+                raise failure_of(response.status, body, response.headers.get("Retry-After"))
+            data, size, head = await _read(response)
+        if _is_xml(head):
+            return None
+        if head.lstrip().startswith(b"<"):
+            raise TransientError(f"the answer is a page, no file of the archive: {excerpt(head)}")
+        return Body(data, size, content_type, asked_at, datetime.now(UTC))
+
+
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes | BinaryIO, int, bytes]:
+    """Return a body, its size and its beginning."""
+    # An unnamed file, which is gone when it is closed or the process ends.
+    spool = tempfile.SpooledTemporaryFile(LARGEST_IN_MEMORY_BYTES, prefix="f1hbase-")  # noqa: SIM115
+    size, head = 0, b""
+    try:
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            head = head or chunk[:2_000].removeprefix(_BOM)
+            size += len(chunk)
+            if size > LARGEST_BYTES:
+                raise TooMuchError(f"the file is larger than {LARGEST_BYTES:,} bytes")
+            spool.write(chunk)
+        if size > LARGEST_IN_MEMORY_BYTES:
+            spool.rollover()
+            spool.flush()
+            return _file_of(spool), size, head
+        spool.seek(0)
+        body = spool.read()
+    except BaseException:
+        spool.close()
+        raise
+    spool.close()
+    return body, size, head
+
+
+def _file_of(spool: tempfile.SpooledTemporaryFile[bytes]) -> BinaryIO:
+    return spool  # type: ignore[return-value]  # it has all that is used of one
+
+
+def _is_xml(body: bytes) -> bool:
+    start = body.removeprefix(_BOM).lstrip()
+    return start.startswith((b"<?xml", b"<Error"))
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request again by itself: the limiter would not know."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise aiohttp.ClientConnectionError(connection_reason(error)) from error

@@ -1,0 +1,60 @@
+"""How F1's archive is opened, by the settings of a run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from f1hbase.config import Config
+from f1hbase.errors import ConfigError
+from f1hbase.model.rates import Limits, parse_limits
+from f1hbase.sources.base import Source
+from f1hbase.sources.livetiming.messages import STATIC_URL
+from f1hbase.sources.livetiming.schedule import FIRST_YEAR
+from f1hbase.sources.livetiming.source import LiveTimingOptions, open_source
+
+OWN_LIMITS = "5/s"
+"""How many requests are sent to F1's own host: it states no limit, and a season of 120 sessions is 2,000 files."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTimingRecipe:
+    """The archive as some options say; see `f1hbase.sources.base.SourceRecipe`."""
+
+    options: LiveTimingOptions
+
+    def open(self, patience: float) -> AbstractAsyncContextManager[Source]:
+        """Open the archive; nothing is asked yet."""
+        return open_source(self.options, patience)
+
+
+def recipe(config: Config, location: str = "") -> LiveTimingRecipe:
+    """Return how the settings say that the archive is opened.
+
+    Raises:
+        ConfigError: If a season is asked for that it has not.
+    """
+    del location  # its address is a setting of its own
+    settings = config.settings
+    for year in settings.year:
+        if year < FIRST_YEAR:
+            raise ConfigError(f"--year {year}: F1's live timing has no data before {FIRST_YEAR}.")
+    return LiveTimingRecipe(
+        LiveTimingOptions(
+            url=settings.livetiming_url,
+            limits=_limits(settings.rate, settings.livetiming_url),
+            window=settings.window,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            max_retries=settings.max_retries,
+            retry_delay=settings.retry_delay.total_seconds(),
+            request_timeout=settings.request_timeout.total_seconds(),
+        )
+    )
+
+
+def _limits(given: Limits | None, url: str) -> Limits:
+    """Return the limits that hold: those that are given, else our own for F1's host, else none."""
+    if given is not None:
+        return given
+    return parse_limits(OWN_LIMITS) if urlsplit(url).hostname == urlsplit(STATIC_URL).hostname else Limits()

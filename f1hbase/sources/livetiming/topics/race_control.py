@@ -1,0 +1,74 @@
+"""Messages of race control, and when the session starts and stops: `RaceControlMessages` and `SessionData`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from f1hbase.model.samples import Record
+from f1hbase.sources.livetiming.messages import Message, SessionContext, items
+from f1hbase.sources.livetiming.spelling import spelled_utc, whole
+
+_PHASED = frozenset({"Flag", "CarEvent", "SafetyCar"})
+"""The categories whose messages belong to a part of qualifying."""
+
+_UNTOLD = frozenset({"Inactive", "Finalised", "Ends"})
+"""States of a session that OpenF1 makes no record of."""
+
+
+class RaceControl:
+    """Makes `race_control`; each message carries its own time."""
+
+    endpoint: ClassVar[str] = "race_control"
+    topics: ClassVar[frozenset[str]] = frozenset({"RaceControlMessages", "SessionData"})
+    dated: ClassVar[bool] = False
+    fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "meeting_key", "session_key", "date", "category", "driver_number", "flag", "lap_number", "message",
+            "qualifying_phase", "scope", "sector",
+        }
+    )  # fmt: skip
+
+    def __init__(self, session: SessionContext) -> None:
+        self._session = session
+        self._lap: int | None = None
+        self._phase: int | None = None
+
+    def take(self, message: Message) -> Iterator[Record]:
+        """Yield a record for each message of race control and each change of the session's state."""
+        if message.topic == "RaceControlMessages":
+            for entry in items(message.content.get("Messages", [])):
+                phase = self._phase if entry.get("Category") in _PHASED else None
+                yield self._record(
+                    date=spelled_utc(entry["Utc"]),
+                    driver_number=whole(entry.get("RacingNumber")),
+                    lap_number=entry.get("Lap"),
+                    category=entry.get("Category"),
+                    flag=entry.get("Flag"),
+                    scope=entry.get("Scope"),
+                    sector=entry.get("Sector"),
+                    message=entry.get("Message"),
+                    qualifying_phase=phase,
+                )
+            return
+        for entry in items(message.content.get("Series", [])):
+            self._lap = whole(entry.get("Lap", self._lap))
+            self._phase = whole(entry.get("QualifyingPart", self._phase))
+        for entry in items(message.content.get("StatusSeries", [])):
+            status = entry.get("SessionStatus")
+            if isinstance(status, str) and status not in _UNTOLD:
+                yield self._record(
+                    date=spelled_utc(entry["Utc"]),
+                    lap_number=self._lap,
+                    category="SessionStatus",
+                    message=f"SESSION {status.upper()}",
+                    qualifying_phase=self._phase,
+                )
+
+    def end(self) -> Sequence[Record]:
+        """Return nothing."""
+        return ()
+
+    def _record(self, **values: Any) -> Record:
+        nothing = dict.fromkeys(sorted(self.fields - {"meeting_key", "session_key"}))
+        return {**self._session.keys, **nothing, **values}
