@@ -113,9 +113,10 @@ def test_an_error_in_a_later_slice_is_raised_when_it_is_reached() -> None:
         list(slices)
 
 
-def test_an_answer_without_a_body_has_no_records() -> None:
-    assert list(decode_answer(CAR, "text/csv", b"")) == []
-    assert list(decode_answer(CAR, "application/json", b"")) == []
+@pytest.mark.parametrize("content_type", ["text/csv", "application/json"])
+def test_an_answer_without_a_body_is_cut_off_and_does_not_say_that_there_are_no_records(content_type: str) -> None:
+    with pytest.raises(TransientError, match="cut off"):
+        decode_answer(CAR, content_type, b"")
 
 
 @pytest.mark.parametrize("name", ["car_data", "laps"])

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from f1hbase.model.answers import RawAnswer
 from f1hbase.model.catalog import RACE
 from f1hbase.sources.http.errors import GiveUpError
 from f1hbase.sources.livetiming.client import Body
@@ -41,7 +40,6 @@ class Archive:
     def __init__(self, requests: ArchiveRequests) -> None:
         self._requests = requests
         self._seasons: dict[int, Season] = {}
-        self.answers: list[RawAnswer] = []
 
     async def season(self, year: int) -> Season:
         """Return what there is of a season; nothing if the archive has no index of it.
@@ -54,13 +52,10 @@ class Archive:
             body = await self._requests.get(path)
             season = Season((), (), ())
             if body is not None:
-                answer = raw_answer(path, body)
                 try:
-                    season = read_season(answer.body if answer else b"", year)
+                    season = read_season(body.data if isinstance(body.data, bytes) else b"", year)
                 except BadLineError as error:
                     raise GiveUpError(f"{path}: {error}") from error
-                if answer is not None:
-                    self.answers.append(answer)
             self._seasons[year] = season
             if season.left_out:
                 _log.warning(
@@ -219,14 +214,7 @@ class SessionArchive:
 
     def _topic_file(self, topic: str, name: str, body: Body) -> TopicFile:
         path = self._path(name)
-        return TopicFile(topic, path, body.data, body.asked_at, raw_answer(path, body))
-
-
-def raw_answer(path: str, body: Body) -> RawAnswer | None:
-    """Return a file as the answer it came in; None if it is too large to be kept in memory."""
-    if not isinstance(body.data, bytes):
-        return None
-    return RawAnswer(NAME, path, body.asked_at, body.received_at, 200, body.content_type, body.data)
+        return TopicFile(topic, path, body.data, body.asked_at)
 
 
 def now_year() -> int:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
-from f1hbase.model.answers import RawAnswer
 from f1hbase.model.samples import Record
 from f1hbase.model.text import safe
 from f1hbase.sources.livetiming.lines import BadLineError, decode, split
@@ -79,7 +78,6 @@ class TopicFile:
         where: Its path, for people.
         data: Its bytes, or the open file that holds them.
         asked_at: When it was asked for.
-        raw: The answer that it came in; None where it is too large to be kept.
         baselines: The numbers of the lines that are whole states and no events, as a recording may begin with.
     """
 
@@ -87,7 +85,6 @@ class TopicFile:
     where: str
     data: bytes | BinaryIO
     asked_at: datetime
-    raw: RawAnswer | None = None
     baselines: frozenset[int] = frozenset()
     problems: list[Problem] = field(default_factory=list)
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from f1hbase.errors import F1HBaseError, SetupError, UnreachableError
-from f1hbase.model.answers import Answer, Listing, RawAnswer, Records, RequestStats
+from f1hbase.model.answers import Answer, Listing, Records, RequestStats
 from f1hbase.model.catalog import ENDPOINTS, QUALIFYING
 from f1hbase.model.coverage import subtract
 from f1hbase.model.plans import Selection
@@ -247,8 +247,7 @@ class _SessionFetch:
             return
         messages: SessionMessages = SessionFiles(archive.context, files, t0)
         records = NormalisedRecords(unit, kind, messages, self._source._problems)
-        raw = next(iter(files.values())).raw if len(kind.topics) == 1 else None
-        await self._give(unit, records, files.values(), raw)
+        await self._give(unit, records, files.values())
 
     async def _grid_files(self, files: dict[str, TopicFile], listed: Any) -> dict[str, TopicFile]:
         """Return the best laps of a qualifying session and the grid of the race after it."""
@@ -276,12 +275,11 @@ class _SessionFetch:
         _log.info("%s: nothing to load: %s", unit, reason)
         await self._give(unit, ())
 
-    async def _give(
-        self, unit: Unit, records: Records, files: Iterable[TopicFile] = (), raw: RawAnswer | None = None
-    ) -> None:
+    async def _give(self, unit: Unit, records: Records, files: Iterable[TopicFile] = ()) -> None:
+        # Without the answer itself: a topic file alone does not say when its messages were sent.
         asked_at = min((file.asked_at for file in files), default=self._asked_at)
         stats = self._requests.spent.take()
-        answer = Answer(unit, asked_at, NAME, records, raw, {}, stats, monotonic() - self._began)
+        answer = Answer(unit, asked_at, NAME, records, stats=stats, seconds=monotonic() - self._began)
         self._began = monotonic()
         await self._deliver(answer)
 

@@ -165,7 +165,9 @@ def null_columns(
     columns = _columns(endpoint)
     absent = columns.possible if knows is None else columns.possible_of(knows)
     unknown = [f"{endpoint.family}:{field}".encode() for field, value in record.items() if value is None]
-    return [column for column in {*absent, *unknown} if column not in cells and column not in columns.keys]
+    # A sign beside a value that is written now must go, whoever knows its field.
+    gone = {*absent, *unknown, *stale_signs(endpoint, cells)}
+    return [column for column in gone if column not in cells and column not in columns.keys]
 
 
 def stale_signs(endpoint: Endpoint, cells: Mapping[bytes, bytes]) -> list[bytes]:
