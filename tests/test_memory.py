@@ -75,15 +75,15 @@ def test_planning_a_season_of_100_000_units_takes_less_than_100_megabytes(season
     (nowhere,) = free_ports(1)
     hbase = {"F1HBASE_HBASE_HOST": "127.0.0.1", "F1HBASE_HBASE_PORT": str(nowhere), "F1HBASE_WINDOW": "48s"}
     output, season_megabytes = run(tmp_path, "plan", "--year", "2024", F1HBASE_API_URL=season.url, **hbase)
-    assert _units(output, sessions=120) > 95_000
+    assert _requests(output, sessions=120) > 95_000
     assert season_megabytes < 100
     output, meeting_megabytes = run(tmp_path, "plan", "--meeting-key", "1200", F1HBASE_API_URL=season.url, **hbase)
-    assert _units(output, sessions=5) > 95_000 / 24
+    assert _requests(output, sessions=5) > 95_000 / 24
     assert season_megabytes - meeting_megabytes < 4, "the units of one meeting at a time; all would be 8 and more"
 
 
-def _units(output: str, *, sessions: int) -> int:
-    found = re.search(rf"\b{sessions} sessions, about ([\d,]+) units", output)
+def _requests(output: str, *, sessions: int) -> int:
+    found = re.search(rf"\b{sessions} sessions, [\d,]+ units in ([\d,]+) requests", output)
     assert found, output
     return int(found[1].replace(",", ""))
 
