@@ -17,7 +17,7 @@ from replay_server import ReplayServer
 
 from f1hbase.cli.commands import cli
 from f1hbase.credentials import Credentials
-from f1hbase.errors import UnreachableError
+from f1hbase.errors import ConfigError, UnreachableError
 from f1hbase.model.answers import Listing
 from f1hbase.model.plans import Selection
 from f1hbase.sources.http.errors import GiveUpError, RequestError, SessionLiveError
@@ -181,7 +181,8 @@ async def test_errors_of_requests_with_a_token_do_not_hold_it(tmp_path: Path) ->
 def test_refused_credentials_end_the_run_with_what_to_do(server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("F1HBASE_API_USERNAME", USER.username)
     monkeypatch.setenv("F1HBASE_API_PASSWORD", "monza")
-    command = [sys.executable, "-m", "f1hbase", "plan", "--session-key", "70", "--api-url", server.url]
+    monkeypatch.setenv("F1HBASE_API_URL", server.url)  # credentials go to an address that is named beside them
+    command = [sys.executable, "-m", "f1hbase", "plan", "--session-key", "70"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "OpenF1 refused F1HBASE_API_USERNAME/F1HBASE_API_PASSWORD (HTTP 401" in done.stdout
@@ -193,15 +194,15 @@ def test_refused_credentials_end_the_run_with_what_to_do(server: ReplayServer, m
 def test_one_without_the_other_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("F1HBASE_API_USERNAME", USER.username)
     result = CliRunner().invoke(cli, ["plan", "--session-key", "70"])
-    assert result.exit_code == 2
-    assert "F1HBASE_API_PASSWORD (or 'api-password' in f1hbase.toml) is missing" in result.output
+    assert isinstance(result.exception, ConfigError)
+    assert "F1HBASE_API_PASSWORD (or 'api-password' in f1hbase.toml) is missing" in str(result.exception)
 
 
 def test_those_in_the_file_are_read_and_its_mode_is_warned_of(server: ReplayServer, tmp_path: Path) -> None:
     file = tmp_path / "f1hbase.toml"
-    file.write_text(f'api-username = "{USER.username}"\napi-password = "monza"\n')
+    file.write_text(f'api-username = "{USER.username}"\napi-password = "monza"\napi-url = "{server.url}"\n')
     file.chmod(0o644)
-    result = CliRunner().invoke(cli, ["plan", "--session-key", "70", "--api-url", server.url])
+    result = CliRunner().invoke(cli, ["plan", "--session-key", "70"])
     assert isinstance(result.exception, (CredentialsError, SystemExit))
     assert "chmod 600" in result.output
     assert "monza" not in result.output

@@ -870,7 +870,7 @@ async def test_the_answers_under_way_are_fewer_when_they_may_be_larger(tmp_path:
             under_way -= 1
             return an_http_answer(b"[]")
 
-    for budget, at_most in ((1_000_000, 10), (4_000_000, 4), (16_000_000, 1), (64_000_000, 1)):
+    for budget, at_most in ((1_000_000, 10), (4_000_000, 3), (16_000_000, 1), (64_000_000, 1)):
         most = 0
         queue = a_queue(Watched("http://api.test/v1", 1.0), tmp_path, concurrency=10, budget=budget)
         await queue.fetch([Unit("laps", a_scope(meeting_key=key)) for key in range(40)], Fetched().deliver)

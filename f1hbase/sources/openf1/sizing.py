@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ENDPOINTS, RACE
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
 from f1hbase.sources.openf1.query import api_time
@@ -61,6 +61,9 @@ _SHARE_OF_TEST_DAY = 0.32
 """What is longer is a day of tests, with few cars out at a time: one of nine hours had 755,919 samples of car_data, a
 third of what twenty cars would have made."""
 
+_SHARE_BEFORE_THE_START, _SHARE_AFTER_THE_END = 0.25, 1 / 3
+"""How busy the minutes before and after a session are: some cars go out early, and all have a lap to the pits."""
+
 _INTERVALS_BYTES_PER_SECOND = 36_000 * 130 / 7_200
 """Of the intervals of a race, in JSON: some 36,000 records of 130 bytes in two hours."""
 
@@ -88,30 +91,27 @@ class Pace:
         """The longest window whose answer cannot become too large, in seconds."""
         return min(self.ceiling, _LARGEST_SHARE * self.budget / _LARGEST_RATE)
 
-    def learn(self, seconds: float, size: int, busy_seconds: float | None = None) -> None:
+    def learn(self, seconds: float, size: int, busy_seconds: float | None = None, *, forget: bool = True) -> None:
         """Take an answer into account.
 
         Args:
             seconds: How long its window was.
             size: How many bytes it had.
-            busy_seconds: How much of the window was in the session; all of it by default.
+            busy_seconds: How much of the window may have been busy; all of it by default.
+            forget: Whether it says anything of what comes next if it was quiet.
         """
         self.longest = max(self.longest or 0.0, seconds)
         self.ceiling *= _RECOVERY
-        if busy_seconds is None:
-            busy_seconds = seconds
-        # How quiet it is before and after a session says nothing of the next one.
-        forgetting = _FORGETTING if busy_seconds > 0 else 1.0
-        self.rate = max(size / (busy_seconds if busy_seconds > 0 else seconds), forgetting * self.rate, 1.0)
+        self.rate = max(size / (busy_seconds or seconds), (_FORGETTING if forget else 1.0) * self.rate, 1.0)
 
     def shrink(self, seconds: float) -> None:
         """Ask for half of what was too large, or too slow for the server."""
         self.ceiling = max(1.0, min(self.ceiling, seconds / 2))
 
-    def seconds(self) -> float:
-        """Return how long the next window may be."""
+    def seconds(self, least_rate: float = 0.0) -> float:
+        """Return how long the next window may be, where so many bytes a second are to be expected at the least."""
         step = _LARGEST_STEP * self.longest if self.longest is not None else math.inf
-        return min(_AIM * self.budget / self.rate, step, self.longest_safe)
+        return min(_AIM * self.budget / max(self.rate, least_rate), step, self.longest_safe)
 
 
 @dataclass(slots=True)
@@ -153,7 +153,12 @@ class Sizes:
         seconds = window_seconds(batch.window, batch.scope)
         if not batch.endpoint.sampled or unit.driver is not None or seconds <= 0:
             return
-        self._paces[unit.endpoint].learn(seconds, size, _busy_seconds(batch.window, batch.scope))
+        # Counted in full, the quiet minutes before and after the session would make it seem quieter than it is, and
+        # the next window too long.
+        before, after = _around(*_bounds(batch.window, batch.scope), batch.scope)
+        inside = seconds - before - after
+        busy = max(inside, 0.0) + _SHARE_BEFORE_THE_START * before + _SHARE_AFTER_THE_END * after
+        self._paces[unit.endpoint].learn(seconds, size, busy, forget=inside > 0)
         profile = self._profiles[batch.scope]
         if unit.endpoint == "car_data":
             profile.known.append(batch.window)
@@ -220,9 +225,16 @@ class Sizes:
             profiled = self._profiled(unit.scope, begin, end, pace)
             if profiled is not None:
                 return profiled
-        length = pace.seconds()
-        # Windows of one length instead of full ones and a rest.
-        return left / max(1, -(-left // length))
+        # Windows of one length instead of full ones and a rest. The quiet minutes before and after the session are
+        # added to the first and the last one, unless these could become too large.
+        before, after = _around(begin, end, unit.scope)
+        busy = left - (1 - _SHARE_BEFORE_THE_START) * before - (1 - _SHARE_AFTER_THE_END) * after
+        # In a race all cars are on track from its first minute, however quiet the session before it was.
+        length = pace.seconds(_BUSY_RATE if unit.scope.kind == RACE else 0.0)
+        number = max(1, -(-busy // length), -(-left // pace.longest_safe))
+        if number == 1:
+            return left
+        return min((1 - _SHARE_BEFORE_THE_START) * before + busy / number, pace.longest_safe)
 
     def _profiled(self, scope: Scope, begin: datetime, end: datetime, pace: Pace) -> float | None:
         """Return how long a window of location may be by what car_data have shown; None where they have not."""
@@ -257,17 +269,13 @@ def window_seconds(window: Window, scope: Scope) -> float:
     return (end - begin).total_seconds()
 
 
-def _busy_seconds(window: Window, scope: Scope) -> float | None:
-    """Return how much of a window is in its session, in seconds; None where that is not known.
-
-    Together with the quiet minutes around it, a busy session seems quieter than it is, and the next window gets too
-    long.
-    """
-    if scope.date_start is None or scope.date_end is None:
-        return None
-    begin = max(window.start or scope.date_start, scope.date_start)
-    end = min(window.end or scope.date_end, scope.date_end)
-    return max(0.0, (end - begin).total_seconds())
+def _around(begin: datetime | None, end: datetime | None, scope: Scope) -> tuple[float, float]:
+    """Return how much of a span is before and how much after its session, in seconds."""
+    if begin is None or end is None or scope.date_start is None or scope.over_at is None:
+        return 0.0, 0.0
+    before = (min(end, scope.date_start) - begin).total_seconds()
+    after = (end - max(begin, scope.over_at)).total_seconds()
+    return max(0.0, before), max(0.0, after)
 
 
 def _bounds(window: Window, scope: Scope) -> tuple[datetime | None, datetime | None]:
@@ -296,7 +304,7 @@ def _minutes(window: Window, scope: Scope) -> Iterator[datetime]:
 def cut_beforehand(unit: Unit, budget: float) -> list[Unit]:
     """Return a unit in windows of which each stays near the budget, where its size is known beforehand: intervals."""
     scope = unit.scope
-    if unit.endpoint != "intervals" or unit.driver is not None or scope.kind != "Race":
+    if unit.endpoint != "intervals" or unit.driver is not None or scope.kind != RACE:
         return [unit]
     begin, end = scope.date_start, scope.over_at
     if unit.window != ALL_TIME or begin is None or end is None or end <= begin:
