@@ -155,7 +155,7 @@ def test_a_record_that_comes_twice_alike_is_counted_as_a_duplicate_and_nothing_m
     for endpoint in ("laps", "car_data"):
         records = one_session(weekend, endpoint)
         output = store.load(records | {endpoint: [*records[endpoint], records[endpoint][3]]}, "--endpoint", endpoint)
-        assert f"records: {len(records[endpoint]) + 1:,}, 1 duplicates, 0 in quarantine" in output
+        assert f"records: {len(records[endpoint]) + 1:,}, 1 duplicate, 0 in quarantine" in output
     assert store.reports("quarantine") == {}
 
 

@@ -269,7 +269,7 @@ class _SessionFetch:
         windows = [window for unit in spans for window in self._source._windows(unit)]
         for number, unit in enumerate(windows):
             records = WindowSamples(unit, samples, archive.context, self._source._problems, first=not number)
-            await self._give(unit, records, [samples.file], samples.file.raw)
+            await self._give(unit, records, [samples.file])
 
     async def _nothing(self, unit: Unit, reason: str) -> None:
         _log.info("%s: nothing to load: %s", unit, reason)
