@@ -8,18 +8,17 @@ import signal
 import subprocess
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from time import monotonic
 from types import FrameType
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
-from f1hbase.model.answers import RequestStats
+from f1hbase.model.answers import RawAnswer, RequestStats
 from f1hbase.model.outcomes import Outcome
 from f1hbase.model.plans import MeetingPlan, Selection
 from f1hbase.model.text import count
@@ -115,7 +114,7 @@ class ParallelF1DataCollector:
         run_id: The run that this is.
         display: Shows how it goes.
         stop: Set when the run is to end early, for whatever of this process waits for a store.
-        listing: A file with the answers that the plan was made from, for workers whose destinations keep answers.
+        listing: The answers that the plan was made from, for workers whose destinations keep answers.
     """
 
     def __init__(
@@ -128,14 +127,14 @@ class ParallelF1DataCollector:
         run_id: str,
         display: Display,
         stop: threading.Event,
-        listing: Path | None = None,
+        listing: Mapping[str, RawAnswer] | None = None,
     ) -> None:
         self._recipe = recipe
         self._parts = parts
         self._leases = parts.leases
         self._selection = selection
         self._options = options
-        self._listing = listing
+        self._listing = listing or {}
         self._started = 0
         self._workers = 1
         self._which_try = ""

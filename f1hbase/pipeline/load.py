@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
-import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -94,17 +90,18 @@ def load(
     unusable = [_aside(record, reason, now) for record, reason in plan.unusable]
     for state in parts.states:
         state.put_quarantine(run_id, unusable)
-    with _listing_file(plan, wanted=any(d.keeps_answers for d in recipe.destinations)) as listing:
-        display = show(meetings)
-        collector = ParallelF1DataCollector(
-            recipe, parts, selection, options, run_id=run_id, display=display, stop=stop, listing=listing
-        )
-        collector.spent(plan.listing.stats)
-        try:
-            with LeaseKeeper(parts.leases):
-                result = collector.run(plan.meetings)
-        finally:
-            display.close()
+    keeps_answers = any(destination.keeps_answers for destination in recipe.destinations)
+    listing = plan.listing.answers if keeps_answers else {}
+    display = show(meetings)
+    collector = ParallelF1DataCollector(
+        recipe, parts, selection, options, run_id=run_id, display=display, stop=stop, listing=listing
+    )
+    collector.spent(plan.listing.stats)
+    try:
+        with LeaseKeeper(parts.leases):
+            result = collector.run(plan.meetings)
+    finally:
+        display.close()
     result.quarantined(len(unusable))
     seconds = monotonic() - started
     log_summary(result.overall, meetings=meetings, complete=result.complete, seconds=seconds)
@@ -158,18 +155,6 @@ def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 def _aside(record: object, reason: str, found: datetime) -> Quarantined:
     return Quarantined(_NO_SCOPE, "sessions", raw_json(record), digest(record), reason, found)
-
-
-@contextmanager
-def _listing_file(plan: Plan, *, wanted: bool) -> Iterator[Path | None]:
-    """Keep the answers of the plan in a private file for the workers; they may be too large to hand to each."""
-    if not wanted or not plan.listing.answers:
-        yield None
-        return
-    with tempfile.NamedTemporaryFile(prefix="f1hbase-listing-") as file:  # mode 0600
-        file.write(pickle.dumps(dict(plan.listing.answers)))
-        file.flush()
-        yield Path(file.name)
 
 
 def _warn_of_unknown_drivers(selection: Selection, result: Result) -> None:

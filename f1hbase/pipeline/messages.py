@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from f1hbase.model.answers import RequestStats
+from f1hbase.model.answers import RawAnswer, RequestStats
 from f1hbase.model.outcomes import Outcome
 from f1hbase.model.plans import MeetingPlan, Selection
 from f1hbase.pipeline.parts import LoadOptions, Recipe
@@ -35,7 +34,7 @@ class Task:
         epochs: Those of the meeting's sessions, of when its lease was taken.
         workers: How many workers there are at the same time.
         number: Which one of all that the run has started.
-        listing: A file with the answers that the plan was made from; None where no destination keeps answers.
+        listing: The answers that the plan was made from, by endpoint; none where no destination keeps answers.
     """
 
     meeting: MeetingPlan
@@ -46,7 +45,7 @@ class Task:
     epochs: Epochs
     workers: int
     number: int
-    listing: Path | None = None
+    listing: Mapping[str, RawAnswer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

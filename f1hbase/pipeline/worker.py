@@ -16,13 +16,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
 from f1hbase.errors import F1HBaseError
-from f1hbase.model.answers import RawAnswer
 from f1hbase.pipeline.meeting import MeetingLoader
 from f1hbase.pipeline.messages import GRACE_SECONDS, Finished, Link, LogLine, Task
 from f1hbase.pipeline.remaining import Remaining
@@ -153,23 +152,11 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
                 epochs=task.epochs,
                 tell=link.tell,
                 stopping=stopping,
-                listing=_listing(task),
+                listing=task.listing,
             )
             complete = await loader.run()
             error = None if complete else "it was told to stop before all was loaded"
             return Finished(error, 0 if complete else 1, source.unaccounted())
-
-
-def _listing(task: Task) -> Mapping[str, RawAnswer]:
-    """Return the answers that the plan was made from; none if the file is gone, as the records came with the task."""
-    if task.listing is None:
-        return {}
-    try:
-        listing: Mapping[str, RawAnswer] = pickle.loads(task.listing.read_bytes())  # noqa: S301 - from our own parent
-    except OSError as error:
-        _log.warning("the answers that list sessions and meetings are not kept: %s", error.strerror)
-        return {}
-    return listing
 
 
 def _first(exceptions: Iterable[BaseException]) -> BaseException:
