@@ -62,7 +62,7 @@ fetch_jars() { # SET FOLDER
   say "fetching the jars of the HBase $1 with Maven: $(size_of "$1"), once, in a minute or two; log: $log"
   if ! maven_copies "$1" "$scratch/jars" "$log" || [ -n "$(damaged_jars "$1" "$scratch/jars")" ]; then
     # Maven trusts what is in its local repository for ever, a broken file too. That folder is the user's and may
-    # be in use, so it is not mended: an empty one is filled instead.
+    # be in use, so it is not repaired: an empty one is filled instead.
     say "that failed, or gave damaged jars; trying once more with an empty Maven repository"
     rm -rf "$scratch/jars"
     maven_copies "$1" "$scratch/jars" "$log" "-Dmaven.repo.local=$scratch/repository" \

@@ -52,7 +52,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 
 _TRANSIENT = (TTransportException, TProtocolException, TApplicationException, OSError, HBaseIOError)
 _REFUSALS = ("TableNotFoundException", "NoSuchColumnFamilyException", "AccessDeniedException")
-"""Java exceptions inside an IOError that waiting does not mend."""
+"""Java exceptions inside an IOError that waiting does not cure."""
 
 KEYS_ONLY = b"KeyOnlyFilter()"
 """For `HBaseConnector.stream`: every cell, without its value."""
@@ -125,12 +125,12 @@ def find_gateway(host: str, port: int, transport: str = "auto", protocol: str = 
         finally:
             connection.close()
     asked = "any Thrift dialect" if len(candidates) == len(DIALECTS) else " or ".join(map("/".join, candidates))
-    mend = (
+    fix = (
         "Is it the port of HBase's Thrift 1 gateway (9090, not the web pages or ZooKeeper), and is HBase up?"
         if len(candidates) == len(DIALECTS)
         else "Leave out --hbase-transport and --hbase-protocol to have the dialect found."
     )
-    raise UnreachableError(f"HBase: what listens at {host}:{port} does not answer in {asked}. {mend}")
+    raise UnreachableError(f"HBase: what listens at {host}:{port} does not answer in {asked}. {fix}")
 
 
 def find_gateways(
@@ -341,7 +341,7 @@ class HBaseConnector:
     ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         """Yield the rows whose key begins with a prefix, in the order of their keys, without holding them all.
 
-        A failure in between is mended by going on after the last row.
+        After a failure in between it goes on after the last row.
 
         Args:
             table: The table to read.

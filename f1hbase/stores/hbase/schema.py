@@ -204,7 +204,7 @@ def _say_what_is_lost(created: Sequence[str], tables: Tables, layout: Layout, sh
     splits = tables.data in created and layout.splits
     _log.warning(
         "%s: created over Thrift%s. That cannot set FAST_DIFF, without which they take %s%s. "
-        "'schema --check' names the lines for hbase shell that mend it.",
+        "'schema --check' names the lines for hbase shell that fix it.",
         " and ".join(created),
         "" if shell else ", as there is no command 'hbase' on the PATH",
         _WITHOUT_FAST_DIFF,
@@ -272,7 +272,7 @@ class TableCheck:
         return bool(self.regions) and not self.missing and not self.different
 
     def alteration(self) -> str:
-        """Return what to type into `hbase shell` to mend it."""
+        """Return what to type into `hbase shell` to fix it."""
         changes: dict[str, dict[str, str]] = {family: dict(self.layout.options) for family in self.missing}
         for (option, _, wanted), families in self.different.items():
             for family in families:
@@ -281,7 +281,7 @@ class TableCheck:
 
 
 def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
-    """Yield what to tell of the tables, the lines that mend them included."""
+    """Yield what to tell of the tables, the lines that fix them included."""
     for check in checks:
         if not check.regions:
             yield f"{check.table}: there is no such table; 'schema --create' or 'load' creates it"
@@ -300,7 +300,7 @@ def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
             everywhere = len(families) == check.families
             yield f"  {option} is {found} instead of {wanted}: {'every family' if everywhere else ', '.join(families)}"
         if not check.well:
-            yield "  to mend it, in hbase shell (the second line rewrites what is stored already):"
+            yield "  to fix it, in hbase shell (the second line rewrites what is stored already):"
             yield from (f"    {line}" for line in check.alteration().splitlines())
             yield f"    major_compact {_quote(check.table)}"
 
