@@ -26,6 +26,7 @@ from f1hbase.model.answers import RawAnswer
 from f1hbase.pipeline.meeting import MeetingLoader
 from f1hbase.pipeline.messages import GRACE_SECONDS, Finished, Link, LogLine, Task
 from f1hbase.pipeline.remaining import Remaining
+from f1hbase.sources.base import MayLack
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +153,8 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
             )
             complete = await loader.run()
             error = None if complete else "it was told to stop before all was loaded"
-            return Finished(error, 0 if complete else 1, source.unaccounted())
+            lacking = source.lacking() if isinstance(source, MayLack) else ()
+            return Finished(error, 0 if complete else 1, source.unaccounted(), lacking)
 
 
 def _listing(task: Task) -> Mapping[str, RawAnswer]:

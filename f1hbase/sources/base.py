@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from f1hbase.model.answers import Answer, Listing, RequestStats
 from f1hbase.model.outcomes import UnitState
@@ -59,6 +59,14 @@ class Source(Protocol):
 
     def unaccounted(self) -> RequestStats:
         """Return what was spent since the last answer and belongs to none (probes, tokens), and begin anew."""
+
+
+@runtime_checkable
+class MayLack(Protocol):
+    """A source that leaves out what it has not, where nobody asked for it by name."""
+
+    def lacking(self) -> Sequence[Unit]:
+        """Return the units that `fetch` was asked for and did not answer."""
 
 
 class Reader(Protocol):

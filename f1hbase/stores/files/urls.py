@@ -21,6 +21,12 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 _VOLUMES = "/Volumes/"
 
+KNOWN_PLACES = {
+    "local": "~/Documents/openf1_data_analytics/local_test_data/",
+    "databricks": "/Volumes/dev_f1_data_analytics/raw_data/landing/",
+}
+"""Places with names of their own, in which JSON files are landed for Databricks."""
+
 
 class LocationError(F1HBaseError):
     """A text that names no place where files can be kept, or a place that is not what it should be."""
@@ -33,8 +39,8 @@ class Location:
     """A place of files; without secrets, so it may be shown, logged and sent to another process.
 
     Attributes:
-        scheme: `file`, `s3`, `gs` or `az`.
-        root: The absolute path of a folder, or the name of a bucket or container.
+        scheme: `file`, `s3`, `gs`, `az`, or `volume` for a volume of Databricks that is not mounted here.
+        root: The absolute path of a folder or volume, or the name of a bucket or container.
         prefix: What the names of all objects in the bucket begin with, without slashes at its ends; empty for a folder.
         shown: For people.
     """
@@ -57,12 +63,13 @@ def parse_location(text: str) -> Location:
     """Return what a path or URL means.
 
     Args:
-        text: `./folder`, an absolute path, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or
-            `az://container/prefix`.
+        text: `./folder`, an absolute path, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`,
+            `az://container/prefix`, `/Volumes/catalog/schema/volume/...`, `local` or `databricks`.
 
     Raises:
         LocationError: If it is neither, or if there are credentials in it; the message does not repeat those.
     """
+    text = KNOWN_PLACES.get(text, text)
     match = _SCHEME.match(text)
     if match is None:
         return _folder(Path(text), text)
@@ -100,10 +107,12 @@ def _folder(path: Path, shown: str) -> Location:
     except RuntimeError as error:
         raise LocationError(f"'{shown}' names no folder: {error}.") from error
     if str(absolute).startswith(_VOLUMES) and not Path(_VOLUMES).is_dir():
-        raise LocationError(
-            f"'{shown}' is a volume of Databricks, and here is no {_VOLUMES}: run f1hbase inside Databricks, or use "
-            "the URL of the bucket behind the volume."
-        )
+        # Elsewhere than inside Databricks.
+        parts = [part for part in str(absolute).split("/") if part]
+        if len(parts) < 4 or ".." in parts:
+            raise LocationError(f"'{shown}' names no volume: {_VOLUMES}catalog/schema/volume/folder.")
+        root = "/" + "/".join(parts)
+        return Location("volume", root, "", root)
     return Location("file", str(absolute), "", shown.rstrip("/") or shown)
 
 
