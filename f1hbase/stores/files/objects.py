@@ -244,18 +244,25 @@ class Objects:
             self._etag_is_md5 = False
 
     def _check_parts(self, path: str, content: IO[bytes], tag: str | None) -> None:
+        """Compare what a store says of an object that came in parts with what was sent.
+
+        S3's tag of such an object is the MD5 of the parts' MD5s, and their number; with KMS it is something else that
+        looks like it, and then the object is read. Other stores say the size.
+        """
         if self.location.is_local:
             return
+        client, etag = self._reading(), _MD5_OF_PARTS.fullmatch(tag or "")
         content.seek(0)
-        parts = [hashlib.md5(part, usedforsecurity=False).digest() for part in _parts(content)]
-        etag = _MD5_OF_PARTS.fullmatch(tag or "")
-        # S3's tag of an object that came in parts is the MD5 of their MD5s, and their number.
-        if etag is not None and etag[1] == f"{_md5(b''.join(parts))}-{len(parts)}":
+        if etag is None:
+            if client.head(path).size != content.seek(0, os.SEEK_END):
+                raise OSError("the object was not received as it was sent")
             return
-        content.seek(0)
-        info, client = self._reading().head(path), self._reading()
-        starts = range(0, info.size, PART_BYTES)
-        there = (client.get_range(path, start, min(start + PART_BYTES, info.size)) for start in starts)
+        parts = [hashlib.md5(part, usedforsecurity=False).digest() for part in _parts(content)]
+        if etag[1] == f"{_md5(b''.join(parts))}-{len(parts)}":
+            return
+        size = client.head(path).size
+        starts = range(0, size, PART_BYTES)
+        there = (client.get_range(path, start, min(start + PART_BYTES, size)) for start in starts)
         if [_md5(part) for part in there] != [part.hex() for part in parts]:
             raise OSError("the object was not received as it was sent")
 
@@ -294,9 +301,9 @@ class Objects:
             wait = min(wait * 2, _LONGEST_WAIT)
 
     def _refused(self, done: str, error: Exception) -> RefusedError:
-        kind = "folder" if self.location.is_local else "bucket"
+        kind = {"file": "folder", "volume": "volume"}.get(self.location.scheme, "bucket")
         if _NO_BUCKET.search(str(error)):
-            return RefusedError(f"'{self.location}': there is no such bucket. Create it, or correct its name.")
+            return RefusedError(f"'{self.location}': there is no such {kind}. Create it, or correct its name.")
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) and not self.location.is_local:
             return RefusedError(
                 f"'{self.location}' refuses the key it was given ({_reason(error)}): it may not be {done}. Check the "
