@@ -283,7 +283,7 @@ class Objects:
             try:
                 return call()
             except FileNotFoundError as error:
-                if _NO_BUCKET.search(str(error)):
+                if done == "written" or _NO_BUCKET.search(str(error)):
                     raise self._refused(done, error) from error
                 raise
             except (BaseError, OSError) as error:
@@ -302,7 +302,8 @@ class Objects:
 
     def _refused(self, done: str, error: Exception) -> RefusedError:
         kind = {"file": "folder", "volume": "volume"}.get(self.location.scheme, "bucket")
-        if _NO_BUCKET.search(str(error)):
+        is_absent = isinstance(error, FileNotFoundError) and not self.location.is_local
+        if is_absent or _NO_BUCKET.search(str(error)):
             return RefusedError(f"'{self.location}': there is no such {kind}. Create it, or correct its name.")
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) and not self.location.is_local:
             return RefusedError(
