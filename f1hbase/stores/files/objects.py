@@ -72,6 +72,7 @@ class Objects:
         self._stop = stop or threading.Event()
         self._clock = clock
         self._etag_is_md5 = location.scheme in ("s3", "gs")
+        self._takes_files = False
         self._client: Client | None = None
         folder = Path(location.root)
         if location.is_local and not folder.is_dir():
@@ -210,7 +211,25 @@ class Objects:
                 Path(self.location.root).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise RefusedError(f"the folder '{self.location}' cannot be made: {_reason(error)}.") from error
+        if self.location.is_local and not self._takes_files:
+            self._try_to_write()
         return self._reading()
+
+    def _try_to_write(self) -> None:
+        """Find out whether files can be made in the folder.
+
+        Where none can although it is there (/proc), obstore would try for ever: it takes "no such file" for a folder
+        that is still to be made.
+        """
+        probe = Path(self.location.root, f"_f1hbase.probe-{os.getpid()}-{id(self)}")
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o600))
+            probe.unlink()
+        except OSError as error:
+            raise RefusedError(
+                f"'{self.location}' cannot be written: {_reason(error)}. Check the folder, or choose another one."
+            ) from error
+        self._takes_files = True
 
     def _open(self) -> Client:
         try:
