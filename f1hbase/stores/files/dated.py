@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC
 from itertools import count
 from typing import Any
@@ -32,6 +32,10 @@ class DatedLayout:
     makes_files = False
     reads_without_state = True
 
+    def __init__(self) -> None:
+        # The second of the last answer, and its number in it: where to look for a free name.
+        self._taken: dict[str, int] = {}
+
     def identity(self, unit: Unit, raw: RawAnswer, *, shared: bool) -> str:
         """Return what was asked and what came."""
         return f"{raw.source} {unit.endpoint} {raw.request} {raw.md5}" + ("" if raw.request else unit.key)
@@ -45,10 +49,14 @@ class DatedLayout:
         for one in before:
             if one["md5"] == known and one["source"] == raw.source and objects.holds(one["path"], body):
                 return StoredAnswer(one["path"], body, body, CONTENT_TYPE, PLAIN)
-        for path in _paths(raw):
+        stem = _stem(raw)
+        taken = f"{objects.location} {stem}"
+        for number in count(self._taken.get(taken, 0)):
+            path = f"{stem}-{number}.json" if number else f"{stem}.json"
             ingested = raw.received_at.astimezone(UTC).isoformat()
             attributes = {"Content-Type": CONTENT_TYPE, "source": raw.source, "ingest_time_utc": ingested}
             if objects.create(path, body, attributes):
+                self._taken = {taken: number}
                 return StoredAnswer(path, body, body, CONTENT_TYPE, PLAIN)
         raise AssertionError("there is always another name")
 
@@ -68,8 +76,6 @@ def as_json(raw: RawAnswer) -> bytes:
     return b"[" + b",\n".join(record_texts(raw.content_type, raw.body)) + b"]"
 
 
-def _paths(raw: RawAnswer) -> Iterator[str]:
+def _stem(raw: RawAnswer) -> str:
     moment = raw.received_at.astimezone(UTC)
-    stem = f"{FOLDER}/{moment:%Y-%m-%d}/{safe_name(raw.source)}/{int(moment.timestamp())}"
-    yield f"{stem}.json"
-    yield from (f"{stem}-{number}.json" for number in count(1))
+    return f"{FOLDER}/{moment:%Y-%m-%d}/{safe_name(raw.source)}/{int(moment.timestamp())}"
