@@ -2,8 +2,8 @@
 
 At random but seeded moments it kills (-9) a worker or the parent, interrupts the load, or takes the store away: closes
 all of its connections, refuses new ones, or loses answers of what it has done. After each end no unit may be marked
-done without its objects; in the end zone and table must hold what an undisturbed load makes. The store is moto's S3 behind a
-forwarder, HBase a real one. The comparison uses none of the project's own code.
+done without its objects; in the end zone and table must hold what an undisturbed load makes. The store is moto's S3
+behind a forwarder, HBase a real one. The comparison uses none of the project's own code.
 
     .venv/bin/python tests/faults/kill_zone.py --runs 50
     .venv/bin/python tests/faults/kill_zone.py --runs 10 --kinds to        # needs no HBase
@@ -319,10 +319,8 @@ def _canonical(record: dict[str, Any]) -> str:
 def _differences(what: str, mine: dict[Any, Counter[str]], theirs: dict[Any, Counter[str]]) -> list[str]:
     wrong = []
     for key in mine.keys() | theirs.keys():
-        missing, extra = (
-            theirs.get(key, Counter()) - mine.get(key, Counter()),
-            mine.get(key, Counter()) - theirs.get(key, Counter()),
-        )  # noqa: E501
+        here, there = mine.get(key, Counter()), theirs.get(key, Counter())
+        missing, extra = there - here, here - there
         if missing or extra or (key in mine) != (key in theirs):
             wrong.append(f"{what} {key}: {missing.total()} missing, {extra.total()} too many")
     return wrong
