@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,19 @@ from threading import Event, Thread
 from typing import IO
 
 import pytest
-from files_zone import MEETING, RACE, SESSIONS, fetch_all, fill, json_answer, open_source, store, whole
+from files_zone import (
+    MEETING,
+    RACE,
+    SESSIONS,
+    START,
+    csv_answer,
+    fetch_all,
+    fill,
+    json_answer,
+    open_source,
+    store,
+    whole,
+)
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import S3Backend, s3_backends
 from moto.server import ThreadedMotoServer
@@ -22,6 +35,7 @@ from f1hbase.destinations.files import FilesDestination, FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.plans import Selection
 from f1hbase.state.file_leases import FilesLeases
+from f1hbase.stores.files import extractor
 from f1hbase.stores.files.clients import PART_BYTES
 from f1hbase.stores.files.objects import Objects, RefusedError
 from f1hbase.stores.files.urls import parse_location
@@ -322,3 +336,20 @@ def test_the_metadata_of_dated_answers_is_the_objects() -> None:
     assert metadata["source"] == "openf1"
     assert metadata["ingest_time_utc"] == "2024-09-01T00:00:01+00:00"
     assert metadata.get("content-type", "application/json") == "application/json"
+
+
+@pytest.mark.parametrize("where", ["s3", "folder"])
+def test_a_large_file_of_an_extractor_is_sent_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(extractor, "_SPOOL_BYTES", 10_000)
+    zone = ZONE if where == "s3" else str(tmp_path)
+    destination = FilesDestination(create_zone(Objects(parse_location(zone)), "extractor"))
+    raw = csv_answer(START, 100_000)
+    store(destination, whole("car_data"), [{}], raw)
+    content = Objects(parse_location(zone)).get("car_data_2024-07-07.json") or b""
+    assert len(content) > PART_BYTES
+    records = json.loads(content)
+    assert len(records) == 100_000
+    assert records[-1]["batch_day"] == "2024-07-07"
+    store(destination, whole("car_data"), [{}], raw)  # made again, it is the same, and not sent

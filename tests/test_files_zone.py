@@ -82,6 +82,18 @@ def test_a_location_is_read(text: str, scheme: str, root: str, prefix: str) -> N
     assert (location.scheme, location.root, location.prefix) == (scheme, root, prefix)
 
 
+def test_a_bucket_may_be_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET", "races")
+    assert parse_location("s3:///raw").shown == "s3://races/raw"
+    assert parse_location("s3://other/raw").root == "other"
+    with pytest.raises(LocationError, match="names no bucket"):
+        parse_location("gs:///raw")
+    monkeypatch.setenv("BUCKET", "key:hunter2@races")
+    with pytest.raises(LocationError, match="names no bucket") as error:
+        parse_location("s3:///raw")
+    assert "hunter2" not in str(error.value)
+
+
 def test_a_relative_folder_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     location = parse_location("./zone")
@@ -92,7 +104,7 @@ def test_a_relative_folder_is_shown_as_it_was_given(tmp_path: Path, monkeypatch:
     ("text", "says"),
     [
         ("ftp://host/x", "'ftp:' is no store"),
-        ("s3:///x", "names no bucket"),
+        ("gs:///x", "names no bucket"),
         ("s3://races/../x", "'..'"),
         ("file://host/x", "names a host"),
         ("/Volumes/a/b", "names no volume"),

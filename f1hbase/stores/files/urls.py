@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ BUCKET_SCHEMES = ("s3", "gs", "az")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 """Of two letters at least: `C:` is a drive."""
+
+BUCKET_VARIABLE = "BUCKET"
+"""What names the bucket of an s3:/// URL without one."""
 
 _VOLUMES = "/Volumes/"
 
@@ -91,12 +95,14 @@ def parse_location(text: str) -> Location:
         if parts.netloc not in ("", "localhost"):
             raise LocationError(f"'{text}' names a host; a folder of this machine has three slashes: file:///folder.")
         return _folder(Path(unquote(parts.path)), text)
-    if not parts.netloc:
-        raise LocationError(f"'{text}' names no bucket: {scheme}://bucket/prefix.")
+    bucket = parts.netloc or (os.environ.get(BUCKET_VARIABLE, "") if scheme == "s3" else "")
+    if not bucket or not re.fullmatch(r"[A-Za-z0-9._-]+", bucket):
+        hint = f", or s3:///prefix with the bucket in {BUCKET_VARIABLE}" if scheme == "s3" else ""
+        raise LocationError(f"'{text}' names no bucket: {scheme}://bucket/prefix{hint}.")
     prefix = "/".join(part for part in parts.path.split("/") if part)
     if ".." in prefix.split("/"):
         raise LocationError(f"'..' cannot be in a {scheme}:// URL.")
-    return Location(scheme, parts.netloc, prefix, f"{scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else ""))
+    return Location(scheme, bucket, prefix, f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else ""))
 
 
 def _folder(path: Path, shown: str) -> Location:
