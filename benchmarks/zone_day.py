@@ -112,9 +112,8 @@ def main() -> int:
         print(f"\n{len(before):,} objects of {total / 1e6:.1f} MB, {len(answers):,} of them answers or files")
         tables = [digest(hbase.gateway.port, f"{prefix}_f1_data") for prefix in ("direct", "zone")]
         rows, cells, _ = tables[0]
-        print(
-            f"{rows:,} rows of {cells:,} cells: the tables are {'the same' if tables[0] == tables[1] else 'NOT THE SAME'}"
-        )
+        verdict = "the same" if tables[0] == tables[1] else "NOT THE SAME"
+        print(f"{rows:,} rows of {cells:,} cells: the tables are {verdict}")
         if tables[0] != tables[1]:
             wrong.append(f"the tables differ: {tables}")
     print("\n".join(wrong))

@@ -61,8 +61,8 @@ def load(
     and in a script without a main guard. What the command line would print goes to Python's logger `f1hbase`.
 
     Args:
-        source, to: `--from` and `--to`: `openf1`, `hbase`, or the path or URL of a landing zone.
-        layout: How a landing zone is laid out.
+        source, to: `--from` and `--to`: `openf1`, `hbase`, `local`, `databricks`, or a landing zone's path or URL.
+        layout: How a landing zone is laid out: `units`, `extractor` or `dated`.
         mode, num_sessions, year, date, meeting_key, session_key: Which sessions.
         endpoint, driver: What of them.
         processes, max_concurrent_requests, window, response_budget: How much at once.

@@ -34,7 +34,7 @@ from f1hbase.sources.openf1.formats import decode_answer
 from f1hbase.sources.stored import UnreadableError
 from f1hbase.stores.files.clients import ObjectInfo
 from f1hbase.stores.files.extractor import PLURALS, DamagedAnswerError, session_file_name
-from f1hbase.stores.files.json_records import record_texts, with_fields
+from f1hbase.stores.files.json_records import fields_text, record_texts, with_fields
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import KNOWN_PLACES, LocationError, parse_location
 from f1hbase.stores.files.zone import MARKER, create_zone
@@ -424,7 +424,7 @@ def test_records_are_cut_out_of_json_as_they_are_spelt(records: list[dict[str, A
         texts = list(record_texts("application/json", body))
         assert [json.loads(text) for text in texts] == records
         assert all(text in body for text in texts)
-        marked = [json.loads(with_fields(text, {"batch_day": "x"})) for text in texts]
+        marked = [json.loads(with_fields(text, fields_text({"batch_day": "x"}))) for text in texts]
         assert marked == [record | {"batch_day": "x"} for record in records]
 
 

@@ -305,7 +305,7 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
     """
     objects = Objects(location, patience)
     zone = find_zone(objects)
-    if zone is not None and (next(objects.under(UNITS), None) is not None or not zone.layout.reads_without_state):
+    if zone is not None and (not zone.layout.reads_without_state or next(objects.under(UNITS), None) is not None):
         return ZoneReader(zone)
     if not objects.exists:
         raise LocationError(f"there is no folder '{location}', and no source of that name.")

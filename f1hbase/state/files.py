@@ -78,11 +78,13 @@ class FilesState:
             if outcome.error is None:
                 changed[outcome.unit.scope].append(outcome.unit)
         for scope, units in changed.items():
-            states = {manifest_path(Unit(s.endpoint, scope, s.driver, s.window)): s for s in self.unit_states(scope)}
+            endpoints = {unit.endpoint for unit in units}
+            known = self._zone.unit_states(scope, endpoints)
+            states = {manifest_path(Unit(s.endpoint, scope, s.driver, s.window)): s for s in known}
             for unit in units:
                 path = manifest_path(unit)
                 states[path] = read_manifest(written[path], path).state
-            self._zone.layout.publish(self._objects, scope, {unit.endpoint for unit in units}, list(states.values()))
+            self._zone.layout.publish(self._objects, scope, endpoints, list(states.values()))
 
     def _failed(self, outcome: Outcome, run_id: str) -> dict[str, bytes]:
         path = manifest_path(outcome.unit)

@@ -26,8 +26,8 @@ from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.times import LONG_AGO, lenient_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
 from f1hbase.stores.files.answers import StoredAnswer, put_packed, read_body
-from f1hbase.stores.files.json_records import record_texts, with_fields
-from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.json_records import fields_text, record_texts, with_fields
+from f1hbase.stores.files.objects import Objects, RefusedError
 from f1hbase.stores.files.packing import DamagedError
 from f1hbase.stores.files.paths import scope_folder
 from f1hbase.stores.files.units import answer_path
@@ -209,7 +209,7 @@ def _make(objects: Objects, scope: Scope, endpoint: str, states: Sequence[UnitSt
     added = dict(zip(ADDED, (scope.title or None, None if start is None else _day(start)), strict=True))
     path, facts = file_name(endpoint, name), f"{_facts(scope)}/{endpoint}.json"
     with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
-        records, size, digest = _write(file, _records(objects, scope, endpoint, pieces, added))
+        records, size, digest = _write(file, _records(objects, scope, endpoint, pieces, added), path)
         known = json.loads(objects.get(facts) or b"{}")
         if (known.get("path"), known.get("md5")) != (path, digest) or objects.size(path) != size:
             if size <= _SPOOL_BYTES:
@@ -236,13 +236,23 @@ def _overlapping(state: UnitState, later: Iterable[UnitState]) -> list[UnitState
     ]
 
 
-def _write(file: IO[bytes], texts: Iterable[bytes]) -> tuple[int, int, str]:
-    """Write records as a JSON list, one a line; return how many, the size and the MD5."""
+def _write(file: IO[bytes], texts: Iterable[bytes], name: str) -> tuple[int, int, str]:
+    """Write records as a JSON list, one a line; return how many, the size and the MD5.
+
+    Raises:
+        RefusedError: If there is no room for it in the folder for temporary files.
+    """
     digest, records, size = md5(usedforsecurity=False), 0, 0
 
     def write(some: bytes) -> None:
         nonlocal size
-        file.write(some)
+        try:
+            file.write(some)
+        except OSError as error:
+            raise RefusedError(
+                f"'{name}' cannot be put together in '{tempfile.gettempdir()}': {error.strerror}. Make room there, or "
+                "name another folder in TMPDIR."
+            ) from error
         digest.update(some)
         size += len(some)
 
@@ -263,7 +273,7 @@ def _records(
     objects: Objects, scope: Scope, endpoint: str, pieces: Iterable[_Piece], added: Mapping[str, str | None]
 ) -> Iterator[bytes]:
     """Yield the texts of the records of some units."""
-    known = {name: value for name, value in added.items() if name not in ENDPOINTS[endpoint].known}
+    tail = fields_text({name: value for name, value in added.items() if name not in ENDPOINTS[endpoint].known})
     for piece in pieces:
         try:
             for stored in piece.state.objects:
@@ -273,7 +283,7 @@ def _records(
                 for text in record_texts(stored["content_type"], read_body(objects, stored)):
                     if (select or later) and not _counts(text, select, later):
                         continue
-                    yield with_fields(text, known)
+                    yield with_fields(text, tail)
         except (DamagedError, ValueError) as error:
             raise DamagedAnswerError(
                 f"a file of {piece.state.endpoint} cannot be made, as an answer is damaged: {error}. It is asked for "

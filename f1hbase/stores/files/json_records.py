@@ -42,16 +42,22 @@ def record_texts(content_type: str, body: bytes) -> Iterator[bytes]:
             yield from _of_loose_json(body)
 
 
-def with_fields(text: bytes, fields: Mapping[str, str | None]) -> bytes:
-    """Return the text of a record with further fields at its end."""
-    if not fields:
+def with_fields(text: bytes, added: bytes) -> bytes:
+    """Return the text of a record with further fields at its end, which `fields_text` has spelt."""
+    if not added:
         return text
     bare = text.rstrip()
     if not bare.endswith(b"}"):
         raise ValueError(f"{text[:60]!r} is no record")
     inner = bare[:-1].rstrip()
-    added = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")[1:]
     return inner + (b"" if inner.endswith(b"{") else b",") + added
+
+
+def fields_text(fields: Mapping[str, str | None]) -> bytes:
+    """Return how further fields end a record: `"batch_day":"2024-07-07"}`; empty for none."""
+    if not fields:
+        return b""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")[1:]
 
 
 def _of_csv(body: bytes) -> Iterator[bytes]:

@@ -67,7 +67,7 @@ class Layout(Protocol):
             objects: Where.
             scope: The session (or meeting), with what the source says of it.
             endpoints: Those of it that have changed.
-            states: All its units that count, the changed ones as they will be.
+            states: The units of these endpoints that count, the changed ones as they will be.
 
         Raises:
             DamagedAnswerError: If an answer of an earlier unit cannot be read.

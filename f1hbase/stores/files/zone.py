@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from f1hbase.model.units import Scope
 from f1hbase.stores.files import lease_objects
 from f1hbase.stores.files.answers import read_body
 from f1hbase.stores.files.layouts import DEFAULT_LAYOUT, Layout, layout_of
-from f1hbase.stores.files.manifests import read_manifests, scope_manifests
+from f1hbase.stores.files.manifests import endpoint_of_path, read_manifests, scope_manifests
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import Location, LocationError
 from f1hbase.version import __version__
@@ -37,9 +37,18 @@ class Zone:
         """Where it is, for people."""
         return self.objects.location.shown
 
-    def unit_states(self, scope: Scope) -> list[UnitState]:
-        """Return the units of one session (or of a meeting as such) that count: none from before a rollback."""
-        paths = sorted(info.path for info in self.objects.under(scope_manifests(scope)) if info.path.endswith(".json"))
+    def unit_states(self, scope: Scope, endpoints: Collection[str] | None = None) -> list[UnitState]:
+        """Return the units of one session (or of a meeting as such) that count: none from before a rollback.
+
+        Args:
+            scope: The session or meeting.
+            endpoints: Only the units of these; None for all.
+        """
+        paths = sorted(
+            info.path
+            for info in self.objects.under(scope_manifests(scope))
+            if info.path.endswith(".json") and (endpoints is None or endpoint_of_path(info.path) in endpoints)
+        )
         manifests = read_manifests(self.objects, paths)
         if not manifests:
             return []
