@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 from files_zone import START
 from moto.server import ThreadedMotoServer
 from test_files_s3 import Answering
+
+from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.urls import parse_location
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "hunter2"
@@ -112,6 +116,14 @@ def test_a_store_that_is_away_longer_than_patience(source: Path, tmp_path: Path)
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         result = load(source, "s3://races/x", tmp_path, "--patience", "1s", AWS_ENDPOINT_URL=url, **KEYS)
     assert_refused(result, 3, "'s3://races/x' cannot be reached")
+
+
+def test_several_threads_may_be_the_first_to_write(tmp_path: Path) -> None:
+    for number in range(20):
+        objects = Objects(parse_location(str(tmp_path / str(number))))
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(lambda path: objects.create(path, b"1"), "abcdefgh"))  # noqa: B023
+        assert not list(tmp_path.glob("*/_f1hbase.probe*"))
 
 
 @pytest.mark.parametrize("folder", ["/proc", "/proc/self", "/proc/f1hbase", "/dev/null/x"])

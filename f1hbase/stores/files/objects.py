@@ -221,10 +221,10 @@ class Objects:
         Where none can although it is there (/proc), obstore would try for ever: it takes "no such file" for a folder
         that is still to be made.
         """
-        probe = Path(self.location.root, f"_f1hbase.probe-{os.getpid()}-{id(self)}")
+        probe = Path(self.location.root, f"_f1hbase.probe-{os.getpid()}-{threading.get_ident()}")
         try:
             os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o600))
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise RefusedError(
                 f"'{self.location}' cannot be written: {_reason(error)}. Check the folder, or choose another one."
