@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -58,6 +58,18 @@ def _fetched(path: Path, command: list[str], environment: Mapping[str, str]) -> 
     return path
 
 
+def fetch_fake_gcs() -> Path:
+    """Return fake-gcs-server, built by Go (90 s of processor time) unless it is there."""
+    return _fetched(_CACHE / "go" / "fake-gcs-server", ["go", "install", FAKE_GCS], {"GOBIN": str(_CACHE / "go")})
+
+
+def fetch_azurite() -> Path:
+    """Return Azurite's blob server, installed by npm unless it is there."""
+    packages = _CACHE / "npm"
+    npm = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(packages), AZURITE]
+    return _fetched(packages / "node_modules" / ".bin" / "azurite-blob", npm, {})
+
+
 @contextmanager
 def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
     with (folder / "server.log").open("wb") as log:
@@ -87,10 +99,7 @@ def _answers(port: int) -> bool:
 @contextmanager
 def azurite(folder: Path, container: str) -> Iterator[dict[str, str]]:
     """Run Azurite with a container; yield the environment in which the client finds it."""
-    packages = _CACHE / "npm"
-    program = packages / "node_modules" / ".bin" / "azurite-blob"
-    npm = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(packages), AZURITE]
-    _fetched(program, npm, {})
+    program = fetch_azurite()
     (port,) = free_ports(1)
     options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
     with _running([str(program), *options, "--skipApiVersionCheck", "--disableTelemetry"], port, folder):
@@ -116,7 +125,7 @@ def _create_container(url: str, name: str) -> None:
 @contextmanager
 def fake_gcs(folder: Path, bucket: str) -> Iterator[dict[str, str]]:
     """Run fake-gcs-server with a bucket; yield the environment in which the client finds it."""
-    program = _fetched(_CACHE / "go" / "fake-gcs-server", ["go", "install", FAKE_GCS], {"GOBIN": str(_CACHE / "go")})
+    program = fetch_fake_gcs()
     (port,) = free_ports(1)
     options = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
     with _running([str(program), *options, "-public-host", f"127.0.0.1:{port}"], port, folder):
@@ -220,3 +229,10 @@ class _XmlUploads(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+if __name__ == "__main__":
+    # `python tests/store_servers.py` fetches both beforehand, so that no test waits for it.
+    for fetch in (fetch_fake_gcs, fetch_azurite):
+        with suppress(pytest.skip.Exception):
+            fetch()
