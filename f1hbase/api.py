@@ -65,9 +65,9 @@ def load(
     `f1hbase`.
 
     Args:
-        source: Where from: `openf1`, or the path or URL of a landing zone (`--from`).
-        to: Where to: `hbase`, or the path or URL of a landing zone; several go into all of them.
-        layout: How a landing zone is laid out.
+        source: Where from (`--from`): `openf1`, `livetiming`, `local`, `databricks`, or a landing zone's path or URL.
+        to: Where to: `hbase`, `local`, `databricks`, or the path or URL of a landing zone; several go into all of them.
+        layout: How a landing zone is laid out: `units`, `extractor` or `dated`.
         mode: `all`, `latest`, `year` or `manual`.
         num_sessions: With the mode `latest`, how many sessions.
         year: Seasons.

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Event, Thread
+from typing import IO
 
 import pytest
-from files_zone import MEETING, RACE, SESSIONS, fetch_all, fill, json_answer, open_source, store, whole
+from files_zone import (
+    MEETING,
+    RACE,
+    SESSIONS,
+    START,
+    csv_answer,
+    fetch_all,
+    fill,
+    json_answer,
+    open_source,
+    store,
+    whole,
+)
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import S3Backend, s3_backends
 from moto.server import ThreadedMotoServer
+from replay_server import ReplayServer
+from test_files_load import run
 
 from f1hbase.destinations.files import FilesDestination, FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.plans import Selection
 from f1hbase.state.file_leases import FilesLeases
+from f1hbase.stores.files import extractor
+from f1hbase.stores.files.clients import PART_BYTES
 from f1hbase.stores.files.objects import Objects, RefusedError
 from f1hbase.stores.files.urls import parse_location
 from f1hbase.stores.files.zone import create_zone
@@ -77,9 +96,9 @@ def test_the_same_content_is_not_uploaded_twice() -> None:
     uploaded: list[str] = []
 
     class Counting(Objects):
-        def put(self, path: str, content: bytes) -> None:
+        def put(self, path: str, content: bytes | IO[bytes], attributes: Mapping[str, str] | None = None) -> None:
             uploaded.append(path)
-            super().put(path, content)
+            super().put(path, content, attributes or {})
 
     for _ in range(2):
         destination = FilesDestination(create_zone(Counting(parse_location(ZONE))))
@@ -200,3 +219,137 @@ class Answering:
             with connection:
                 connection.recv(65536)
                 connection.sendall(self._answer)
+
+
+# Once
+
+
+def versions(prefix: str = "openf1/") -> dict[str, int]:
+    """Return how often each object was uploaded: the bucket keeps every version."""
+    kept = backend().buckets["races"].keys
+    return {key: len(kept.getlist(key)) for key in list(kept) if key.startswith(prefix) and "_state/runs" not in key}
+
+
+def requests(api: ReplayServer) -> list[str]:
+    return [one["path"] for one in api.log() if not one["path"].endswith(("/sessions", "/meetings"))]
+
+
+@pytest.mark.parametrize("layout", ["units", "extractor", "dated"])
+def test_a_second_load_sends_no_request_and_uploads_nothing(tmp_path: Path, layout: str) -> None:
+    backend().put_bucket_versioning("races", "Enabled")
+    run("simulator", "make", "made", "--minutes", "1", "--sessions", "race", "--drivers", "2", cwd=tmp_path)
+    with ReplayServer(tmp_path / "made") as api:
+        options = ("f1hbase", "load", "--to", ZONE, "--layout", layout, "--year", "2025", "--api-url", api.url)
+        assert "all that was asked for is loaded" in run(*options, cwd=tmp_path)
+        asked, before = requests(api), versions()
+        assert "0 sessions worked on" in run(*options, cwd=tmp_path)
+        assert requests(api) == asked  # what is listed aside, which says what there is
+        assert versions() == before
+        # Asked for again and unchanged: nothing but manifests and leases is written.
+        run(*options, "--refresh", cwd=tmp_path)
+    uploaded = {key for key, number in versions().items() if number != before.get(key)}
+    assert {key.split("/")[1] for key in uploaded} == {"_state"}
+    assert {key.split("/")[2] for key in uploaded} <= {"units", "leases"}
+
+
+def test_a_copy_to_another_zone_and_back_uploads_nothing_new(tmp_path: Path) -> None:
+    backend().put_bucket_versioning("races", "Enabled")
+    fill(ZONE)
+    before = versions()
+    fill(ZONE)
+    answers = {key: number for key, number in versions().items() if "_state" not in key}
+    assert answers == {key: number for key, number in before.items() if "_state" not in key}
+
+
+def test_a_changed_answer_is_a_new_object_and_the_newest_counts() -> None:
+    destination = FilesDestination(create_zone(Objects(parse_location(ZONE))))
+    for lap_duration in (88.1, 88.2):
+        store(destination, whole("laps"), [{}], json_answer("laps?session_key=9558", [{"lap_duration": lap_duration}]))
+    assert len([key for key in keys() if "endpoint=laps" in key]) == 2
+    (records,) = [list(some) for some in open_source(ZONE)._reader.read(whole("laps"))]
+    assert records == [{"lap_duration": 88.2}]
+
+
+class Tags:
+    """Gives objects a tag of the store's own, as KMS does, or spoils what arrives."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tag: str, *, spoil: bool = False) -> None:
+        stored = S3Backend.put_object
+
+        def put_object(self: S3Backend, bucket: str, name: str, value: bytes, *rest: object, **more: object) -> object:
+            key = stored(self, bucket, name, value[:-1] + b"?" if spoil else value, *rest, **more)  # type: ignore[arg-type]
+            key._etag = tag
+            return key
+
+        monkeypatch.setattr(S3Backend, "put_object", put_object)
+
+
+def test_a_tag_that_is_no_md5_of_the_content_is_minded(monkeypatch: pytest.MonkeyPatch) -> None:
+    Tags(monkeypatch, "0" * 32)
+    objects = Objects(parse_location(ZONE))
+    objects.put("x", b"content")
+    assert objects.get("x") == b"content"
+    # Seen again it is compared by its content, as its tag says nothing.
+    assert objects.holds("x", b"content") is True
+    assert objects.holds("x", b"changed") is False
+    assert objects.holds("y", b"content") is None
+
+
+def test_what_arrived_otherwise_than_it_was_sent_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    Tags(monkeypatch, "0" * 32, spoil=True)
+    with pytest.raises(UnreachableError, match="was not received as it was sent"):
+        Objects(parse_location(ZONE)).put("x", b"content")
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_an_object_in_parts_is_checked_by_their_md5s(monkeypatch: pytest.MonkeyPatch, encrypted: bool) -> None:
+    objects = Objects(parse_location(ZONE))
+    content = os.urandom(PART_BYTES + 1_000)
+    read: list[str] = []
+    client = objects._reading()
+
+    def get_range(path: str, start: int, end: int) -> bytes:
+        read.append(path)
+        return content[start:end]
+
+    monkeypatch.setattr(client, "get_range", get_range)
+    if encrypted:
+        complete = S3Backend.complete_multipart_upload
+
+        def completed(self: S3Backend, *rest: object, **more: object) -> object:
+            key = complete(self, *rest, **more)  # type: ignore[arg-type]
+            assert key is not None
+            key._etag = f"{'0' * 32}-2"
+            return key
+
+        monkeypatch.setattr(S3Backend, "complete_multipart_upload", completed)
+    objects.put("locations.json", io.BytesIO(content))
+    assert bytes(backend().buckets["races"].keys["openf1/locations.json"].value) == content
+    assert bool(read) == encrypted  # the tag says it, unless the store encrypts
+
+
+def test_the_metadata_of_dated_answers_is_the_objects() -> None:
+    destination = FilesDestination(create_zone(Objects(parse_location(ZONE)), "dated"))
+    store(destination, whole("laps"), [{}], json_answer("laps?session_key=9558", [{"lap_number": 1}]))
+    (key,) = [key for name, key in backend().buckets["races"].keys.items() if "/raw/" in name]
+    metadata = {name.lower().removeprefix("x-amz-meta-"): value for name, value in key.metadata.items()}
+    assert metadata["source"] == "openf1"
+    assert metadata["ingest_time_utc"] == "2024-09-01T00:00:01+00:00"
+    assert metadata.get("content-type", "application/json") == "application/json"
+
+
+@pytest.mark.parametrize("where", ["s3", "folder"])
+def test_a_large_file_of_an_extractor_is_sent_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(extractor, "_SPOOL_BYTES", 10_000)
+    zone = ZONE if where == "s3" else str(tmp_path)
+    destination = FilesDestination(create_zone(Objects(parse_location(zone)), "extractor"))
+    raw = csv_answer(START, 100_000)
+    store(destination, whole("car_data"), [{}], raw)
+    content = Objects(parse_location(zone)).get("car_data_2024-07-07.json") or b""
+    assert len(content) > PART_BYTES
+    records = json.loads(content)
+    assert len(records) == 100_000
+    assert records[-1]["batch_day"] == "2024-07-07"
+    store(destination, whole("car_data"), [{}], raw)  # made again, it is the same, and not sent

@@ -45,6 +45,7 @@ from f1hbase.model.answers import RawAnswer
 from f1hbase.model.outcomes import Quarantined, RunState, Status
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, Unit, Window
+from f1hbase.sources.stored import Named, StoredSource
 from f1hbase.state.base import quarantine_key
 from f1hbase.state.files import FilesState
 from f1hbase.stores.files.manifests import manifest_path, read_manifest
@@ -81,6 +82,18 @@ def test_a_location_is_read(text: str, scheme: str, root: str, prefix: str) -> N
     assert (location.scheme, location.root, location.prefix) == (scheme, root, prefix)
 
 
+def test_a_bucket_may_be_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET", "races")
+    assert parse_location("s3:///raw").shown == "s3://races/raw"
+    assert parse_location("s3://other/raw").root == "other"
+    with pytest.raises(LocationError, match="names no bucket"):
+        parse_location("gs:///raw")
+    monkeypatch.setenv("BUCKET", "key:hunter2@races")
+    with pytest.raises(LocationError, match="names no bucket") as error:
+        parse_location("s3:///raw")
+    assert "hunter2" not in str(error.value)
+
+
 def test_a_relative_folder_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     location = parse_location("./zone")
@@ -91,10 +104,10 @@ def test_a_relative_folder_is_shown_as_it_was_given(tmp_path: Path, monkeypatch:
     ("text", "says"),
     [
         ("ftp://host/x", "'ftp:' is no store"),
-        ("s3:///x", "names no bucket"),
+        ("gs:///x", "names no bucket"),
         ("s3://races/../x", "'..'"),
         ("file://host/x", "names a host"),
-        ("/Volumes/a/b/c", "Databricks"),
+        ("/Volumes/a/b", "names no volume"),
         ("", "needs a name"),
     ],
 )
@@ -390,12 +403,19 @@ async def test_of_overlapping_windows_the_later_answer_counts(tmp_path: Path) ->
     assert sum(answer.raw is None for answer, _ in answers) == 2  # what is left of the first window, in two pieces
 
 
-async def test_what_the_zone_lacks_is_an_answer_with_an_error(tmp_path: Path) -> None:
+async def test_what_the_zone_lacks_is_left_out_unless_it_was_asked_for_by_name(tmp_path: Path) -> None:
     destination = fill(tmp_path)
     failed(destination, whole("pit"), "503 Service Unavailable")
-    answers = {a.unit: a.error for a, _ in await fetch_all(open_source(tmp_path), [whole("weather"), whole("pit")])}
-    assert "has it not" in (answers[whole("weather")] or "")
-    assert "503 Service Unavailable" in (answers[whole("pit")] or "")
+    source = open_source(tmp_path)
+    ((answer, _),) = await fetch_all(source, [whole("weather"), whole("pit")])
+    assert answer.unit == whole("pit")
+    assert "503 Service Unavailable" in (answer.error or "")
+    assert source.lacking() == [whole("weather")]
+    for named in (Named(frozenset({"weather"})), Named(frozenset({"weather", "laps"}), frozenset({9558}))):
+        source = StoredSource(reader_at(tmp_path), named=named)
+        ((answer, _),) = await fetch_all(source, [whole("weather")])
+        assert "has it not" in (answer.error or "")
+        assert source.lacking() == []
 
 
 @pytest.mark.parametrize(
@@ -565,8 +585,8 @@ async def test_a_folder_of_plain_files_is_a_source(tmp_path: Path) -> None:
     assert list((await source.listing(Selection())).sessions) == SESSIONS
     answers = await fetch_all(source, [whole("laps"), whole("weather"), whole("pit"), whole("overtakes")])
     found = {answer.unit.endpoint: len(records) for answer, records in answers}
-    assert found == {"laps": 3, "weather": 1, "pit": 0, "overtakes": 0}
-    assert [answer.unit.endpoint for answer, _ in answers if answer.error] == ["pit"]
+    assert found == {"laps": 3, "weather": 1, "overtakes": 0}
+    assert source.lacking() == [whole("pit")]
 
 
 async def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:

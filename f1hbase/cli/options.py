@@ -21,9 +21,24 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _SWITCHES = {"refresh", "dry_run", "quiet", "verbose"}
 
 _HELP: dict[str, tuple[str, str]] = {
-    "source": ("PLACE", "Where to load from: openf1, livetiming, or the path or URL of a landing zone or folder."),
-    "to": ("PLACE", "Where to load to: hbase, or the path or URL of a landing zone; repeatable.  [default: hbase]"),
-    "layout": ("NAME", "How a landing zone is laid out: units."),
+    "source": (
+        "PLACE",
+        "Where to load from: openf1, livetiming, local, databricks, or the path or URL of a landing zone or folder.",
+    ),
+    "to": (
+        "PLACE",
+        (
+            "Where to load to: hbase, local, databricks, or the path or URL of a landing zone; repeatable.  "
+            "[default: hbase]"
+        ),
+    ),
+    "layout": (
+        "units|extractor|dated",
+        (
+            "How a landing zone is laid out: the answers by unit, a JSON list for each endpoint and session, or the "
+            "answers by date.  [default: as the zone that is there; of a new one units, of 'local' and 'databricks' extractor]"
+        ),
+    ),
     "mode": (
         "MODE",
         (

@@ -13,14 +13,14 @@ import msgspec
 
 from f1hbase.destinations.base import Batch
 from f1hbase.model.answers import RawAnswer
-from f1hbase.model.outcomes import Receipt
+from f1hbase.model.outcomes import Receipt, UnitState
 from f1hbase.model.units import Scope, Unit
 from f1hbase.state.file_leases import FilesLeases
 from f1hbase.state.files import FilesState
+from f1hbase.stores.files.answers import JSON_LINES
 from f1hbase.stores.files.layouts import DEFAULT_LAYOUT, layout_of
 from f1hbase.stores.files.objects import Objects
-from f1hbase.stores.files.packing import DamagedError, md5_hex, pack, unpack
-from f1hbase.stores.files.urls import Location, parse_location
+from f1hbase.stores.files.urls import KNOWN_PLACES, Location, parse_location
 from f1hbase.stores.files.zone import Zone, create_zone, find_zone
 
 if TYPE_CHECKING:
@@ -29,17 +29,15 @@ if TYPE_CHECKING:
 _STARTUP_PATIENCE_SECONDS = 30.0
 """How long a store may be away when a run starts: a wrong address is to be noticed."""
 
-JSON_LINES = "application/jsonl"
-"""The content type of records that came without an answer."""
-
 WRITERS = 4
 """As many answers are packed and sent at a time; packing leaves the interpreter lock."""
 
 
 @dataclass(slots=True)
 class Written:
-    """What the writers of one process have stored, by path, so that units that share an answer store it once."""
+    """What the writers of one process have stored, so that units that share an answer store it once."""
 
+    before: dict[Scope, list[UnitState]] = field(default_factory=dict)
     objects: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -72,7 +70,7 @@ class FilesWriter:
         """
         records = len(batch.records)
         if batch.raw is not None:
-            stored = self._store_answer(batch.unit, batch.raw, shared=bool(batch.select))
+            stored = self._store(batch.unit, batch.raw, shared=bool(batch.select))
         elif records:
             stored = self._store_records(batch)
         else:
@@ -82,56 +80,32 @@ class FilesWriter:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def _store_answer(self, unit: Unit, raw: RawAnswer, *, shared: bool) -> Mapping[str, Any]:
-        path = self._zone.layout.raw_path(unit, raw, shared=shared)
-        return self._store(path, raw)
-
     def _store_records(self, batch: Batch) -> Mapping[str, Any]:
         lines = msgspec.json.Encoder().encode_lines(list(batch.records))
         now = datetime.now(UTC)
         raw = RawAnswer(batch.source, "", now, now, 200, JSON_LINES, lines)
-        return self._store(self._zone.layout.records_path(batch.unit, batch.source, raw.md5), raw)
+        return self._store(batch.unit, raw, shared=False)
 
-    def _store(self, path: str, raw: RawAnswer) -> Mapping[str, Any]:
-        known = self._written.objects.get(path)
-        if known is not None:
-            return known
-        with self._written.lock_of(path):
-            known = self._written.objects.get(path)
-            if known is None:
-                packed = self._put(path, raw)
-                known = {
-                    "path": path,
-                    "source": raw.source,
-                    "request": raw.request,
-                    "asked_at": raw.asked_at.isoformat(),
-                    "stored_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    "status": raw.status,
-                    "content_type": raw.content_type,
-                    "bytes": len(raw.body),
-                    "md5": raw.md5,
-                    "stored_bytes": len(packed),
-                    "stored_md5": md5_hex(packed),
-                }
-                self._written.objects[path] = known
-            return known
+    def _store(self, unit: Unit, raw: RawAnswer, *, shared: bool) -> Mapping[str, Any]:
+        layout, written = self._zone.layout, self._written
+        name = layout.identity(unit, raw, shared=shared)
+        known = written.objects.get(name)
+        if known is None:
+            with written.lock_of(name):
+                known = written.objects.get(name)
+                if known is None:
+                    before = () if layout.names_by_content else self._before(unit)
+                    stored = layout.store(self._zone.objects, unit, raw, before, shared=shared)
+                    known = written.objects[name] = stored.described(raw)
+        return known
 
-    def _put(self, path: str, raw: RawAnswer) -> bytes:
-        """Write an answer unless it is there; return the bytes that are stored now."""
-        packed = pack(raw.body)
-        size = self._zone.objects.size(path)
-        if size is None:
-            self._zone.objects.put(path, packed)
-        elif size != len(packed):
-            # Packed by another zlib, and then it stays, as manifests name its MD5; or damaged.
-            there = self._zone.objects.get(path) or b""
-            try:
-                if md5_hex(unpack(there, len(raw.body))) == raw.md5:
-                    return there
-            except DamagedError:
-                pass
-            self._zone.objects.put(path, packed)
-        return packed
+    def _before(self, unit: Unit) -> Sequence[Mapping[str, Any]]:
+        """Return the objects of a unit until now, as its session was when this process first asked."""
+        with self._written.lock:
+            if unit.scope not in self._written.before:
+                self._written.before[unit.scope] = self._zone.unit_states(unit.scope)
+            states = self._written.before[unit.scope]
+        return [one for state in states if state.endpoint == unit.endpoint for one in state.objects]
 
 
 class FilesDestination:
@@ -158,11 +132,13 @@ class FilesRecipe:
 
     Attributes:
         location: Where it is.
-        layout: How answers are kept, where it is a new one.
+        layout: How answers are kept; None for that of the zone that is there.
+        default: How they are kept in a new zone, where none was asked for.
     """
 
     location: Location
-    layout: str = DEFAULT_LAYOUT
+    layout: str | None = None
+    default: str = DEFAULT_LAYOUT
     keeps_answers: bool = True
 
     @property
@@ -172,16 +148,16 @@ class FilesRecipe:
 
     def prepare(self, meetings: Sequence[Scope]) -> None:
         """Make the zone where there is none, and check the one that is there."""
-        create_zone(Objects(self.location, _STARTUP_PATIENCE_SECONDS), self.layout)
+        create_zone(Objects(self.location, _STARTUP_PATIENCE_SECONDS), self.layout, self.default)
 
     def open(self, *, workers: int, number: int, patience: float, stop: threading.Event) -> FilesDestination:
         """Open it for writing."""
-        return FilesDestination(create_zone(Objects(self.location, patience, stop=stop), self.layout))
+        return FilesDestination(create_zone(Objects(self.location, patience, stop=stop), self.layout, self.default))
 
     def open_state(self, patience: float, stop: threading.Event) -> FilesState:
         """Open what it remembers; of a zone that does not exist, nothing."""
         objects = Objects(self.location, patience, stop=stop)
-        return FilesState(find_zone(objects) or Zone(objects, layout_of(self.layout)))
+        return FilesState(find_zone(objects) or Zone(objects, layout_of(self.layout or self.default)))
 
     def open_runs(self, patience: float, stop: threading.Event) -> FilesState:
         """Open what it remembers of runs."""
@@ -198,4 +174,7 @@ def recipe(config: Config, location: str) -> FilesRecipe:
     Raises:
         LocationError: If the location is none, or the layout is not known.
     """
-    return FilesRecipe(parse_location(location), layout_of(config.settings.layout).name)
+    layout = config.settings.layout
+    # What has a name of its own is the place of the system that lays files out like that.
+    default = "extractor" if location in KNOWN_PLACES else DEFAULT_LAYOUT
+    return FilesRecipe(parse_location(location), None if layout is None else layout_of(layout).name, default)

@@ -89,6 +89,8 @@ class Scope:
         name: What people call it, such as `2024 British Grand Prix, Race`.
         cancelled: Whether it was called off.
         kind: The type of session, one of the catalogue's; empty where it is not known.
+        place: The town or circuit, as the source has it (`location`); empty where it is not known.
+        title: The session's own name (`session_name`), such as `Practice 1`; empty where it is not known.
     """
 
     year: int
@@ -99,6 +101,8 @@ class Scope:
     name: str = ""
     cancelled: bool = False
     kind: str = ""
+    place: str = ""
+    title: str = ""
 
     @property
     def prefix(self) -> str:

@@ -74,6 +74,7 @@ class Result:
         overall: The counts of all units.
         complete: How many meetings had nothing left to load.
         crashed: Why meetings are not loaded to their end.
+        lacking: What the source has not, and nobody asked for by name.
         restarts: How many workers died and were replaced.
         stopped_at_once: Whether the user would not wait for the workers.
         exit_code: As the command line returns it.
@@ -82,6 +83,7 @@ class Result:
     overall: Tally = field(default_factory=Tally)
     complete: int = 0
     crashed: list[str] = field(default_factory=list)
+    lacking: set[Unit] = field(default_factory=set)
     restarts: int = 0
     stopped_at_once: bool = False
     exit_code: int = EXIT_DONE
@@ -306,6 +308,7 @@ class ParallelF1DataCollector:
             case messages.Finished():
                 running.finished = message
                 self.spent(message.stats)
+                self._result.lacking.update(message.lacking)
         self._display.show(running.meeting, running.tally, self._result.overall)
 
     def _end(self, running: _Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,6 +107,7 @@ def load(
     seconds = monotonic() - started
     log_summary(result.overall, meetings=meetings, complete=result.complete, seconds=seconds)
     _warn_of_unknown_drivers(selection, result)
+    _tell_of_lacking(result, plan.listing.source)
     _log.log(*_verdict(result, [session for session in sessions if session.scope.goes_on(now)]))
     try:
         last = first.open_runs(1.0 if result.stopped_at_once else 5.0, threading.Event())
@@ -167,11 +169,30 @@ def _warn_of_unknown_drivers(selection: Selection, result: Result) -> None:
         )  # fmt: skip
 
 
+def _tell_of_lacking(result: Result, home: str) -> None:
+    """Say in one line what the source has not, by endpoint."""
+    by_endpoint: dict[str, set[str]] = defaultdict(set)
+    for unit in result.lacking:
+        by_endpoint[unit.endpoint].add(unit.scope.prefix)
+    if by_endpoint:
+        parts = [
+            f"{name} ({count(len(by_endpoint[name]), 'meeting' if endpoint.of_meeting else 'session')})"
+            for name, endpoint in ENDPOINTS.items()
+            if name in by_endpoint
+        ]
+        _log.warning(
+            "'%s' has no %s: not asked for by name, so left as not loaded (--endpoint makes it a failure)",
+            home, ", ".join(parts),
+        )  # fmt: skip
+
+
 def _verdict(result: Result, going_on: Sequence[SessionPlan]) -> tuple[int, str]:
     if result.exit_code == EXIT_DONE and going_on:
         names = " and ".join(session_name(session.record) for session in going_on)
         was = "was" if len(going_on) == 1 else "were"
         return SUCCESS, f"all that there was is loaded; {names} {was} still going on: load again afterwards"
+    if result.exit_code == EXIT_DONE and result.lacking:
+        return SUCCESS, "all that the source has of what was asked for is loaded"
     if result.exit_code == EXIT_DONE:
         return SUCCESS, "all that was asked for is loaded"
     overall = result.overall

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from f1hbase.model.answers import RawAnswer, RequestStats
 from f1hbase.model.outcomes import Outcome
 from f1hbase.model.plans import MeetingPlan, Selection
+from f1hbase.model.units import Unit
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.state.base import Epochs
 
@@ -72,11 +73,19 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The worker has ended; `error` says why not everything was tried, `stats` what no unit accounts for."""
+    """The worker has ended.
+
+    Attributes:
+        error: Why not everything was tried.
+        exit_code: What that makes of the run.
+        stats: What no unit accounts for.
+        lacking: The units that the source has not, and that nobody asked for by name.
+    """
 
     error: str | None = None
     exit_code: int = 0
     stats: RequestStats = field(default_factory=RequestStats)
+    lacking: Sequence[Unit] = ()
 
 
 Message = Planned | Reported | LogLine | Finished

@@ -237,6 +237,8 @@ def session_scope(year: int, record: Record, meeting: Mapping[str, Any] | None =
         name=f"{(meeting or {}).get('meeting_name') or session_name(record)}, {record.get('session_name')}",
         cancelled=bool(record.get("is_cancelled")),
         kind=kind if isinstance(kind, str) else "",
+        place=_text(record.get("location")),
+        title=_text(record.get("session_name")),
     )
     start, end = scope.date_start, scope.date_end
     if start is not None and end is not None and not timedelta(0) <= end - start <= _LONGEST_BELIEVED:
@@ -262,7 +264,12 @@ def meeting_scope(
         or max((s.scope.date_end for s in sessions if s.scope.date_end), default=None),
         name=f"{year} {record.get('meeting_name') or f'meeting {meeting_key}'}",
         cancelled=bool(record.get("is_cancelled")),
+        place=_text(record.get("location")),
     )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _start(record: Record) -> datetime:

@@ -25,6 +25,7 @@ from f1hbase.errors import F1HBaseError
 from f1hbase.pipeline.meeting import MeetingLoader
 from f1hbase.pipeline.messages import GRACE_SECONDS, Finished, Link, LogLine, Task
 from f1hbase.pipeline.remaining import Remaining
+from f1hbase.sources.base import MayLack
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +157,8 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
             )
             complete = await loader.run()
             error = None if complete else "it was told to stop before all was loaded"
-            return Finished(error, 0 if complete else 1, source.unaccounted())
+            lacking = source.lacking() if isinstance(source, MayLack) else ()
+            return Finished(error, 0 if complete else 1, source.unaccounted(), lacking)
 
 
 def _first(exceptions: Iterable[BaseException]) -> BaseException:

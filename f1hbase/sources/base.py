@@ -62,6 +62,14 @@ class Source(Protocol):
         """Return what was spent since the last answer and belongs to none (probes, tokens), and begin anew."""
 
 
+@runtime_checkable
+class MayLack(Protocol):
+    """A source that leaves out what it has not, where nobody asked for it by name."""
+
+    def lacking(self) -> Sequence[Unit]:
+        """Return the units that `fetch` was asked for and did not answer."""
+
+
 class Reader(Protocol):
     """Gives back the records that are stored in one place; `load --from`, `verify`, `export` and `serve` read by it."""
 

@@ -12,9 +12,7 @@ from f1hbase.model.samples import Samples, samples_of_json
 from f1hbase.sources.http.errors import RequestError
 from f1hbase.sources.openf1.formats import decode_answer
 from f1hbase.sources.stored import UnreadableError
-
-JSON_LINES = "application/jsonl"
-"""The content type of records that came without an answer."""
+from f1hbase.stores.files.answers import JSON_LINES
 
 _SLICE_LINES = 3_500
 """How many JSON lines are decoded at once."""

@@ -21,7 +21,8 @@ from f1hbase.model.times import parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
 from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
-from f1hbase.sources.stored import StoredPart, StoredSource, UnreadableError, selected, within
+from f1hbase.sources.json_files import recognise
+from f1hbase.sources.stored import Named, StoredPart, StoredSource, UnreadableError, selected, within
 from f1hbase.stores.files.manifests import UNITS, endpoint_of_path, scope_of_path
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.packing import DamagedError
@@ -304,7 +305,7 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
     """
     objects = Objects(location, patience)
     zone = find_zone(objects)
-    if zone is not None:
+    if zone is not None and (not zone.layout.reads_without_state or next(objects.under(UNITS), None) is not None):
         return ZoneReader(zone)
     if not objects.exists:
         raise LocationError(f"there is no folder '{location}', and no source of that name.")
@@ -312,11 +313,16 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
         reader = FolderReader(Path(location.root), location.shown)
         if not reader.is_empty:
             return reader
+    files = recognise(objects)
+    if files is not None:
+        return files
+    if zone is not None:
+        return ZoneReader(zone)
     if next(objects.under(""), None) is None:
         raise LocationError(f"'{location}' is empty: there is nothing to load.")
     raise LocationError(
-        f"'{location}' is nothing that f1hbase can load from: neither a landing zone ({MARKER} at its root) nor a "
-        "folder of files such as laps.jsonl.gz."
+        f"'{location}' is nothing that f1hbase can load from: neither a landing zone ({MARKER} at its root) nor files "
+        "such as laps.jsonl.gz, laps_2024-12-08_Yas_Island_Race.json or raw/2024-12-08/openf1/1733673600.json."
     )
 
 
@@ -326,18 +332,20 @@ class FilesSourceRecipe:
 
     Attributes:
         location: Where it is.
+        named: What was asked for by name.
     """
 
     location: Location
+    named: Named = Named()
 
     def open(self, patience: float) -> AbstractAsyncContextManager[Source]:
         """Open it; the caller closes nothing."""
-        return _opened(self.location, patience)
+        return _opened(self.location, patience, self.named)
 
 
 @asynccontextmanager
-async def _opened(location: Location, patience: float) -> AsyncIterator[Source]:
-    yield StoredSource(open_reader(location, patience))
+async def _opened(location: Location, patience: float, named: Named) -> AsyncIterator[Source]:
+    yield StoredSource(open_reader(location, patience), named=named)
 
 
 def recipe(config: Config, location: str) -> FilesSourceRecipe:
@@ -346,8 +354,9 @@ def recipe(config: Config, location: str) -> FilesSourceRecipe:
     Raises:
         LocationError: If the location is none.
     """
-    del config  # what is there says how it is laid out
-    return FilesSourceRecipe(parse_location(location))
+    settings = config.settings  # what is there says how it is laid out
+    named = Named(frozenset(settings.endpoint), frozenset(settings.session_key))
+    return FilesSourceRecipe(parse_location(location), named)
 
 
 def reader(config: Config, location: str) -> Reader:

@@ -43,6 +43,19 @@ class UnreadableError(F1HBaseError):
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """What a load asks for by name, so that it is a failure if it is not there.
+
+    Attributes:
+        endpoints: The endpoints.
+        sessions: The keys of the sessions.
+    """
+
+    endpoints: frozenset[str] = frozenset()
+    sessions: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPart:
     """One stored answer, or what there is instead.
 
@@ -100,13 +113,16 @@ class StoredSource:
     Args:
         reader: Reads what is stored; used by several threads.
         first_year: The first season that there may be.
+        named: What was asked for by name.
     """
 
-    def __init__(self, reader: Reader, first_year: int = 1950) -> None:
+    def __init__(self, reader: Reader, first_year: int = 1950, named: Named | None = None) -> None:
         self._reader = reader
         self.name = reader.home
         self.home = reader.home
         self.first_year = first_year
+        self._named = named or Named()
+        self._lacking: dict[Unit, None] = {}
         self._states: dict[str, Sequence[UnitState]] = {}
 
     async def listing(self, selection: Selection) -> Listing:
@@ -120,6 +136,10 @@ class StoredSource:
     def expected(self, units: Iterable[Unit]) -> int:
         """Return how many stored units there are for some."""
         return sum(1 for unit in units for _ in self._jobs(unit))
+
+    def lacking(self) -> Sequence[Unit]:
+        """Return the units that were asked for, but not by name, and of which nothing at all is stored."""
+        return list(self._lacking)
 
     def unaccounted(self) -> RequestStats:
         """Return nothing: no API is asked."""
@@ -222,9 +242,20 @@ class StoredSource:
             taken.append((state.driver, state.window))
         yield from reversed(jobs)
         everybody = [window for driver, window in taken if driver is None or driver == unit.driver]
+        if not states and not self._must_have(unit):
+            # Not answered: it stays as not done, and is loaded when the store has it.
+            self._lacking[unit] = None
+            return
         for missing in subtract(unit.window, everybody):
             lacking = replace(unit, window=missing)
             yield _Job(lacking, error=self._why_missing(lacking, states))
+
+    def _must_have(self, unit: Unit) -> bool:
+        """Return whether a unit of which nothing is stored is a failure, as it was asked for by name."""
+        if self._named.endpoints:
+            return unit.endpoint in self._named.endpoints
+        of_session = {state.endpoint for state in self._states_of(unit.scope)} - {"sessions"}
+        return unit.scope.session_key in self._named.sessions and not of_session
 
     def _why_missing(self, unit: Unit, states: Sequence[UnitState]) -> str:
         failed = next((s.error for s in states if s.error is not None and s.window.overlaps(unit.window)), None)

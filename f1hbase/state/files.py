@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from f1hbase.model.outcomes import Outcome, Quarantined, RunState, UnitState
 from f1hbase.model.units import Scope, Unit
 from f1hbase.state.base import quarantine_key
 from f1hbase.state.file_leases import holder_of
+from f1hbase.stores.files.extractor import DamagedAnswerError
 from f1hbase.stores.files.lease_objects import meetings_with_leases
 from f1hbase.stores.files.manifests import UNITS, manifest_path, read_manifest, scope_of_path, write_manifest
 from f1hbase.stores.files.objects import Objects
@@ -42,21 +44,55 @@ class FilesState:
 
     def write_units(self, run_id: str, outcomes: Sequence[Outcome]) -> None:
         """Write the manifests of units; only ever after their objects are durable."""
-        by_path = {manifest_path(outcome.unit): outcome for outcome in outcomes}
-
-        def write(path: str) -> None:
-            content = self._objects.get(path)
+        written: dict[str, bytes] = {}
+        outcome_of = {manifest_path(outcome.unit): outcome for outcome in outcomes}
+        paths = list(outcome_of)
+        for path, content in zip(paths, self._objects.get_all(paths), strict=True):
             try:
                 before = None if content is None else read_manifest(content, path)
             except ValueError:
                 before = None  # it counts as not written
-            manifest = write_manifest(by_path[path], run_id, before)
+            manifest = write_manifest(outcome_of[path], run_id, before)
             if manifest is None:
-                _log.warning("%s was rolled back and loaded again meanwhile; that stands", by_path[path].unit)
+                _log.warning("%s was rolled back and loaded again meanwhile; that stands", outcome_of[path].unit)
             else:
-                self._objects.put(path, manifest)
+                written[path] = manifest
+        damaged: DamagedAnswerError | None = None
+        try:
+            self._publish([outcome_of[path] for path in written], written)
+        except DamagedAnswerError as error:
+            # The unit of that answer is asked for again, and then the file is made.
+            damaged = error
+            unit = Unit(error.unit.endpoint, error.scope, error.unit.driver, error.unit.window)
+            written.update(self._failed(Outcome(unit, datetime.now(UTC), error=str(error)), run_id))
+        self._objects.each(lambda path: self._objects.put(path, written[path]), list(written))
+        if damaged is not None:
+            raise damaged
 
-        self._objects.each(write, list(by_path))
+    def _publish(self, outcomes: Sequence[Outcome], written: Mapping[str, bytes]) -> None:
+        """Let the layout make its files, as the manifests will say it; only then may those be written."""
+        if not self._zone.layout.makes_files:
+            return
+        changed: dict[Scope, list[Unit]] = defaultdict(list)
+        for outcome in outcomes:
+            if outcome.error is None:
+                changed[outcome.unit.scope].append(outcome.unit)
+        for scope, units in changed.items():
+            endpoints = {unit.endpoint for unit in units}
+            known = self._zone.unit_states(scope, endpoints)
+            states = {manifest_path(Unit(s.endpoint, scope, s.driver, s.window)): s for s in known}
+            for unit in units:
+                path = manifest_path(unit)
+                states[path] = read_manifest(written[path], path).state
+            self._zone.layout.publish(self._objects, scope, endpoints, list(states.values()))
+
+    def _failed(self, outcome: Outcome, run_id: str) -> dict[str, bytes]:
+        path = manifest_path(outcome.unit)
+        content = self._objects.get(path)
+        before = None if content is None else read_manifest(content, path)
+        outcome = replace(outcome, epoch=0 if before is None else before.epoch)
+        manifest = write_manifest(outcome, run_id, before)
+        return {} if manifest is None else {path: manifest}
 
     def quarantined(self, scope: Scope, endpoint: str) -> list[tuple[str, str]]:
         """Return what is in quarantine of an endpoint and session: each one's key, and the key of its unit."""

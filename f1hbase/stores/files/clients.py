@@ -1,19 +1,23 @@
-"""How each kind of store is opened: its credentials by its own ways, its address; knows no object."""
+"""How each kind of store is opened: its credentials by its own ways, its address; knows no layout."""
 
 from __future__ import annotations
 
 import configparser
+import json
 import os
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
-from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
+import obstore
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from f1hbase.stores.files.urls import Location
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
 
 _RETRY: RetryConfig = {
@@ -23,31 +27,157 @@ _RETRY: RetryConfig = {
 }
 """Bridges a lost connection; what lasts longer is waited for by `Objects`, which knows how patient to be."""
 
+_NO_OAUTH = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+"""What stands for a key where a server that stands in for Google's wants none."""
 
-def open_client(location: Location, environment: Mapping[str, str] = os.environ) -> ObjectStore:
+PART_BYTES = 8 << 20
+"""The parts of a multipart upload: S3 takes at least 5 MiB and at most 10,000 parts, so an object may have 80 GiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as its store describes it.
+
+    Attributes:
+        path: Within the location.
+        size: In bytes.
+        modified: When it was written.
+        tag: What tells its content apart, by the store's own rule; an MD5 in some.
+    """
+
+    path: str
+    size: int
+    modified: datetime | None = None
+    tag: str | None = None
+
+
+class Client(Protocol):
+    """One store. What does not exist is a `FileNotFoundError`; else it raises what obstore does."""
+
+    def get(self, path: str) -> bytes:
+        """Return the bytes of an object."""
+
+    def get_range(self, path: str, start: int, end: int) -> bytes:
+        """Return the bytes of an object from `start` to before `end`, which is not behind its end."""
+
+    def head(self, path: str) -> ObjectInfo:
+        """Describe an object."""
+
+    def put(self, path: str, content: bytes | IO[bytes], attributes: Mapping[str, str]) -> str | None:
+        """Write an object, which appears whole; return its tag."""
+
+    def create(self, path: str, content: bytes, attributes: Mapping[str, str]) -> None:
+        """Write an object, unless there is one.
+
+        Raises:
+            obstore.exceptions.AlreadyExistsError: If there is one.
+        """
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose paths begin with these folders."""
+
+    def delete(self, path: str) -> None:
+        """Delete an object."""
+
+
+class ObstoreClient:
+    """A folder or bucket by obstore.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._keeps_attributes = not isinstance(store, LocalStore)
+
+    def get(self, path: str) -> bytes:
+        """Return the bytes of an object."""
+        return bytes(obstore.get(self._store, path).bytes())
+
+    def get_range(self, path: str, start: int, end: int) -> bytes:
+        """Return a part of an object."""
+        return bytes(obstore.get_range(self._store, path, start=start, end=end))
+
+    def head(self, path: str) -> ObjectInfo:
+        """Describe an object."""
+        return _info(obstore.head(self._store, path))
+
+    def put(self, path: str, content: bytes | IO[bytes], attributes: Mapping[str, str]) -> str | None:
+        """Write an object; a file in parts."""
+        kept = dict(attributes) if attributes and self._keeps_attributes else None
+        if isinstance(content, bytes):
+            return obstore.put(self._store, path, content, attributes=kept, use_multipart=False)["e_tag"]
+        result = obstore.put(
+            self._store, path, content, attributes=kept, use_multipart=True, chunk_size=PART_BYTES, max_concurrency=2
+        )
+        return result["e_tag"]
+
+    def create(self, path: str, content: bytes, attributes: Mapping[str, str]) -> None:
+        """Write an object, unless there is one."""
+        kept = dict(attributes) if attributes and self._keeps_attributes else None
+        obstore.put(self._store, path, content, attributes=kept, mode="create")
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects of some folders."""
+        for chunk in obstore.list(self._store, prefix or None):
+            yield from map(_info, chunk)
+
+    def delete(self, path: str) -> None:
+        """Delete an object."""
+        obstore.delete(self._store, path)
+
+
+def _info(meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
+
+
+def empty_client() -> Client:
+    """Return the client of a place that does not exist."""
+    return ObstoreClient(MemoryStore())
+
+
+def open_client(location: Location, environment: Mapping[str, str] = os.environ) -> Client:
     """Return the client of a location; asks nothing of it yet.
 
     Raises:
-        obstore.exceptions.BaseError: If its settings make no sense.
+        obstore.exceptions.BaseError, ValueError, OSError: If its settings make no sense.
+        f1hbase.stores.files.urls.LocationError: If a package that it needs is not installed.
     """
+    if location.scheme == "volume":
+        from f1hbase.stores.files.databricks import DatabricksClient
+
+        return DatabricksClient(location, environment)
+    return ObstoreClient(_open_store(location, environment))
+
+
+def _open_store(location: Location, environment: Mapping[str, str]) -> ObjectStore:
     if location.is_local:
         return LocalStore(location.root)
     client: ClientConfig = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=5)}
     prefix = location.prefix or None
     if location.scheme == "gs":
+        emulator = environment.get("STORAGE_EMULATOR_HOST")
         # The JSON text itself, where there is no file to put it in.
         key = environment.get("GOOGLE_CREDENTIALS")
+        if emulator:
+            emulator = emulator if "://" in emulator else f"http://{emulator}"
+            client["allow_http"] = emulator.startswith("http://")
+            key = json.dumps({"gcs_base_url": emulator, **_NO_OAUTH})
         if key:
             return GCSStore(
                 location.root, prefix=prefix, client_options=client, retry_config=_RETRY, service_account_key=key
             )
         return GCSStore(location.root, prefix=prefix, client_options=client, retry_config=_RETRY)
     if location.scheme == "az":
+        # Azurite and gateways without TLS; obstore itself takes the address from AZURE_STORAGE_ENDPOINT.
+        endpoint = environment.get("AZURE_STORAGE_ENDPOINT") or environment.get("AZURE_ENDPOINT") or ""
+        client["allow_http"] = endpoint.startswith("http://") or bool(environment.get("AZURE_STORAGE_USE_EMULATOR"))
         return AzureStore(location.root, prefix=prefix, client_options=client, retry_config=_RETRY)
-    config, endpoint = _aws(environment), _endpoint(environment)
-    if endpoint is not None:
-        config["endpoint"] = endpoint
-        client["allow_http"] = endpoint.startswith("http://")
+    config, endpoint_url = _aws(environment), _endpoint(environment)
+    if endpoint_url is not None:
+        config["endpoint"] = endpoint_url
+        client["allow_http"] = endpoint_url.startswith("http://")
     return S3Store(location.root, prefix=prefix, config=config, client_options=client, retry_config=_RETRY)
 
 

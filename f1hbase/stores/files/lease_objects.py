@@ -13,7 +13,7 @@ from typing import Any
 
 from f1hbase.model.units import Scope
 from f1hbase.stores.files.objects import Objects
-from f1hbase.stores.files.units import scope_folder
+from f1hbase.stores.files.paths import scope_folder
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from f1hbase.model.outcomes import Outcome, Status, UnitState
 from f1hbase.model.times import parse_time
 from f1hbase.model.units import Scope, Unit, Window, parse_scope
 from f1hbase.stores.files.objects import Objects
-from f1hbase.stores.files.units import scope_folder
+from f1hbase.stores.files.paths import scope_folder
 from f1hbase.version import __version__
 
 _log = logging.getLogger(__name__)

@@ -12,22 +12,16 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TypeVar
 
-import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import MemoryStore
 
 from f1hbase.errors import UnreachableError
-from f1hbase.stores.files.clients import open_client
+from f1hbase.stores.files.clients import PART_BYTES, Client, ObjectInfo, empty_client, open_client
 from f1hbase.stores.files.urls import Location, LocationError
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -42,19 +36,13 @@ _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|The specified bucket do
 _STATUS = re.compile(r"status code: (\d{3}[^:\n]*)")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+_MD5_OF_PARTS = re.compile(r'"?([0-9a-f]{32}-\d+)"?')
+_NO_ATTRIBUTES: Mapping[str, str] = {}
 _WAITABLE_STATUS = {408, 409, 425, 429}
 
 
 class RefusedError(UnreachableError):
     """A store that answers, but does not do what it is asked: no such bucket, a refused key, a full disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """An object as a listing shows it: its path within the location, and its size in bytes."""
-
-    path: str
-    size: int
 
 
 class Objects:
@@ -83,8 +71,9 @@ class Objects:
         self._patience = patience
         self._stop = stop or threading.Event()
         self._clock = clock
-        self._etag_is_md5 = location.scheme == "s3"
-        self._client: ObjectStore | None = None
+        self._etag_is_md5 = location.scheme in ("s3", "gs")
+        self._takes_files = False
+        self._client: Client | None = None
         folder = Path(location.root)
         if location.is_local and not folder.is_dir():
             if folder.exists():
@@ -105,7 +94,7 @@ class Objects:
             UnreachableError: If the store is away longer than patience lasts.
         """
         try:
-            return self._call("read", lambda: bytes(obstore.get(self._reading(), path).bytes()))
+            return self._call("read", lambda: self._reading().get(path))
         except (FileNotFoundError, ValueError):
             return None
 
@@ -116,20 +105,53 @@ class Objects:
     def size(self, path: str) -> int | None:
         """Return the size of an object in bytes; None if it does not exist."""
         try:
-            return self._call("read", lambda: obstore.head(self._reading(), path)["size"])
+            return self._call("read", lambda: self._reading().head(path).size)
         except FileNotFoundError:
             return None
 
-    def put(self, path: str, content: bytes) -> None:
+    def holds(self, path: str, content: bytes) -> bool | None:
+        """Return whether an object has this content, by what the store says of it; None if there is none.
+
+        It is read only where its size is right and its tag is no MD5 of this content.
+        """
+        try:
+            info = self._call("read", lambda: self._reading().head(path))
+        except FileNotFoundError:
+            return None
+        if info.size != len(content):
+            return False
+        tag = _MD5.fullmatch(info.tag or "")
+        if self.location.is_local or tag is None or tag[1] == _md5(content):
+            return True
+        return self.get(path) == content  # encrypted by the store (KMS), or of another content
+
+    def chunks(self, info: ObjectInfo, size: int = PART_BYTES) -> Iterator[bytes]:
+        """Yield the bytes of an object, some at a time; it is not to change meanwhile.
+
+        Raises:
+            FileNotFoundError: If it is gone.
+            RefusedError: If the store does not give it.
+            UnreachableError: If the store is away longer than patience lasts.
+        """
+        for start in range(0, info.size, size):
+            end = min(start + size, info.size)
+            yield self._call("read", lambda start=start, end=end: self._reading().get_range(info.path, start, end))  # type: ignore[misc]
+
+    def put(self, path: str, content: bytes | IO[bytes], attributes: Mapping[str, str] = _NO_ATTRIBUTES) -> None:
         """Write an object, whatever was there; on return it is durable and was received as it was sent.
+
+        Args:
+            path: Its path.
+            content: Its bytes, or a file that has them, which is sent in parts; the object appears whole.
+            attributes: What the store is to say of it (`Content-Type` and names of one's own); folders keep none.
 
         Raises:
             RefusedError: If the store does not take it.
             UnreachableError: If the store is away longer than patience lasts.
         """
-        self._call("written", lambda: self._put(path, content))
+        self._call("written", lambda: self._put(path, content, attributes))
 
-    def create(self, path: str, content: bytes) -> bool:
+    def create(self, path: str, content: bytes, attributes: Mapping[str, str] = _NO_ATTRIBUTES) -> bool:
         """Write an object unless there is one; return whether it is ours now.
 
         When an answer of the store was lost, an object that is the same as ours counts as ours.
@@ -141,7 +163,7 @@ class Objects:
 
         def once() -> bool:
             try:
-                obstore.put(self._writing(), path, content, mode="create")
+                self._writing().create(path, content, attributes)
             except AlreadyExistsError:
                 return False
             self._sync(path)
@@ -163,7 +185,7 @@ class Objects:
 
         def one(path: str) -> None:
             try:
-                self._call("deleted", lambda: obstore.delete(self._reading(), path))
+                self._call("deleted", lambda: self._reading().delete(path))
             except FileNotFoundError:
                 return
 
@@ -176,22 +198,40 @@ class Objects:
         with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(paths)), "objects") as threads:
             return list(threads.map(call, paths))
 
-    def _reading(self) -> ObjectStore:
+    def _reading(self) -> Client:
         if self._client is None:
             if not self.exists:
-                return MemoryStore()  # an empty one
+                return empty_client()
             self._client = self._open()
         return self._client
 
-    def _writing(self) -> ObjectStore:
+    def _writing(self) -> Client:
         if self._client is None:
             try:
                 Path(self.location.root).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise RefusedError(f"the folder '{self.location}' cannot be made: {_reason(error)}.") from error
+        if self.location.is_local and not self._takes_files:
+            self._try_to_write()
         return self._reading()
 
-    def _open(self) -> ObjectStore:
+    def _try_to_write(self) -> None:
+        """Find out whether files can be made in the folder.
+
+        Where none can although it is there (/proc), obstore would try for ever: it takes "no such file" for a folder
+        that is still to be made.
+        """
+        probe = Path(self.location.root, f"_f1hbase.probe-{os.getpid()}-{threading.get_ident()}")
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o600))
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise RefusedError(
+                f"'{self.location}' cannot be written: {_reason(error)}. Check the folder, or choose another one."
+            ) from error
+        self._takes_files = True
+
+    def _open(self) -> Client:
         try:
             return open_client(self.location)
         except (BaseError, ValueError, OSError) as error:
@@ -199,22 +239,51 @@ class Objects:
 
     def _list(self, prefix: str) -> Iterator[ObjectInfo]:
         try:
-            for chunk in obstore.list(self._reading(), prefix or None):
-                yield from (ObjectInfo(one["path"], one["size"]) for one in chunk)
+            yield from self._reading().list(prefix)
         except FileNotFoundError:
             return
 
-    def _put(self, path: str, content: bytes) -> None:
-        result = obstore.put(self._writing(), path, content, use_multipart=False)
-        self._sync(path)
-        etag = _MD5.fullmatch(result["e_tag"] or "")
-        if not self._etag_is_md5 or etag is None:
+    def _put(self, path: str, content: bytes | IO[bytes], attributes: Mapping[str, str]) -> None:
+        if isinstance(content, bytes):
+            tag = self._writing().put(path, content, attributes)
+            self._sync(path)
+            self._check(path, content, tag)
             return
-        if etag[1] != hashlib.md5(content, usedforsecurity=False).hexdigest():
-            # Either it arrived otherwise than it was sent, or the store encrypts it (KMS), where the tag is no MD5.
-            if bytes(obstore.get(self._reading(), path).bytes()) != content:
+        content.seek(0)
+        tag = self._writing().put(path, content, attributes)
+        self._sync(path)
+        self._check_parts(path, content, tag)
+
+    def _check(self, path: str, content: bytes, tag: str | None) -> None:
+        etag = _MD5.fullmatch(tag or "")
+        # Either it arrived otherwise than it was sent, or the store encrypts it (KMS), where the tag is no MD5.
+        if self._etag_is_md5 and etag is not None and etag[1] != _md5(content):
+            if self._reading().get(path) != content:
                 raise OSError("the object was not received as it was sent")
             self._etag_is_md5 = False
+
+    def _check_parts(self, path: str, content: IO[bytes], tag: str | None) -> None:
+        """Compare what a store says of an object that came in parts with what was sent.
+
+        S3's tag of such an object is the MD5 of the parts' MD5s, and their number; with KMS it is something else that
+        looks like it, and then the object is read. Other stores say the size.
+        """
+        if self.location.is_local:
+            return
+        client, etag = self._reading(), _MD5_OF_PARTS.fullmatch(tag or "")
+        content.seek(0)
+        if etag is None:
+            if client.head(path).size != content.seek(0, os.SEEK_END):
+                raise OSError("the object was not received as it was sent")
+            return
+        parts = [hashlib.md5(part, usedforsecurity=False).digest() for part in _parts(content)]
+        if etag[1] == f"{_md5(b''.join(parts))}-{len(parts)}":
+            return
+        size = client.head(path).size
+        starts = range(0, size, PART_BYTES)
+        there = (client.get_range(path, start, min(start + PART_BYTES, size)) for start in starts)
+        if [_md5(part) for part in there] != [part.hex() for part in parts]:
+            raise OSError("the object was not received as it was sent")
 
     def _sync(self, path: str) -> None:
         if not self.location.is_local:
@@ -233,7 +302,7 @@ class Objects:
             try:
                 return call()
             except FileNotFoundError as error:
-                if _NO_BUCKET.search(str(error)):
+                if done == "written" or _NO_BUCKET.search(str(error)):
                     raise self._refused(done, error) from error
                 raise
             except (BaseError, OSError) as error:
@@ -251,15 +320,25 @@ class Objects:
             wait = min(wait * 2, _LONGEST_WAIT)
 
     def _refused(self, done: str, error: Exception) -> RefusedError:
-        kind = "folder" if self.location.is_local else "bucket"
-        if _NO_BUCKET.search(str(error)):
-            return RefusedError(f"'{self.location}': there is no such bucket. Create it, or correct its name.")
+        kind = {"file": "folder", "volume": "volume"}.get(self.location.scheme, "bucket")
+        is_absent = isinstance(error, FileNotFoundError) and not self.location.is_local
+        if is_absent or _NO_BUCKET.search(str(error)):
+            return RefusedError(f"'{self.location}': there is no such {kind}. Create it, or correct its name.")
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) and not self.location.is_local:
             return RefusedError(
                 f"'{self.location}' refuses the key it was given ({_reason(error)}): it may not be {done}. Check the "
                 "credentials and what they allow."
             )
         return RefusedError(f"'{self.location}' cannot be {done}: {_reason(error)}. Check the {kind}.")
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _parts(content: IO[bytes]) -> Iterator[bytes]:
+    while part := content.read(PART_BYTES):
+        yield part
 
 
 def _is_final(error: Exception, location: Location) -> bool:

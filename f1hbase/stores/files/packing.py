@@ -9,6 +9,9 @@ LEVEL = 4
 """Of real car_data as CSV: level 1 packs 279 MB/s to 15.6 %, 4 packs 174 MB/s to 12.6 %, 6 packs 70 MB/s to 12.0 %, 9
 packs 15 MB/s to 11.2 % (`python -m benchmarks.landing_zone`, docs/landing-zone.md)."""
 
+GZIP, PLAIN = "gzip", "none"
+"""How an object is packed, as manifests say it; those that do not say have gzip."""
+
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Deflate, no time, no name, no operating system: what differs from machine to machine is left out."""
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,16 @@ BUCKET_SCHEMES = ("s3", "gs", "az")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 """Of two letters at least: `C:` is a drive."""
 
+BUCKET_VARIABLE = "BUCKET"
+"""What names the bucket of an s3:/// URL without one."""
+
 _VOLUMES = "/Volumes/"
+
+KNOWN_PLACES = {
+    "local": "~/Documents/openf1_data_analytics/local_test_data/",
+    "databricks": "/Volumes/dev_f1_data_analytics/raw_data/landing/",
+}
+"""Places with names of their own, in which JSON files are landed for Databricks."""
 
 
 class LocationError(F1HBaseError):
@@ -33,8 +43,8 @@ class Location:
     """A place of files; without secrets, so it may be shown, logged and sent to another process.
 
     Attributes:
-        scheme: `file`, `s3`, `gs` or `az`.
-        root: The absolute path of a folder, or the name of a bucket or container.
+        scheme: `file`, `s3`, `gs`, `az`, or `volume` for a volume of Databricks that is not mounted here.
+        root: The absolute path of a folder or volume, or the name of a bucket or container.
         prefix: What the names of all objects in the bucket begin with, without slashes at its ends; empty for a folder.
         shown: For people.
     """
@@ -57,12 +67,13 @@ def parse_location(text: str) -> Location:
     """Return what a path or URL means.
 
     Args:
-        text: `./folder`, an absolute path, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or
-            `az://container/prefix`.
+        text: `./folder`, an absolute path, `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`,
+            `az://container/prefix`, `/Volumes/catalog/schema/volume/...`, `local` or `databricks`.
 
     Raises:
         LocationError: If it is neither, or if there are credentials in it; the message does not repeat those.
     """
+    text = KNOWN_PLACES.get(text, text)
     match = _SCHEME.match(text)
     if match is None:
         return _folder(Path(text), text)
@@ -84,12 +95,14 @@ def parse_location(text: str) -> Location:
         if parts.netloc not in ("", "localhost"):
             raise LocationError(f"'{text}' names a host; a folder of this machine has three slashes: file:///folder.")
         return _folder(Path(unquote(parts.path)), text)
-    if not parts.netloc:
-        raise LocationError(f"'{text}' names no bucket: {scheme}://bucket/prefix.")
+    bucket = parts.netloc or (os.environ.get(BUCKET_VARIABLE, "") if scheme == "s3" else "")
+    if not bucket or not re.fullmatch(r"[A-Za-z0-9._-]+", bucket):
+        hint = f", or s3:///prefix with the bucket in {BUCKET_VARIABLE}" if scheme == "s3" else ""
+        raise LocationError(f"'{text}' names no bucket: {scheme}://bucket/prefix{hint}.")
     prefix = "/".join(part for part in parts.path.split("/") if part)
     if ".." in prefix.split("/"):
         raise LocationError(f"'..' cannot be in a {scheme}:// URL.")
-    return Location(scheme, parts.netloc, prefix, f"{scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else ""))
+    return Location(scheme, bucket, prefix, f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else ""))
 
 
 def _folder(path: Path, shown: str) -> Location:
@@ -100,10 +113,12 @@ def _folder(path: Path, shown: str) -> Location:
     except RuntimeError as error:
         raise LocationError(f"'{shown}' names no folder: {error}.") from error
     if str(absolute).startswith(_VOLUMES) and not Path(_VOLUMES).is_dir():
-        raise LocationError(
-            f"'{shown}' is a volume of Databricks, and here is no {_VOLUMES}: run f1hbase inside Databricks, or use "
-            "the URL of the bucket behind the volume."
-        )
+        # Elsewhere than inside Databricks.
+        parts = [part for part in str(absolute).split("/") if part]
+        if len(parts) < 4 or ".." in parts:
+            raise LocationError(f"'{shown}' names no volume: {_VOLUMES}catalog/schema/volume/folder.")
+        root = "/" + "/".join(parts)
+        return Location("volume", root, "", root)
     return Location("file", str(absolute), "", shown.rstrip("/") or shown)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.units import Scope
 from f1hbase.stores.files import lease_objects
+from f1hbase.stores.files.answers import read_body
 from f1hbase.stores.files.layouts import DEFAULT_LAYOUT, Layout, layout_of
-from f1hbase.stores.files.manifests import read_manifests, scope_manifests
+from f1hbase.stores.files.manifests import endpoint_of_path, read_manifests, scope_manifests
 from f1hbase.stores.files.objects import Objects
-from f1hbase.stores.files.packing import DamagedError, md5_hex, unpack
 from f1hbase.stores.files.urls import Location, LocationError
 from f1hbase.version import __version__
 
@@ -37,9 +37,18 @@ class Zone:
         """Where it is, for people."""
         return self.objects.location.shown
 
-    def unit_states(self, scope: Scope) -> list[UnitState]:
-        """Return the units of one session (or of a meeting as such) that count: none from before a rollback."""
-        paths = sorted(info.path for info in self.objects.under(scope_manifests(scope)) if info.path.endswith(".json"))
+    def unit_states(self, scope: Scope, endpoints: Collection[str] | None = None) -> list[UnitState]:
+        """Return the units of one session (or of a meeting as such) that count: none from before a rollback.
+
+        Args:
+            scope: The session or meeting.
+            endpoints: Only the units of these; None for all.
+        """
+        paths = sorted(
+            info.path
+            for info in self.objects.under(scope_manifests(scope))
+            if info.path.endswith(".json") and (endpoints is None or endpoint_of_path(info.path) in endpoints)
+        )
         manifests = read_manifests(self.objects, paths)
         if not manifests:
             return []
@@ -47,41 +56,30 @@ class Zone:
         return [manifest.state for manifest in manifests if manifest.epoch >= epoch]
 
     def body(self, stored: Mapping[str, Any]) -> bytes:
-        """Return the uncompressed bytes of an object that a manifest names.
-
-        Raises:
-            DamagedError: If it is not there, or not what the manifest says; names it.
-        """
-        path = stored["path"]
-        packed = self.objects.get(path)
-        try:
-            if packed is None:
-                raise DamagedError("it does not exist")
-            if md5_hex(packed) == stored["stored_md5"]:
-                return unpack(packed, stored["bytes"])
-            body = unpack(packed, stored["bytes"])
-            if md5_hex(body) != stored["md5"]:
-                raise DamagedError(f"its MD5 is not the {stored['md5']} of its manifest")
-        except DamagedError as error:
-            raise DamagedError(f"'{self.shown}/{path}': {error}") from error
-        return body  # packed by another zlib, and the same
+        """Return the uncompressed bytes of an object that a manifest names; see `read_body`."""
+        return read_body(self.objects, stored)
 
 
-def create_zone(objects: Objects, layout: str = DEFAULT_LAYOUT) -> Zone:
+def create_zone(objects: Objects, layout: str | None = None, default: str = DEFAULT_LAYOUT) -> Zone:
     """Open a landing zone for writing, and make it where there is none.
+
+    Args:
+        objects: Where.
+        layout: The layout that was asked for; None for that of the zone that is there.
+        default: That of a new one, where none was asked for.
 
     Raises:
         LocationError: If there is one that this version cannot read, or of another layout.
         RefusedError: If the store does not let it be made.
         UnreachableError: If the store is away.
     """
-    wanted, location = layout_of(layout), objects.location
+    wanted, location = layout_of(layout or default), objects.location
     found = _layout_there(objects)
     if found is None:
         marker = {"layout": wanted.name, "version": wanted.version, "written_by": f"f1hbase {__version__}"}
         objects.create(MARKER, json.dumps(marker, indent=1).encode() + b"\n")
         found = _layout_there(objects) or wanted  # another process may have been first
-    if found.name != wanted.name:
+    if layout is not None and found.name != wanted.name:
         raise LocationError(
             f"the landing zone '{location}' has the layout '{found.name}', not '{wanted.name}'. Say --layout "
             f"{found.name}, or choose another folder."
