@@ -15,6 +15,7 @@ from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import SourceRecipe
 
 SOURCES = {
+    "hbase": "f1hbase.sources.hbase",
     "openf1": "f1hbase.sources.openf1.recipe",
 }
 """The module of each source by the name that `--from` gives it; imported when it is needed."""
