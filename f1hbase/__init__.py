@@ -1,8 +1,9 @@
-"""Bring Formula 1 data to where people work with it: from OpenF1 and others into HBase and landing zones.
+"""Bring Formula 1 data to where people work with it: from OpenF1 and others into HBase and landing zones, and back.
 
 >>> import f1hbase
 >>> result = f1hbase.load(mode="latest", num_sessions=10)
 >>> result.exit_code, result.overall.all_rows
+>>> f1hbase.connect().session(9551).laps(driver=44).to_pandas()
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from f1hbase.version import __version__
 
 if TYPE_CHECKING:
-    from f1hbase.api import load
+    from f1hbase.api import connect, load, open  # noqa: A004
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "connect", "load", "open"]
 
 
 def __getattr__(name: str) -> Any:
     # What imports the package for its codec alone need not wait for all the rest.
-    if name == "load":
-        from f1hbase.api import load
+    if name in {"connect", "load", "open"}:
+        from f1hbase import api
 
-        return load
+        return getattr(api, name)
     raise AttributeError(f"module 'f1hbase' has no attribute '{name}'")

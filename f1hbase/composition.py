@@ -10,9 +10,10 @@ from importlib import import_module
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.errors import ConfigError
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
-from f1hbase.sources.base import SourceRecipe
+from f1hbase.sources.base import Reader, SourceRecipe
 
 SOURCES = {
     "hbase": "f1hbase.sources.hbase",
@@ -44,6 +45,26 @@ def source_recipe(config: Config, name: str | None = None) -> SourceRecipe:
     location = config.settings.source if name is None else name
     build: Callable[[Config, str], SourceRecipe] = import_module(SOURCES.get(location, _ANY_URL_SOURCE)).recipe
     return build(config, location)
+
+
+def open_reader(config: Config, name: str | None = None) -> Reader:
+    """Open what reads a place back, by its name or URL; by default the source of the settings.
+
+    Raises:
+        F1HBaseError: If it cannot be opened, or nothing can be read back from there; says why and what to do.
+    """
+    location = config.settings.source if name is None else name
+    patience = config.settings.patience.total_seconds()
+    if location == "hbase":
+        from f1hbase.sources import hbase
+
+        return hbase.recipe(config).reader(patience)
+    if location in SOURCES:
+        raise ConfigError(f"--from {location} asks an API: only hbase, or a landing zone or folder, can be read back.")
+    from f1hbase.sources import files
+    from f1hbase.stores.files.urls import parse_location
+
+    return files.open_reader(parse_location(location), patience)
 
 
 def destination_recipe(config: Config, name: str | None = None) -> DestinationRecipe:
