@@ -323,7 +323,7 @@ class HBaseSourceRecipe:
     Attributes:
         gateways: Where it is.
         tables: The names of its tables.
-        connections: How many connections each process may open.
+        connections: How many connections each process of a load may open.
         call_timeout: How long one call may take, in seconds.
     """
 
@@ -332,9 +332,9 @@ class HBaseSourceRecipe:
     connections: int
     call_timeout: float
 
-    def reader(self, patience: float) -> HBaseReader:
+    def reader(self, patience: float, connections: int = CONNECTIONS) -> HBaseReader:
         """Open a reader; close it when it is not needed any more."""
-        scanner = Scanner(self.gateways, patience, connections=self.connections, call_timeout=self.call_timeout)
+        scanner = Scanner(self.gateways, patience, connections=connections, call_timeout=self.call_timeout)
         place = f"HBase at {', '.join(f'{one.host}:{one.port}' for one in self.gateways)}"
         return HBaseReader(scanner, self.tables, f"{place}, table {self.tables.data}")
 
@@ -345,7 +345,7 @@ class HBaseSourceRecipe:
 
 @asynccontextmanager
 async def _opened(recipe: HBaseSourceRecipe, patience: float) -> AsyncIterator[Source]:
-    reader = recipe.reader(patience)
+    reader = recipe.reader(patience, recipe.connections)
     try:
         yield StoredSource(reader)
     finally:
