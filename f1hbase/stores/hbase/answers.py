@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, groupby
 from typing import NamedTuple
 
 _VERSION, _CALL, _REPLY, _EXCEPTION = 0x80010000, 1, 2, 3
@@ -81,6 +82,24 @@ def value_of(framed: bytes) -> bytes | None:
     if int.from_bytes(framed[:4], "big") != len(framed) - 4:
         raise ValueError(f"a cell's length is not that of its value: {framed[:40]!r}")
     return framed[4:]
+
+
+def merged(runs: Sequence[Run]) -> list[Run]:
+    """Return the same rows with as few runs as there can be; an answer comes in many pieces."""
+    found: list[Run] = []
+    for usual, group in groupby(runs, key=lambda run: isinstance(run, Rows)):
+        some = list(group)
+        if not usual or len(some) == 1:
+            found += some
+            continue
+        rows = [run for run in some if isinstance(run, Rows)]
+        columns = zip(*(run.columns for run in rows), strict=True)
+        found.append(Rows(_chained(run.keys for run in rows), [_chained(parts) for parts in columns]))
+    return found
+
+
+def _chained(parts: Iterable[Sequence[bytes]]) -> list[bytes]:
+    return list(chain.from_iterable(parts))
 
 
 def scanner_get_list(scanner: int, rows: int) -> bytes:

@@ -19,7 +19,7 @@ from Hbase_thrift import IOError as HBaseIOError
 from thriftpy2.protocol.exc import TProtocolException
 from thriftpy2.thrift import TApplicationException
 
-from f1hbase.stores.hbase.answers import AnswerReader, OtherRow, RefusedError, Run, scanner_get_list
+from f1hbase.stores.hbase.answers import AnswerReader, OtherRow, RefusedError, Run, merged, scanner_get_list
 from f1hbase.stores.hbase.connector import CALL_SECONDS, ONE_CELL_KEYS_ONLY, Gateway, HBaseConnector, _check
 
 _Made = TypeVar("_Made")
@@ -132,7 +132,7 @@ class ScanConnector(HBaseConnector):
             raise TApplicationException(0, str(refusal)) from None
         except ValueError as error:
             raise TProtocolException(TProtocolException.INVALID_DATA, str(error)) from error  # type: ignore[no-untyped-call]
-        return runs, reader.last_key
+        return merged(runs), reader.last_key
 
 
 class Scanner:
