@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from hypothesis import strategies as st
 
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
-from f1hbase.model.units import MeetingPlan, Scope, SessionPlan
+from f1hbase.model.plans import MeetingPlan, Selection, SessionPlan
+from f1hbase.model.records import JSON_SIGN
+from f1hbase.model.samples import Samples, samples_of_json
+from f1hbase.model.units import Scope
 from f1hbase.stores.hbase.codec import checksum, decode, encode
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "openf1-real"
-"""Real OpenF1 records, beside the project and no part of it."""
+REAL = Path(os.environ.get("OPENF1_REAL") or Path(__file__).resolve().parents[2] / "shared" / "openf1-real")
+"""Real OpenF1 records, beside the project and no part of it; OPENF1_REAL names another folder."""
 
 SILVERSTONE = "meeting-1240-silverstone-fp1"
 
@@ -93,6 +97,13 @@ _RECORDS: dict[str, dict[str, Any]] = {
 def sample(endpoint: str, **changes: Any) -> dict[str, Any]:
     """Return a plausible record of an endpoint with every field it has today, but for `changes`."""
     return {**_RECORDS[endpoint], **changes}
+
+
+def samples_of(records: list[dict[str, Any]], endpoint: str = "car_data") -> Samples:
+    """Return records of a sampled endpoint as samples, which they must be."""
+    samples = samples_of_json(ENDPOINTS[endpoint], json.dumps(records).encode())
+    assert samples is not None
+    return samples
 
 
 def real_records(folder: str, endpoint: str) -> Iterator[dict[str, Any]]:
@@ -186,7 +197,7 @@ def records(
 
 def is_free(endpoint: Endpoint, name: str) -> bool:
     """Return whether a field of this name would be one that the catalogue does not know."""
-    own_sign = name.endswith("%json") and name.removesuffix("%json") in endpoint.text
+    own_sign = name.endswith(JSON_SIGN) and name.removesuffix(JSON_SIGN) in endpoint.known
     return name not in {*endpoint.fields, *endpoint.key_fields, "meeting_key"} and not own_sign
 
 
@@ -204,6 +215,14 @@ def a_meeting(key: int = 1240, location: str = "Silverstone", **changes: Any) ->
     meeting = a_scope(None, meeting_key=key, name=f"2024 {location} Grand Prix")
     session = SessionPlan(a_scope(meeting_key=key, **changes), sample("sessions", meeting_key=key))
     return MeetingPlan(meeting, sample("meetings", meeting_key=key, location=location), (session,), END + WEEK)
+
+
+def a_selection(**choices: Any) -> Selection:
+    """Return a requested scope; `endpoint` or `driver` may name one."""
+    for one, several in (("endpoint", "endpoints"), ("driver", "drivers")):
+        if one in choices:
+            choices[several] = (choices.pop(one),)
+    return Selection(**choices)
 
 
 HOUR = timedelta(hours=1)

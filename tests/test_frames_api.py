@@ -225,8 +225,10 @@ def test_pandas_polars_and_duckdb_read_the_same(folder: Store) -> None:
         assert pl.DataFrame(found).sort(*_keys(endpoint)).to_dicts() == rows
         plain = pa.Table.from_pandas(found.to_pandas(), schema=found.schema, preserve_index=False)
         assert plain.to_pylist() == rows
-        assert len(duckdb.sql("SELECT * FROM found").fetchall()) == len(rows)
-        pointed = duckdb.sql("SELECT * FROM found").to_arrow_table()
+        relation = duckdb.sql("SELECT * FROM found")
+        assert relation is not None
+        pointed = relation.to_arrow_table()
+        assert pointed.num_rows == len(rows)
         assert pointed.select(_keys(endpoint)).sort_by([(key, "ascending") for key in _keys(endpoint)]).to_pylist() == [
             {key: row[key] for key in _keys(endpoint)} for row in rows
         ]

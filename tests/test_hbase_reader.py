@@ -40,14 +40,19 @@ Cells = dict[bytes, bytes]
 # --- the gateway's answers ---
 
 
-def answer(**result: Any) -> bytes:
-    """Return an answer to `scannerGetList` as Thrift writes it."""
-    memory = TMemoryBuffer()
-    protocol = TBinaryProtocol(memory, decode_response=False)
-    protocol.write_message_begin("scannerGetList", TMessageType.REPLY, 0)
-    protocol.write_struct(Hbase.scannerGetList_result(**result))
+def message(kind: int, content: Any) -> bytes:
+    """Return a message of `scannerGetList` as Thrift writes it."""
+    memory: Any = TMemoryBuffer()  # type: ignore[no-untyped-call]
+    protocol: Any = TBinaryProtocol(memory, decode_response=False)  # type: ignore[no-untyped-call]
+    protocol.write_message_begin("scannerGetList", kind, 0)
+    protocol.write_struct(content)
     protocol.write_message_end()
     return bytes(memory.getvalue())
+
+
+def answer(**result: Any) -> bytes:
+    """Return an answer to `scannerGetList`."""
+    return message(TMessageType.REPLY, Hbase.scannerGetList_result(**result))
 
 
 def rows_answer(rows: list[tuple[bytes, Cells]]) -> bytes:
@@ -132,11 +137,8 @@ def test_what_is_no_answer_is_refused(garbage: bytes) -> None:
 
 
 def test_the_call_is_what_thriftpy2_writes() -> None:
-    memory = TMemoryBuffer()
-    protocol = TBinaryProtocol(memory)
-    protocol.write_message_begin("scannerGetList", TMessageType.CALL, 0)
-    protocol.write_struct(Hbase.scannerGetList_args(id=12, nbRows=5000))
-    assert scanner_get_list(12, 5000) == bytes(memory.getvalue())
+    wanted = message(TMessageType.CALL, Hbase.scannerGetList_args(id=12, nbRows=5000))
+    assert scanner_get_list(12, 5000) == wanted
 
 
 def test_a_value_of_another_length_is_noticed() -> None:
