@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date as day
 from datetime import timedelta
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from f1hbase.config import resolve
 
 if TYPE_CHECKING:
     from f1hbase.config import Config
+    from f1hbase.frames.store import Store
     from f1hbase.operations.estimate.forecast import Estimate
     from f1hbase.operations.status import Overview
     from f1hbase.pipeline.collector import Result
@@ -207,6 +208,57 @@ def status(
         view.close()
 
 
+def connect(
+    *,
+    hbase_host: str | None = None,
+    hbase_port: int | None = None,
+    hbase_transport: str | None = None,
+    hbase_protocol: str | None = None,
+    hbase_timeout: Duration | None = None,
+    table_prefix: str | None = None,
+    patience: Duration | None = "10s",
+    config: str | PathLike[str] | None = None,
+) -> Store:
+    """Open what is loaded in HBase, to read it back (docs/reading.md).
+
+    What is not given comes from the environment (`F1HBASE_<OPTION>`), else from `f1hbase.toml`, else is the default.
+
+    Args:
+        hbase_host: The host of HBase's Thrift gateway, or several.
+        hbase_port: Its port.
+        hbase_transport: Its transport.
+        hbase_protocol: Its protocol.
+        hbase_timeout: How long one call may take.
+        table_prefix: What the tables' names begin with.
+        patience: How long HBase may be away before reading fails.
+        config: The settings file; by default `./f1hbase.toml`, if it is there.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If HBase is not there, or pyarrow is not installed.
+    """
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    return _opened("hbase", given, config)
+
+
+def open(  # noqa: A001 - as `f1hbase.open`
+    place: str | PathLike[str], *, patience: Duration | None = "10s", config: str | PathLike[str] | None = None
+) -> Store:
+    """Open a landing zone or a folder of records, to read it back (docs/reading.md).
+
+    Args:
+        place: A path or URL: `./folder`, `s3://bucket/prefix`, `gs://...`, `az://...`.
+        patience: How long a store may be away before reading fails.
+        config: The settings file; by default `./f1hbase.toml`, if it is there.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If nothing can be read there, or pyarrow is not installed.
+    """
+    given = {} if patience is None else {"patience": patience}
+    return _opened(fspath(place), given, config)
+
+
 def estimate_of(config: Config) -> Estimate:
     """Return what a load with some settings would take.
 
@@ -238,3 +290,14 @@ def _resolved(arguments: Mapping[str, Any]) -> Config:
     resolved = resolve(given, config=None if file is None else str(file))
     resolved.settings.check()
     return resolved
+
+
+def _opened(place: str, given: dict[str, Any], config: str | PathLike[str] | None) -> Store:
+    from f1hbase.frames.needs import need
+
+    need("pyarrow", "reading tables")
+    need("numpy", "reading tables")
+    from f1hbase.composition import open_reader
+    from f1hbase.frames.store import Store
+
+    return Store(open_reader(resolve(given, config=None if config is None else str(config)), place))

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
-from f1hbase.errors import F1HBaseError
+from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
-from f1hbase.sources.base import SourceRecipe
+from f1hbase.sources.base import Reader, SourceRecipe
 
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
 
 SOURCES = {
+    "hbase": "f1hbase.sources.hbase",
     "openf1": "f1hbase.sources.openf1.recipe",
     "livetiming": "f1hbase.sources.livetiming.recipe",
 }
@@ -81,6 +82,26 @@ def _source_module(location: str) -> ModuleType:
     return recordings if recordings.is_recording(Path(location)) else import_module(_ANY_URL_SOURCE)
 
 
+def open_reader(config: Config, name: str | None = None) -> Reader:
+    """Open what reads a place back, by its name or URL; by default the source of the settings.
+
+    Raises:
+        F1HBaseError: If it cannot be opened, or nothing can be read back from there; says why and what to do.
+    """
+    location = config.settings.source if name is None else name
+    patience = config.settings.patience.total_seconds()
+    if location == "hbase":
+        from f1hbase.sources import hbase
+
+        return hbase.recipe(config).reader(patience)
+    if location in SOURCES:
+        raise ConfigError(f"--from {location} asks an API: only hbase, or a landing zone or folder, can be read back.")
+    from f1hbase.sources import files
+    from f1hbase.stores.files.urls import parse_location
+
+    return files.open_reader(parse_location(location), patience)
+
+
 def destination_recipe(config: Config, name: str | None = None) -> DestinationRecipe:
     """Return how a destination is opened, by its name or URL; by default the first one of the settings."""
     location = config.settings.to[0] if name is None else name
@@ -99,7 +120,7 @@ def state_view(config: Config, name: str | None = None) -> StateView:
     if location in STATE_VIEWS:
         build: Callable[[Config, str], StateView] = import_module(STATE_VIEWS[location]).view
         return build(config, location)
-    return view_of(destination_recipe(config, location), import_module(_ANY_URL_SOURCE).reader(config, location))
+    return view_of(destination_recipe(config, location), open_reader(config, location))
 
 
 def open_auditor(config: Config, name: str | None = None) -> Auditor:

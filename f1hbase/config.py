@@ -62,6 +62,7 @@ class Settings:
     source: str = _setting(values.text, "openf1", name="from")
     to: tuple[str, ...] = _setting(values.text, ("hbase",), multiple=True)
     layout: str | None = _setting(values.one_of("units", "extractor", "dated"))
+    format: str = _setting(values.one_of("parquet", "csv", "jsonl"), "parquet")
     mode: str | None = _setting(values.one_of("all", "latest", "year", "manual"))
     num_sessions: int | None = _setting(_COUNT)
     year: tuple[int, ...] = _setting(_KEY, multiple=True)

@@ -470,3 +470,42 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("f1hbase: cannot write the output: no space left on device", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+
+
+@cli.command("export", short_help="Write what is loaded as Parquet, CSV or JSON lines.")
+@click_options(("source", "to", "format", *_WHAT, *_WHERE, "hbase_timeout", "patience", "log_file", "quiet", "verbose"))
+def export_command(**options: Any) -> None:
+    """Write what is loaded in HBase or a landing zone as files; run it again to bring them up to date.
+
+    A file holds an endpoint of a session, and is written again only if what is stored has changed.
+
+    \b
+    Examples:
+      export --to ./tables                              all that is in HBase, as Parquet
+      export --to s3://bucket/tables --year 2024        a season
+      export --to ./laps --format csv --endpoint laps --session-key 9558
+      export --from ./zone --to ./lines --format jsonl  a landing zone as JSON lines
+
+    \b
+    Exit codes:
+      0 all written    1 something stored is damaged    2 wrong usage    3 HBase or the target away
+    """
+    from f1hbase.composition import open_reader
+    from f1hbase.frames.needs import need
+    from f1hbase.stores.files.objects import Objects
+    from f1hbase.stores.files.urls import parse_location
+
+    config = config_of(options)
+    settings = config.settings
+    settings.check()
+    if len(settings.to) != 1 or settings.to[0] == "hbase":
+        raise click.UsageError("say where the files go: one --to with a folder or URL, such as --to ./tables.")
+    for package in ("pyarrow", "numpy"):
+        need(package, "export")
+    from f1hbase.operations.export.run import export
+
+    set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
+    tell(config)
+    target = Objects(parse_location(settings.to[0]), settings.patience.total_seconds())
+    place = "hbase" if config.origins["source"] == "default" else settings.source
+    sys.exit(export(open_reader(config, place), target, settings.selection, settings.format).exit_code)

@@ -20,10 +20,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SWITCHES = {"refresh", "dry_run", "quiet", "verbose"}
 
+_NOT_OF_LOAD = {"format"}
+"""The settings that `load` does not take."""
+
 _HELP: dict[str, tuple[str, str]] = {
     "source": (
         "PLACE",
-        "Where to load from: openf1, livetiming, local, databricks, or the path or URL of a landing zone or folder.",
+        "Where to load from: openf1, livetiming, hbase, local, databricks, or the path or URL of a zone or folder.",
     ),
     "to": (
         "PLACE",
@@ -36,9 +39,11 @@ _HELP: dict[str, tuple[str, str]] = {
         "units|extractor|dated",
         (
             "How a landing zone is laid out: the answers by unit, a JSON list for each endpoint and session, or the "
-            "answers by date.  [default: as the zone that is there; of a new one units, of 'local' and 'databricks' extractor]"
+            "answers by date.  [default: as the zone that is there; of a new one units, of 'local' and 'databricks' "
+            "extractor]"
         ),
     ),
+    "format": ("parquet|csv|jsonl", "What the files of an export are; jsonl can be loaded from again."),
     "mode": (
         "MODE",
         (
@@ -110,11 +115,12 @@ assert _HELP.keys() == {item.name for item in fields(Settings)}
 
 
 def click_options(names: Iterable[str] | None = None) -> Callable[[Command], Command]:
-    """Give a click command the named settings as options (default: all), and `--config`.
+    """Give a click command the named settings as options (default: all that `load` takes), and `--config`.
 
     The command then calls `config_of` with what it is given.
     """
-    wanted = [item.name for item in fields(Settings) if names is None or item.name in set(names)]
+    known = [item.name for item in fields(Settings)]
+    wanted = [name for name in known if (name not in _NOT_OF_LOAD if names is None else name in set(names))]
 
     def decorate(command: Command) -> Command:
         command = click.option(

@@ -357,14 +357,3 @@ def recipe(config: Config, location: str) -> FilesSourceRecipe:
     settings = config.settings  # what is there says how it is laid out
     named = Named(frozenset(settings.endpoint), frozenset(settings.session_key))
     return FilesSourceRecipe(parse_location(location), named)
-
-
-def reader(config: Config, location: str) -> Reader:
-    """Return what reads a landing zone or folder.
-
-    Raises:
-        LocationError: If the location is none, or holds nothing that can be read.
-        UnreachableError: If the store is away or refuses.
-    """
-    del config
-    return open_reader(parse_location(location))

@@ -140,11 +140,11 @@ def decode(endpoint: Endpoint, key: bytes, cells: Mapping[bytes, bytes]) -> Reco
         name = column[len(prefix) :].decode()
         if name in endpoint.text:
             is_json = column + _SIGN in cells
-            record[name] = _from_self_describing(value) if is_json else value.decode()
+            record[name] = from_self_describing(value) if is_json else value.decode()
         elif name == "" and value == b"":
             continue  # the sign that a record without any other cell exists
         elif not (name.endswith(JSON_SIGN) and name.removesuffix(JSON_SIGN) in endpoint.known):
-            record[name] = _from_self_describing(value)
+            record[name] = from_self_describing(value)
     return record
 
 
@@ -309,7 +309,8 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _from_self_describing(value: bytes) -> Any:
+def from_self_describing(value: bytes) -> Any:
+    """Return what a cell holds that is of no text field: its JSON, or the text where it is none."""
     text = value.decode()
     try:
         return json.loads(text)

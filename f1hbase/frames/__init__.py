@@ -1,0 +1,1 @@
+"""What is stored, as people work with it: sessions, laps and telemetry as Arrow tables."""

@@ -1,0 +1,1 @@
+"""Decoded tables as files: Parquet, CSV or JSON lines."""
