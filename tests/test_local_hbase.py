@@ -446,7 +446,7 @@ def test_wipe_deletes_the_data_of_this_hbase_and_nothing_else(tmp_path: Path, to
 
 
 @pytest.mark.hbase
-def test_a_jar_cut_short_is_noticed_and_mended(hbase: LocalHBase, tmp_path: Path) -> None:
+def test_a_jar_cut_short_is_noticed_and_fetched_again(hbase: LocalHBase, tmp_path: Path) -> None:
     del hbase  # it is running, so its jars are there
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jars = Path(os.environ.get("LOCAL_HBASE_JARS") or home / "f1hbase" / "hbase-jars")
@@ -457,9 +457,9 @@ def test_a_jar_cut_short_is_noticed_and_mended(hbase: LocalHBase, tmp_path: Path
     jar.unlink()
     jar.write_bytes((whole / jar.name).read_bytes()[:100_000])
 
-    mended = script("fetch", "server", **(os.environ | {"LOCAL_HBASE_JARS": str(copy.parent)}))
+    fetched_again = script("fetch", "server", **(os.environ | {"LOCAL_HBASE_JARS": str(copy.parent)}))
 
-    assert mended.returncode == 0, mended.stderr
-    assert f"damaged in {copy}, fetching again: {jar.name}" in mended.stderr
+    assert fetched_again.returncode == 0, mended.stderr
+    assert f"damaged in {copy}, fetching again: {jar.name}" in fetched_again.stderr
     assert jar.read_bytes() == (whole / jar.name).read_bytes()
     assert [path.name for path in copy.parent.iterdir() if path.is_dir()] == [whole.name]
