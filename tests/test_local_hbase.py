@@ -459,7 +459,7 @@ def test_a_jar_cut_short_is_noticed_and_fetched_again(hbase: LocalHBase, tmp_pat
 
     fetched_again = script("fetch", "server", **(os.environ | {"LOCAL_HBASE_JARS": str(copy.parent)}))
 
-    assert fetched_again.returncode == 0, mended.stderr
+    assert fetched_again.returncode == 0, fetched_again.stderr
     assert f"damaged in {copy}, fetching again: {jar.name}" in fetched_again.stderr
     assert jar.read_bytes() == (whole / jar.name).read_bytes()
     assert [path.name for path in copy.parent.iterdir() if path.is_dir()] == [whole.name]

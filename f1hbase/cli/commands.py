@@ -40,7 +40,7 @@ _SESSIONS = ("mode", "num_sessions", "year", "date", "meeting_key", "session_key
 _WHAT = (*_SESSIONS, "endpoint", "driver")
 _SESSION_KEYS = ("year", "meeting_key", "session_key")
 _CHOICE = (*_SESSION_KEYS, "endpoint")
-_API = ("api_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
+_API = ("api_url", "livetiming_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
 _SIZES = ("window", "response_budget")
 
 _LONGEST_LINE = 10_000
@@ -172,11 +172,17 @@ def status_command(*, as_json: bool, watching: bool, **options: Any) -> None:
 @cli.command("doctor", short_help="Check everything before a run, and say what to do about it.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--end-pause", is_flag=True, help="End the pause of all requests that the API has asked for.")
-@click_options(("processes", "max_concurrent_requests", "request_timeout", "api_url", "rate", *_WHERE, "log_file"))
+@click_options(
+    (
+        "source", "to", "layout", "processes", "max_concurrent_requests", "request_timeout", "api_url", "rate",
+        *_WHERE, "log_file",
+    )
+)  # fmt: skip
 def doctor_command(*, as_json: bool, end_pause: bool, **options: Any) -> None:
-    """Check what a load needs: this machine, HBase, the tables, the API. A line each, with the fix. Writes nothing.
+    """Check what a load needs: this machine, where it loads from and to. A line each, with the fix.
 
-    Asks the API once, within its limits. --end-pause lets all processes ask it again before the time that it has named.
+    Changes nothing: a landing zone gets a small object, which is deleted again. Asks the API once, within its
+    limits. --end-pause lets all processes ask it again before the time that it has named.
 
     \b
     Exit codes:

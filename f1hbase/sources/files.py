@@ -352,8 +352,11 @@ def recipe(config: Config, location: str) -> FilesSourceRecipe:
     """Return how a landing zone or folder is opened to load from it.
 
     Raises:
-        LocationError: If the location is none.
+        LocationError: If the location is none, or a folder that does not exist.
     """
     settings = config.settings  # what is there says how it is laid out
     named = Named(frozenset(settings.endpoint), frozenset(settings.session_key))
-    return FilesSourceRecipe(parse_location(location), named)
+    found = parse_location(location)
+    if found.is_local and not Path(found.root).exists():
+        raise LocationError(f"there is no folder '{found}', and no source of that name.")
+    return FilesSourceRecipe(found, named)

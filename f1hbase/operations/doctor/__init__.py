@@ -1,9 +1,13 @@
-"""The checks before a run: each says what it found and, where something is wrong, what to do. Writes nothing."""
+"""The checks before a run: each says what it found and, where something is wrong, what to do.
+
+Writes nothing but a small object into each landing zone that is loaded into, and deletes it again.
+"""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -12,14 +16,18 @@ from f1hbase.errors import ConfigError, SetupError
 from f1hbase.operations.doctor import machine
 from f1hbase.operations.doctor.api import check_api
 from f1hbase.operations.doctor.base import Check, Grade
+from f1hbase.operations.doctor.files import check_source, check_zone
 from f1hbase.operations.doctor.hbase import check_hbase
 from f1hbase.operations.doctor.lines import doctor_json, doctor_lines, judgement
 from f1hbase.sources.http.limiter import end_pause
+from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.sources.openf1.recipe import options_of, options_with
 from f1hbase.sources.openf1.source import shared_path
 from f1hbase.stores.hbase.shell import find_shell
 
 __all__ = ["Check", "Grade", "doctor_json", "doctor_lines", "examine", "judgement", "resume_requests"]
+
+_HBASE = "hbase"
 
 
 def resume_requests(config: Config) -> None:
@@ -49,6 +57,14 @@ def examine(config: Config) -> Iterator[Check]:
     yield machine.check_state_folder(shared_path(options).parent)
     yield machine.check_open_files(settings, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield machine.check_memory(settings.processes, psutil.virtual_memory().available)
-    yield machine.check_hbase_command(find_shell())
-    yield from check_hbase(settings)
-    yield from check_api(options)
+    if _HBASE in settings.to:
+        yield machine.check_hbase_command(find_shell())
+    if _HBASE in (*settings.to, settings.source):
+        yield from check_hbase(settings)
+    for place in settings.to:
+        if place != _HBASE:
+            yield from check_zone(config, place)
+    if settings.source == "openf1":
+        yield from check_api(options)
+    elif settings.source not in (_HBASE, "livetiming") and not is_recording(Path(settings.source)):
+        yield check_source(config)

@@ -41,4 +41,4 @@ class Check:
 def failed(name: str, error: F1HBaseError, fix: str) -> Check:
     """Return the check of an error that says first what is wrong and then what to do."""
     found, _, told = str(error).partition(". ")
-    return Check(Grade.FAIL, name, found, told or fix)
+    return Check(Grade.FAIL, name, found if told else found.removesuffix("."), told or fix)
