@@ -123,15 +123,18 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
         stop()
 
     patience = task.options.patience
+    # Before anything is opened, which may wait for a store: a parent that is gone must be noticed meanwhile.
+    loop.add_reader(link.fileno(), hear)
+    loop.add_signal_handler(signal.SIGTERM, stop)
     with ExitStack() as opened:
         destinations = []
         for kind in task.recipe.destinations:
-            destination = kind.open(workers=task.workers, number=task.number, patience=patience, stop=stop_waiting)
+            destination = await asyncio.to_thread(
+                kind.open, workers=task.workers, number=task.number, patience=patience, stop=stop_waiting
+            )
             opened.callback(destination.close)
             destinations.append(destination)
         async with task.recipe.source.open(patience) as source:
-            loop.add_reader(link.fileno(), hear)
-            loop.add_signal_handler(signal.SIGTERM, stop)
             # Here and not in the parent: what is to be done is read by who does it.
             states = await asyncio.to_thread(
                 lambda: [[s for one in task.meeting.scopes for s in d.state.unit_states(one)] for d in destinations]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
 import zlib
@@ -345,7 +346,8 @@ class FilesSourceRecipe:
 
 @asynccontextmanager
 async def _opened(location: Location, patience: float, named: Named) -> AsyncIterator[Source]:
-    yield StoredSource(open_reader(location, patience), named=named)
+    # In a thread: whoever opens it must hear meanwhile that it is to stop, or that its parent is gone.
+    yield StoredSource(await asyncio.to_thread(open_reader, location, patience), named=named)
 
 
 def recipe(config: Config, location: str) -> FilesSourceRecipe:
