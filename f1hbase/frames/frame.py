@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from f1hbase.frames.arrow import POOL
 from f1hbase.frames.needs import need
 
 if TYPE_CHECKING:
@@ -140,5 +141,5 @@ class Frame:
         return table.sort_by(self._sort).replace_schema_metadata(self.schema.metadata)
 
     def _joined(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-        whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches, memory_pool=POOL)
         return whole.replace_schema_metadata(self.schema.metadata)

@@ -6,6 +6,7 @@ The tables are also a source to load from (`--from hbase`), by way of `StoredSou
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -169,8 +170,9 @@ class HBaseReader:
         lead = keys.start.rpartition(b"#")[0].decode()
         _, meeting_key, session_key, driver = map(int, lead.split(SEPARATOR))
         length = len(lead) + 1
-        dates = [key[length:].decode() for key in rows.keys]
-        if not all(map(AS_OPENF1.fullmatch, dates)):
+        # All at once, in a third of the time; a key with a line break in it is none of samples'.
+        dates = [key[length:] for key in b"\n".join(rows.keys).decode(errors="replace").split("\n")]
+        if len(dates) != len(rows.keys) or not _ALL_AS_OPENF1.fullmatch("\n".join(dates)):
             return None
         try:
             values = [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in rows.columns]
@@ -269,6 +271,9 @@ def _lead(scope: Scope) -> str:
 
 def _exactly(key: str) -> KeyRange:
     return KeyRange(key.encode(), key.encode() + b"\0")
+
+
+_ALL_AS_OPENF1 = re.compile(rf"(?:{AS_OPENF1.pattern}(?:\n|\Z))++", re.ASCII)
 
 
 def _whole_number(framed: bytes) -> int | None:

@@ -62,7 +62,7 @@ def parquet(endpoint: str, read: ReadParts, metadata: dict[str, str]) -> Content
 
 
 def csv(endpoint: str, read: ReadParts, metadata: dict[str, str]) -> Content:
-    """Write a table as CSV, gzipped: nulls empty, texts quoted, times as OpenF1's JSON spells them, lists as JSON."""
+    """Write a table as CSV, gzipped: nulls empty, texts in quotes, times as in OpenF1's JSON, lists as JSON."""
     del metadata  # CSV has no place for it; the manifest has it
     table = _table(endpoint, read)
     for number, field in enumerate(table.schema):
