@@ -27,7 +27,6 @@ from benchmarks.results import markdown_table, number
 from f1hbase.frames.store import Store
 from f1hbase.model.units import Scope, Unit
 from f1hbase.stores.hbase.schema import Layout, Tables, creation_script
-from simulator import Plan, simulate
 
 if TYPE_CHECKING:
     from benchmarks.stage import Stage
@@ -159,6 +158,7 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
     from benchmarks.loads import run_load
     from benchmarks.records import YEAR
     from benchmarks.servers import ReplayServer
+    from simulator import Plan, simulate
 
     tell("making the records")
     session_key = 0

@@ -509,9 +509,11 @@ def export_command(**options: Any) -> None:
     for package in ("pyarrow", "numpy"):
         need(package, "export")
     from f1hbase.operations.export.run import export
+    from f1hbase.pipeline.display import LineCounter
 
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
     tell(config)
     target = Objects(parse_location(settings.to[0]), settings.patience.total_seconds())
     place = "hbase" if config.origins["source"] == "default" else settings.source
-    sys.exit(export(open_reader(config, place), target, settings.selection, settings.format).exit_code)
+    shown = LineCounter if settings.quiet else make_counter
+    sys.exit(export(open_reader(config, place), target, settings.selection, settings.format, shown).exit_code)

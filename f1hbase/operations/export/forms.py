@@ -74,9 +74,10 @@ def csv(endpoint: str, read: ReadParts, metadata: dict[str, str]) -> Content:
         elif pa.types.is_list(field.type):
             texts = [None if value is None else compact_json(value) for value in column.to_pylist()]
             table = table.set_column(number, field.name, pa.array(texts, pa.string()))
-    plain = io.BytesIO()
-    pyarrow.csv.write_csv(table, plain)
-    return Content(_gzipped(plain.getvalue()), table.num_rows)
+    buffer = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(buffer, "gzip") as packed:
+        pyarrow.csv.write_csv(table, packed)
+    return Content(buffer.getvalue().to_pybytes(), table.num_rows)
 
 
 def jsonl(endpoint: str, read: ReadParts, metadata: dict[str, str]) -> Content:
@@ -119,7 +120,3 @@ def _lines(part: Part) -> tuple[int, bytes]:
     # Not compact_json: these lines are to be what json.dumps gives for the API's own.
     lines = [json.dumps(record, ensure_ascii=False) for record in part]
     return len(lines), "".join(f"{line}\n" for line in lines).encode()
-
-
-def _gzipped(data: bytes) -> bytes:
-    return gzip.compress(data, _GZIP_LEVEL, mtime=0)

@@ -26,7 +26,7 @@ from f1hbase.model.text import count, duration, size
 from f1hbase.model.units import Scope, Unit, endpoints_of
 from f1hbase.operations.export.forms import FORMS, Content, Part
 from f1hbase.operations.export.layout import file_path, manifest_path
-from f1hbase.operations.export.progress import Counter, LineCounter, MakeCounter
+from f1hbase.pipeline.display import Counter, LineCounter, MakeCounter
 from f1hbase.pipeline.load import run_async
 from f1hbase.pipeline.plan import make_plan, selected
 from f1hbase.sources.base import Reader
