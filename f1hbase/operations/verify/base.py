@@ -123,6 +123,9 @@ class Auditor(Protocol):
             What is wrong beside that: records of no endpoint, objects that are broken.
         """
 
+    def notes(self) -> Iterable[str]:
+        """Yield what else there is to know once every session was counted, for people; no differences."""
+
     def count_family(self, family: str) -> int:
         """Have the store count by itself how many rows there are in a column family.
 

@@ -109,6 +109,8 @@ class _Verifier:
                 self._verify(scope, states, wanted, aside.get(scope.prefix, ()), display)
         finally:
             display.close()
+        if self._selection.is_everything:
+            self.result.notes += self._auditor.notes()
 
     def count_whole_families(self) -> None:
         """Compare what the store counts by itself in each family with what the units say, once `run` has read them."""
