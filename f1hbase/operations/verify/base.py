@@ -78,10 +78,14 @@ class Auditor(Protocol):
     Attributes:
         name: The place, for messages.
         viewer: With what one looks at single records there, for messages.
+        look: How it looks, for people.
+        deep_look: The same of a deep look.
     """
 
     name: str
     viewer: str
+    look: str
+    deep_look: str
 
     def check(self, depth: Depth) -> None:
         """Refuse what cannot be done, before anything long begins.

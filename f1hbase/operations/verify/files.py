@@ -50,6 +50,9 @@ class FilesAuditor:
         zone: The zone.
     """
 
+    look = "the sizes of its objects are right; --deep reads them, too"
+    deep_look = "every object read"
+
     def __init__(self, zone: Zone) -> None:
         self.name = f"the landing zone '{zone.shown}'"
         self.viewer = f"'{zone.shown}'"
@@ -236,7 +239,7 @@ class FilesAuditor:
             problem = self._checks.problem(name, stored, deep=deep)
             if problem is not None:
                 whole = False
-                yield difference(f"'{stored['path']}' {problem}", int(stored["stored_bytes"]), None)
+                yield difference(f"'{stored['path']}' {problem}", _records(stored), 0)
                 continue
             one.rows += _records(stored)
             decoded += self._checks.decoded(stored) if deep else 0

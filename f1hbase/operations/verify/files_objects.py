@@ -132,7 +132,7 @@ class ObjectChecks:
                 none.update(_values(some, names))
         except DamagedError as error:
             size, wanted = len(content), stored.get("stored_bytes")
-            sizes = "" if size == wanted or wanted is None else f", {size:,} bytes and not {wanted:,}"
+            sizes = "" if size == wanted or wanted is None else f"; it has {size:,} bytes, and should have {wanted:,}"
             return _Read(f"is damaged: {error}{sizes}", none)
         except UnreadableError as error:
             return _Read(f"is as it was stored, and cannot be decoded: {error}", none)

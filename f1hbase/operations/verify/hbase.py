@@ -49,6 +49,8 @@ class HBaseAuditor:
     """
 
     viewer = "hbase shell"
+    look = "keys counted; --deep reads the cells, too"
+    deep_look = "every cell read"
 
     def __init__(self, connector: HBaseConnector, tables: Tables) -> None:
         self.name = f"HBase (tables '{tables.data}' and '{tables.reports}')"

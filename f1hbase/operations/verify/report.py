@@ -96,6 +96,7 @@ class Verification:
     Attributes:
         depth: How closely it was looked, the seed included.
         viewer: With what one looks at single records.
+        looked: How it was looked, for people.
         scopes: How each session and meeting stands, in the order of their keys.
         differences: All that is wrong; nothing means that all is stored as the reports say.
         notes: What else there is to know of the place; no differences.
@@ -108,6 +109,7 @@ class Verification:
 
     depth: Depth
     viewer: str = ""
+    looked: str = ""
     scopes: list[ScopeResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -192,11 +194,10 @@ def verdict(result: Verification) -> str:
     if found is None:
         rows = sum(total.found for total in result.families.values())
         return f"OK: RowCounter finds {count(rows, 'row')} of {sessions}, as the reports say; {took}"
-    how = "every cell read" if result.depth.deep else "keys counted; --deep reads the cells, too"
     compared = ""
     if result.comparisons:
         compared = f"; {count(len(result.comparisons), 'unit')} as {result.comparisons[0].source} has them"
-    return f"OK: {count(found, 'row')} of {sessions}, as the reports say ({how}){compared}; {took}"
+    return f"OK: {count(found, 'row')} of {sessions}, as the reports say ({result.looked}){compared}; {took}"
 
 
 def _table(result: Verification, *, verbose: bool) -> Iterator[str]:
