@@ -17,6 +17,14 @@ from replay_server import ReplayServer
 from test_files_load import ROOT, load, run
 
 from f1hbase.model.outcomes import RunState
+from f1hbase.operations.verify.base import Depth
+from f1hbase.operations.verify.files import FilesAuditor
+from f1hbase.operations.verify.run import VerifyRequest
+from f1hbase.operations.verify.run import verify as check
+from f1hbase.stores.files.clients import ObjectInfo
+from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.urls import parse_location
+from f1hbase.stores.files.zone import find_zone
 
 LAYOUTS = ("units", "extractor", "dated")
 
@@ -262,3 +270,35 @@ def test_a_store_that_is_away_ends_with_3(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert "'s3://bucket/zone' cannot be reached" in verify("s3://bucket/zone", exit_code=3)
+
+
+class Counting(Objects):
+    """Objects that remember what was asked of the store."""
+
+    asked: list[str]
+
+    def get(self, path: str) -> bytes | None:
+        self.asked.append(path)
+        return super().get(path)
+
+    def under(self, prefix: str) -> Iterator[ObjectInfo]:
+        self.asked.append(f"list {prefix}")
+        return super().under(prefix)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_sizes_come_from_one_listing_and_each_object_is_read_once(tmp_path: Path, deep: bool) -> None:
+    fill(tmp_path)
+    objects = Counting(parse_location(str(tmp_path)))
+    objects.asked = []
+    zone = find_zone(objects)
+    assert zone is not None
+    result = check(VerifyRequest(depth=Depth(deep=deep)), FilesAuditor(zone))
+    assert not result.differences
+    assert objects.asked.count("list ") == 1
+    answers = [path for path in objects.asked if path.startswith("source=")]
+    # Names and dates of sessions and meetings come from the answers that list them.
+    listings = {path for path in answers if "endpoint=sessions" in path or "endpoint=meetings" in path}
+    read = [path for path in answers if path not in listings]
+    assert len(read) == len(set(read)) == (3 if deep else 0)
+    assert len(answers) - len(read) <= 2 * len(listings)

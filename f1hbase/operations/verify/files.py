@@ -264,7 +264,7 @@ class FilesAuditor:
 
         if path not in self._sizes:
             states = [state for state in self._states.get(scope.prefix, ()) if state.endpoint == endpoint]
-            if is_complete(states):
+            if is_complete(states) and self._objects.size(path) is None:
                 yield difference(f"'{path}' does not exist, which says what its file is called and holds")
             return
         try:

@@ -96,7 +96,6 @@ class Verification:
     Attributes:
         depth: How closely it was looked, the seed included.
         viewer: With what one looks at single records.
-        looked: How it was looked, for people.
         scopes: How each session and meeting stands, in the order of their keys.
         differences: All that is wrong; nothing means that all is stored as the reports say.
         notes: What else there is to know of the place; no differences.
@@ -105,11 +104,11 @@ class Verification:
         families: What RowCounter counted.
         quarantined_elsewhere: How many records in quarantine do not say which session they are of.
         seconds: How long it took.
+        looked: How closely it was looked, for people.
     """
 
     depth: Depth
     viewer: str = ""
-    looked: str = ""
     scopes: list[ScopeResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -118,6 +117,7 @@ class Verification:
     families: dict[str, FamilyTotal] = field(default_factory=dict)
     quarantined_elsewhere: int = 0
     seconds: float = 0.0
+    looked: str = ""
 
 
 def verify_json(result: Verification) -> dict[str, Any]:

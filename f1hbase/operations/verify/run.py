@@ -82,7 +82,8 @@ class _Verifier:
     """
 
     def __init__(self, selection: Selection, depth: Depth, auditor: Auditor) -> None:
-        self.result = Verification(depth, auditor.viewer, auditor.deep_look if depth.deep else auditor.look)
+        self.result = Verification(depth, auditor.viewer)
+        self.result.looked = auditor.deep_look if depth.deep else auditor.look
         self.sample = Sample(depth.against_source, depth.seed or 0)
         self._selection = selection
         self._depth = depth
