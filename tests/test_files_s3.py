@@ -34,12 +34,15 @@ from test_files_load import run
 from f1hbase.destinations.files import FilesDestination, FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.plans import Selection
+from f1hbase.operations.verify.base import Depth
+from f1hbase.operations.verify.files import FilesAuditor
+from f1hbase.operations.verify.run import VerifyRequest, verify
 from f1hbase.state.file_leases import FilesLeases
 from f1hbase.stores.files import extractor
 from f1hbase.stores.files.clients import PART_BYTES
 from f1hbase.stores.files.objects import Objects, RefusedError
 from f1hbase.stores.files.urls import parse_location
-from f1hbase.stores.files.zone import create_zone
+from f1hbase.stores.files.zone import create_zone, find_zone
 
 ZONE = "s3://races/openf1"
 
@@ -353,3 +356,23 @@ def test_a_large_file_of_an_extractor_is_sent_in_parts(
     assert len(records) == 100_000
     assert records[-1]["batch_day"] == "2024-07-07"
     store(destination, whole("car_data"), [{}], raw)  # made again, it is the same, and not sent
+
+
+def test_a_zone_on_s3_is_verified_as_one_in_a_folder() -> None:
+    fill(ZONE)
+    zone = find_zone(Objects(parse_location(ZONE)))
+    assert zone is not None
+    for deep in (False, True):
+        assert not verify(VerifyRequest(depth=Depth(deep=deep)), FilesAuditor(zone)).differences
+    gone, changed = sorted(path for path in keys() if "endpoint=car_data" in path and "/source=" in path)
+    packed = bytearray(backend().buckets["races"].keys[changed].value)
+    packed[len(packed) // 2] ^= 1
+    zone.objects.put(changed.removeprefix("openf1/"), bytes(packed))
+    zone.objects.delete([gone.removeprefix("openf1/")])
+    quick = verify(VerifyRequest(), FilesAuditor(zone)).differences
+    assert [one.kind.value for one in quick] == ["objects", "missing rows"]
+    assert f"'{gone.removeprefix('openf1/')}' does not exist" in str(quick[0])
+    deep_look = verify(VerifyRequest(depth=Depth(deep=True)), FilesAuditor(zone)).differences
+    texts = [str(one) for one in deep_look if one.kind.value == "objects"]
+    assert len(texts) == 2
+    assert any(f"'{changed.removeprefix('openf1/')}' is damaged: " in text for text in texts)

@@ -273,7 +273,9 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 
 
 @cli.command("verify", short_help="Compare what is stored with what the reports say.")
-@click.option("--deep", is_flag=True, help="Read the cells, too, and compare the checksum of each unit.")
+@click.option(
+    "--deep", is_flag=True, help="Read the cells (of a landing zone the objects), too, and compare checksums."
+)
 @click.option(
     "--against-api", type=click.IntRange(min=0), default=0, metavar="N",
     help="Ask OpenF1 for N random units again and compare them cell by cell.",
@@ -297,6 +299,7 @@ def verify_command(
       verify                                     all that is known, by counting keys
       verify --session-key 9159 --deep           one session, with its cells
       verify --year 2024 --against-api 20        a season, and twenty units of it against the API
+      verify --to s3://bucket/f1 --deep          a landing zone: every object against its manifest
 
     \b
     Exit codes:

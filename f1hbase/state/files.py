@@ -105,6 +105,20 @@ class FilesState:
             found.append((f"quarantine#{scope.prefix}#{endpoint}#{digest}", str(record.get("unit", ""))))
         return found
 
+    def all_quarantined(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield of each record in quarantine its key, the prefix of its scope, its endpoint and the reason."""
+        infos = self._objects.under(_QUARANTINE)
+        paths = sorted(info.path for info in infos if info.path.endswith(".json"))
+        for path, content in zip(paths, self._objects.get_all(paths), strict=True):
+            parts = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
+            if not {"year", "meeting", "session", "endpoint"} <= parts.keys():
+                continue
+            record = _parsed(content, f"{self._zone.shown}/{path}")
+            prefix = f"{parts['year']}#{parts['meeting']}#{parts['session']}"
+            digest = path.rpartition("/")[2].removesuffix(".json")
+            key = f"quarantine#{prefix}#{parts['endpoint']}#{digest}"
+            yield key, prefix, parts["endpoint"], str(record.get("reason", ""))
+
     def put_quarantine(self, run_id: str, records: Collection[Quarantined]) -> None:
         """Put records aside; the same record twice is once."""
         contents = {

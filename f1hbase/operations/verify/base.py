@@ -78,10 +78,14 @@ class Auditor(Protocol):
     Attributes:
         name: The place, for messages.
         viewer: With what one looks at single records there, for messages.
+        look: How it looks, for people.
+        deep_look: The same of a deep look.
     """
 
     name: str
     viewer: str
+    look: str
+    deep_look: str
 
     def check(self, depth: Depth) -> None:
         """Refuse what cannot be done, before anything long begins.
@@ -122,6 +126,9 @@ class Auditor(Protocol):
         Returns:
             What is wrong beside that: records of no endpoint, objects that are broken.
         """
+
+    def notes(self) -> Iterable[str]:
+        """Yield what else there is to know once every session was counted, for people; no differences."""
 
     def count_family(self, family: str) -> int:
         """Have the store count by itself how many rows there are in a column family.

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     NOTHING = "nothing loaded"
     SOURCE = "other than the source"
     TOTAL = "row counter"
+    OBJECT = "objects"
+    FILE = "files"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from f1hbase.model.catalog import Endpoint
 from f1hbase.model.coverage import Coverage, subtract
 from f1hbase.model.outcomes import Status, UnitState
+from f1hbase.model.times import lenient_time
 from f1hbase.model.units import ALL_TIME, Scope, Window
 from f1hbase.operations.requested import RequestedScope
+from f1hbase.pipeline.plan import session_scope
+
+
+def described(scope: Scope, record: Mapping[str, Any]) -> Scope:
+    """Return a scope with the name and dates that its own record says, and whether it was cancelled."""
+    parts = [record.get("meeting_name") or record.get("location"), record.get("session_name")]
+    name = ", ".join(str(part) for part in parts if part)
+    if scope.session_key is not None:
+        return replace(session_scope(scope.year, dict(record)), name=name)
+    start, end = (lenient_time(record.get(field)) for field in ("date_start", "date_end"))
+    return replace(scope, name=name, date_start=start, date_end=end, cancelled=record.get("is_cancelled") is True)
 
 
 def expected_drivers(

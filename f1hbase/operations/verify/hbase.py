@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from f1hbase.config import Config
@@ -12,14 +12,14 @@ from f1hbase.destinations.base import Batch
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
 from f1hbase.model.outcomes import RunState, UnitState
-from f1hbase.model.times import lenient_time, parse_time
+from f1hbase.model.times import parse_time
 from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, endpoints_of, parse_scope, scope_prefix
 from f1hbase.operations.verify.base import Aside, Auditor, Depth, StoredRecord, Survey, Tick
 from f1hbase.operations.verify.differences import Difference, Kind
+from f1hbase.operations.verify.expected import described
 from f1hbase.operations.verify.hbase_rows import FamilyCount
 from f1hbase.operations.verify.reconcile import Reconciliation
 from f1hbase.operations.verify.row_counter import count_rows, find_hbase_command
-from f1hbase.pipeline.plan import session_scope
 from f1hbase.state.hbase import cells as names
 from f1hbase.state.hbase.leases import lease_of
 from f1hbase.state.hbase.reports import HBaseReports
@@ -49,6 +49,8 @@ class HBaseAuditor:
     """
 
     viewer = "hbase shell"
+    look = "keys counted; --deep reads the cells, too"
+    deep_look = "every cell read"
 
     def __init__(self, connector: HBaseConnector, tables: Tables) -> None:
         self.name = f"HBase (tables '{tables.data}' and '{tables.reports}')"
@@ -123,13 +125,7 @@ class HBaseAuditor:
         except ValueError as error:
             _log.warning("the row %s cannot be read: %s", own.decode(), error)
             return scope
-        parts = [record.get("meeting_name") or record.get("location"), record.get("session_name")]
-        name = ", ".join(str(part) for part in parts if part)
-        if scope.session_key is not None:
-            return replace(session_scope(scope.year, record), name=name)
-        start, end = (lenient_time(record.get(field)) for field in ("date_start", "date_end"))
-        cancelled = record.get("is_cancelled") is True
-        return replace(scope, name=name, date_start=start, date_end=end, cancelled=cancelled)
+        return described(scope, record)
 
     def units(self, scope: Scope) -> Sequence[UnitState]:
         """Return the units that the reports know; those of an older epoch as failed."""
@@ -147,6 +143,10 @@ class HBaseAuditor:
             if counter.foreign is not None:
                 detail = f"no endpoint makes such row keys in the family '{family}': {counter.foreign}"
                 yield Difference(Kind.FOREIGN, detail, scope, found=counter.foreign.rows)
+
+    def notes(self) -> Sequence[str]:
+        """Return nothing."""
+        return ()
 
     def count_family(self, family: str) -> int:
         """Have HBase's RowCounter count the rows of a family in the whole table."""

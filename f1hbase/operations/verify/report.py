@@ -33,6 +33,8 @@ _REMEDIES = {
     Kind.STRAY: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
     Kind.FOREIGN: "not f1hbase's: look at them in {viewer}",
     Kind.TOTAL: "'verify' without --row-counter says where",
+    Kind.OBJECT: "'load --refresh' with the same session and endpoint fetches them again",
+    Kind.FILE: "delete the file, then 'load --refresh' with the same session and endpoint makes it anew",
 }
 """What to do about each kind of difference."""
 
@@ -96,22 +98,26 @@ class Verification:
         viewer: With what one looks at single records.
         scopes: How each session and meeting stands, in the order of their keys.
         differences: All that is wrong; nothing means that all is stored as the reports say.
+        notes: What else there is to know of the place; no differences.
         loading: Who loads one of the meetings now, so that differences may be due to that.
         comparisons: What the source says of the units that were fetched again.
         families: What RowCounter counted.
         quarantined_elsewhere: How many records in quarantine do not say which session they are of.
         seconds: How long it took.
+        looked: How closely it was looked, for people.
     """
 
     depth: Depth
     viewer: str = ""
     scopes: list[ScopeResult] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     loading: list[str] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     families: dict[str, FamilyTotal] = field(default_factory=dict)
     quarantined_elsewhere: int = 0
     seconds: float = 0.0
+    looked: str = ""
 
 
 def verify_json(result: Verification) -> dict[str, Any]:
@@ -123,6 +129,7 @@ def verify_json(result: Verification) -> dict[str, Any]:
         "reported": sum(one.reported for scope in result.scopes for one in scope.endpoints.values()),
         "found": _found(result),
         "loading": result.loading,
+        "notes": result.notes,
         "sessions": [_scope_json(scope) for scope in result.scopes],
         "quarantined_elsewhere": result.quarantined_elsewhere,
         "differences": [_difference_json(difference) for difference in result.differences],
@@ -187,11 +194,10 @@ def verdict(result: Verification) -> str:
     if found is None:
         rows = sum(total.found for total in result.families.values())
         return f"OK: RowCounter finds {count(rows, 'row')} of {sessions}, as the reports say; {took}"
-    how = "every cell read" if result.depth.deep else "keys counted; --deep reads the cells, too"
     compared = ""
     if result.comparisons:
         compared = f"; {count(len(result.comparisons), 'unit')} as {result.comparisons[0].source} has them"
-    return f"OK: {count(found, 'row')} of {sessions}, as the reports say ({how}){compared}; {took}"
+    return f"OK: {count(found, 'row')} of {sessions}, as the reports say ({result.looked}){compared}; {took}"
 
 
 def _table(result: Verification, *, verbose: bool) -> Iterator[str]:
@@ -296,6 +302,7 @@ def _notes(result: Verification) -> Iterator[str]:
             yield f"  and {len(conflicts) - _SHOWN_CONFLICTS:,} more; --json has all"
     if any(not total.is_exact and total.found != total.reported for total in result.families.values()):
         yield "unchecked families have units that failed or overlap: 'verify' without --row-counter says more"
+    yield from result.notes
     for who in result.loading:
         yield f"loading: {who}; differences may be due to that, so verify again when it has ended"
 

@@ -83,6 +83,7 @@ class _Verifier:
 
     def __init__(self, selection: Selection, depth: Depth, auditor: Auditor) -> None:
         self.result = Verification(depth, auditor.viewer)
+        self.result.looked = auditor.deep_look if depth.deep else auditor.look
         self.sample = Sample(depth.against_source, depth.seed or 0)
         self._selection = selection
         self._depth = depth
@@ -109,6 +110,8 @@ class _Verifier:
                 self._verify(scope, states, wanted, aside.get(scope.prefix, ()), display)
         finally:
             display.close()
+        if self._selection.is_everything:
+            self.result.notes += self._auditor.notes()
 
     def count_whole_families(self) -> None:
         """Compare what the store counts by itself in each family with what the units say, once `run` has read them."""
@@ -144,7 +147,8 @@ class _Verifier:
             detail = f"asked for by run {requested[-1].run}, and nothing of it is loaded"
             found.append(Difference(Kind.NOTHING, detail, scope))
             by_endpoint = {name: [] for name in books}
-        results = {name: _endpoint_result(book, by_endpoint[name], counted=counted) for name, book in books.items()}
+        wrong = {name: [*mine, *(one for one in found if one.endpoint == name)] for name, mine in by_endpoint.items()}
+        results = {name: _endpoint_result(book, wrong[name], counted=counted) for name, book in books.items()}
         for book in books.values():
             self._reported[book.endpoint.family] += book.reported
             if not book.is_exact:

@@ -84,16 +84,24 @@ def read_body(objects: Objects, stored: Mapping[str, Any]) -> bytes:
         DamagedError: If it is not there, or not what the manifest says; names it.
     """
     path = stored["path"]
-    packed = objects.get(path)
     try:
-        if packed is None:
-            raise DamagedError("it does not exist")
-        plain = stored.get("packing") == PLAIN
-        if md5_hex(packed) == stored["stored_md5"]:
-            return packed if plain else unpack(packed, stored["bytes"])
-        body = packed if plain else unpack(packed, stored["bytes"])
-        if md5_hex(body) != stored["md5"]:
-            raise DamagedError(f"its MD5 is not the {stored['md5']} of its manifest")
+        return checked_body(objects.get(path), stored)
     except DamagedError as error:
         raise DamagedError(f"'{objects.location}/{path}': {error}") from error
+
+
+def checked_body(packed: bytes | None, stored: Mapping[str, Any]) -> bytes:
+    """Return the uncompressed bytes of an object, given its bytes (None: it does not exist) and its manifest's words.
+
+    Raises:
+        DamagedError: If it is not there, or not what the manifest says.
+    """
+    if packed is None:
+        raise DamagedError("it does not exist")
+    plain = stored.get("packing") == PLAIN
+    if md5_hex(packed) == stored["stored_md5"]:
+        return packed if plain else unpack(packed, stored["bytes"])
+    body = packed if plain else unpack(packed, stored["bytes"])
+    if md5_hex(body) != stored["md5"]:
+        raise DamagedError(f"its MD5 is not the {stored['md5']} of its manifest")
     return body  # packed by another zlib, and the same

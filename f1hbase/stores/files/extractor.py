@@ -101,7 +101,7 @@ class ExtractorLayout:
     def withdraw(self, objects: Objects, scope: Scope, endpoints: Collection[str]) -> None:
         """Delete the files of a session that is rolled back."""
         for endpoint in endpoints:
-            facts = f"{_facts(scope)}/{endpoint}.json"
+            facts = facts_path(scope, endpoint)
             path = json.loads(objects.get(facts) or b"{}").get("path")
             objects.delete([*([path] if path else []), facts])
 
@@ -133,6 +133,16 @@ def session_file_name(start: datetime | None, place: str, title: str) -> str:
     """Return the name of a session's files, without the endpoint: UTC date of its beginning, place, its own name."""
     day = "undated" if start is None else _day(start)
     return "_".join(_spelt(part) for part in (day, place, title) if part)
+
+
+def facts_path(scope: Scope, endpoint: str) -> str:
+    """Return where it is written what is known of the file of an endpoint and session (or meeting)."""
+    return f"{_facts(scope)}/{endpoint}.json"
+
+
+def is_complete(states: Iterable[UnitState]) -> bool:
+    """Return whether the units of an endpoint and session are all that its file is made of."""
+    return _covers([state for state in states if _is_usable(state)])
 
 
 def _day(start: datetime) -> str:
@@ -207,7 +217,7 @@ def _make(objects: Objects, scope: Scope, endpoint: str, states: Sequence[UnitSt
     pieces.sort(key=lambda piece: (piece.state.window.start or LONG_AGO, piece.state.driver or 0))
     start = scope.date_start
     added = dict(zip(ADDED, (scope.title or None, None if start is None else _day(start)), strict=True))
-    path, facts = file_name(endpoint, name), f"{_facts(scope)}/{endpoint}.json"
+    path, facts = file_name(endpoint, name), facts_path(scope, endpoint)
     with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
         records, size, digest = _write(file, _records(objects, scope, endpoint, pieces, added), path)
         known = json.loads(objects.get(facts) or b"{}")

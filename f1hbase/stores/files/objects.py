@@ -112,7 +112,8 @@ class Objects:
     def holds(self, path: str, content: bytes) -> bool | None:
         """Return whether an object has this content, by what the store says of it; None if there is none.
 
-        It is read only where its size is right and its tag is no MD5 of this content.
+        It is read only where its size is right and its tag is no MD5 of this content: one whose bytes have changed
+        on the disk is not taken for what it was.
         """
         try:
             info = self._call("read", lambda: self._reading().head(path))
@@ -121,9 +122,8 @@ class Objects:
         if info.size != len(content):
             return False
         tag = _MD5.fullmatch(info.tag or "")
-        if self.location.is_local or tag is None or tag[1] == _md5(content):
-            return True
-        return self.get(path) == content  # encrypted by the store (KMS), or of another content
+        # Elsewhere the tag is no MD5: a folder has none, and a store that encrypts (KMS) another.
+        return (tag is not None and tag[1] == _md5(content)) or self.get(path) == content
 
     def chunks(self, info: ObjectInfo, size: int = PART_BYTES) -> Iterator[bytes]:
         """Yield the bytes of an object, some at a time; it is not to change meanwhile.
