@@ -114,7 +114,7 @@ def test_leases_work_on_s3() -> None:
     assert first.take(MEETING) is None
     assert second.take(MEETING) is not None
     first.renew()
-    first.raise_epochs(MEETING, [RACE], 7)
+    first.raise_epochs(MEETING, ["9558"], 7)
     first.give_back(MEETING)
     assert second.take(MEETING) is None
     assert second.epochs(MEETING).of(RACE) == 1
