@@ -31,9 +31,12 @@ from moto.server import ThreadedMotoServer
 from replay_server import ReplayServer
 from test_files_load import run
 
+from f1hbase.composition import open_rollback
+from f1hbase.config import resolve
 from f1hbase.destinations.files import FilesDestination, FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.plans import Selection
+from f1hbase.operations.rollback.base import Target
 from f1hbase.state.file_leases import FilesLeases
 from f1hbase.stores.files import extractor
 from f1hbase.stores.files.clients import PART_BYTES
@@ -106,6 +109,14 @@ def test_the_same_content_is_not_uploaded_twice() -> None:
     (stored,) = written.receipt.objects
     assert uploaded.count(stored["path"]) == 1
     assert backend().buckets["races"].keys[f"openf1/{stored['path']}"].etag == f'"{stored["stored_md5"]}"'
+
+
+@pytest.mark.parametrize("target", [Target(sessions=[9558]), Target(meetings=[1240]), Target(run="run")], ids=str)
+def test_a_rollback_on_s3_leaves_what_one_in_a_folder_does(tmp_path: Path, target: Target) -> None:
+    for place in (ZONE, str(tmp_path)):
+        fill(place)
+        open_rollback(resolve({"to": [place]}, environment={}), target).carry_out()
+    assert {key.removeprefix("openf1/") for key in keys()} == files_in(tmp_path)
 
 
 def test_leases_work_on_s3() -> None:

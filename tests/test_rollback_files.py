@@ -317,6 +317,15 @@ def test_answers_that_no_unit_names_go_with_their_session(tmp_path: Path) -> Non
     assert_whole(tmp_path)
 
 
+def test_many_sessions_at_once_and_a_run_of_a_strange_name(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with pytest.raises(NothingToRollBackError, match=r"run \.\./\.\./x"):
+        rollback_of(tmp_path, Target(run="../../x"))
+    described = roll_back(tmp_path, Target(sessions=[9554, 9558, *range(100)]))
+    assert "There is nothing of 99." in described
+    assert [path.name for path in tmp_path.glob("_state/units/**/*.json")] == ["meetings__all__open__open.json"]
+
+
 def test_quarantine_goes_with_its_session_or_run(tmp_path: Path) -> None:
     state = fill(tmp_path).state
     now = datetime.now(UTC)

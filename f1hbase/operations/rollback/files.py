@@ -26,7 +26,7 @@ from f1hbase.operations.rollback.files_parts import Part, find_part
 from f1hbase.operations.rollback.progress import DeletionDisplay, DeletionLines
 from f1hbase.state.base import RENEW_SECONDS, LeaseKeeper, new_run_id
 from f1hbase.state.file_leases import FilesLeases, holder_of, ran_out_elsewhere
-from f1hbase.state.files import FilesState, run_path
+from f1hbase.state.files import FilesState
 from f1hbase.stores.files.extractor import DamagedAnswerError
 from f1hbase.stores.files.lease_objects import latest
 from f1hbase.stores.files.manifests import manifest_path, read_manifest, with_epoch
@@ -218,7 +218,7 @@ class FilesRollback:
     def _amend_runs(self) -> None:
         """Delete the run's own record, or take the sessions out of all: `verify` is not to miss what is rolled back."""
         if self._target.run:
-            self._objects.delete([run_path(self._target.run)])
+            self._objects.delete([self._part.record] if self._part.record else [])
             return
         state = FilesState(self._zone)
         for run in state.runs():

@@ -21,6 +21,7 @@ from f1hbase.stores.files.extractor import ANSWERS, FILES
 from f1hbase.stores.files.lease_objects import LEASES, latest, meetings_with_leases
 from f1hbase.stores.files.manifests import UNITS, Manifest, endpoint_of_path, read_manifest
 from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.packing import md5_hex
 from f1hbase.stores.files.paths import safe_name, scope_folder
 from f1hbase.stores.files.zone import Zone
 
@@ -28,6 +29,7 @@ JOURNALS = "_state/rollbacks"
 """What a rollback that was killed has still to delete."""
 
 _AT_ONCE = 1000
+_LONGEST_NAME = 100
 _FOLDERS = re.compile(r"(?:^|/)year=(\d+)/meeting=(\d+)(?:/session=(\d+|-))?/")
 _OWN_NAME = re.compile(r"-[0-9a-f]{32}\.(?:json|csv|jsonl)\.gz$")
 """What the name of an answer ends in; anything else in the same folders is somebody else's."""
@@ -59,6 +61,7 @@ class Part:
         files: Of which sessions (or meetings) and endpoints the layout's own files change.
         candidates: The objects of these units, and whether each is one that other meetings may name.
         quarantine: What is in quarantine of them.
+        record: What is known of the run itself; empty where there is nothing, or no run is meant.
     """
 
     target: Target
@@ -69,6 +72,7 @@ class Part:
     files: set[tuple[Scope, str]] = field(default_factory=set)
     candidates: dict[str, bool] = field(default_factory=dict)
     quarantine: list[str] = field(default_factory=list)
+    record: str = ""
 
     def covers(self, prefix: str) -> bool:
         """Return whether a session, by its scope prefix, is among the sessions or meetings asked for."""
@@ -98,7 +102,9 @@ class Part:
 
     @property
     def _journal(self) -> str:
-        return f"{JOURNALS}/{safe_name(str(self.target))}.json"
+        name = safe_name(str(self.target))
+        # Many keys make a longer name than file systems take.
+        return f"{JOURNALS}/{name[:_LONGEST_NAME]}-{md5_hex(name.encode())[:8]}.json"
 
     def write_journal(self, objects: Objects) -> None:
         """Store what is to go, so that the same rollback finds it when the manifests are gone."""
@@ -144,10 +150,10 @@ def find_part(zone: Zone, target: Target) -> Part:
     sizes = {info.path: info.size for info in zone.objects.under("")}
     if target.run:
         found = _add_run(part, zone, sizes)
-        hint = "'status --json' lists all runs"
+        hint = f"'status --json --to {zone.shown}' lists all runs"
     else:
         found = _add_scopes(part, zone, sizes)
-        hint = "'status' lists what is loaded"
+        hint = f"'status --to {zone.shown}' lists what is loaded"
     if not found and not was_killed:
         raise NothingToRollBackError(f"the landing zone '{zone.shown}' has nothing of {target}; {hint}.")
     if was_killed:
@@ -240,7 +246,9 @@ def _add_run(part: Part, zone: Zone, paths: Collection[str]) -> bool:
         lease = Lease.parse(latest(zone.objects, meeting).content)
         if lease is not None and lease.run == run and lease.holders:
             extent.meetings.add(meeting)
-    record = zone.objects.get(run_path(run)) if re.fullmatch(r"[\w.-]+", run) else None
+    if run_path(run) in paths:
+        part.record = run_path(run)
+    record = zone.objects.get(part.record) if part.record else None
     if record is not None and not _has_ended(record):
         extent.notes.append(
             "The run was killed: answers that it stored and did not live to report stay, until a load uses them or "
