@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
-from f1hbase.errors import ConfigError, F1HBaseError
+from f1hbase.errors import ConfigError
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
 from f1hbase.pipeline.load import LoadRequest
@@ -56,6 +56,7 @@ _RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
 _ANY_URL_AUDITOR = "f1hbase.operations.verify.files"
+_ANY_URL_ROLLBACK = "f1hbase.operations.rollback.files"
 """What is no registered name is a recording, by its first lines, or the path or URL of a landing zone."""
 
 
@@ -147,10 +148,9 @@ def open_rollback(config: Config, target: Target) -> Rollback:
 
     Raises:
         NothingToRollBackError: If there is no such run, session or meeting; says how to see which there are.
-        F1HBaseError: If nothing can be rolled back there, or it cannot be reached.
+        F1HBaseError: If there is no such place, or it cannot be reached.
     """
     location = config.settings.to[0]
-    if location not in ROLLBACKS:
-        raise F1HBaseError(f"nothing can be rolled back in '{location}', only in {' and '.join(ROLLBACKS)}.")
-    find: Callable[[Config, str, Target], Rollback] = import_module(ROLLBACKS[location]).open_rollback
+    module = import_module(ROLLBACKS.get(location, _ANY_URL_ROLLBACK))
+    find: Callable[[Config, str, Target], Rollback] = module.open_rollback
     return find(config, location, target)

@@ -81,6 +81,11 @@ class Forwarder:
 
     async def _stop(self) -> None:
         if self._server is not None:
+            # What is being accepted while a server closes would never be closed (AssertionError in asyncio's _attach).
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         await self._cut()

@@ -71,7 +71,7 @@ def test_leases_work_in_a_volume(api: FilesApi) -> None:
     first, second = FilesLeases(volume(), volume(), "a"), FilesLeases(volume(), volume(), "b")
     assert first.take(MEETING) is None
     assert second.take(MEETING) is not None
-    first.raise_epochs(MEETING, [RACE], 7)
+    first.raise_epochs(MEETING, ["9558"], 7)
     first.give_back(MEETING)
     assert second.take(MEETING) is None
     assert second.epochs(MEETING).of(RACE) == 1

@@ -118,7 +118,7 @@ def test_a_renewed_lease_lasts_and_a_lost_one_is_noticed(tmp_path: Path, caplog:
 def test_old_lease_objects_go_and_the_epochs_stay(tmp_path: Path) -> None:
     leases = leases_at(tmp_path, "a")
     leases.take(MEETING)
-    leases.raise_epochs(MEETING, [RACE], 1_720_000_000_000)
+    leases.raise_epochs(MEETING, ["9558"], 1_720_000_000_000)
     for _ in range(30):
         leases.renew()
     assert len(numbers(tmp_path)) <= 9
@@ -172,7 +172,7 @@ def test_after_a_rollback_what_an_older_worker_writes_counts_for_nothing(tmp_pat
     raw = json_answer("laps?session_key=9558", [{"lap_number": 1}])
     store(destination, whole("laps"), [{}], raw, epoch=0)
     store(destination, whole("laps", SPRINT), [{}], raw, epoch=0)
-    leases.raise_epochs(MEETING, [RACE], 0)
+    leases.raise_epochs(MEETING, ["9558"], 0)
     assert destination.state.unit_states(RACE) == []
     assert len(destination.state.unit_states(SPRINT)) == 1
     store(destination, whole("pit"), [{}], raw, epoch=0)  # the worker that slept

@@ -31,9 +31,12 @@ from moto.server import ThreadedMotoServer
 from replay_server import ReplayServer
 from test_files_load import run
 
+from f1hbase.composition import open_rollback
+from f1hbase.config import resolve
 from f1hbase.destinations.files import FilesDestination, FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.plans import Selection
+from f1hbase.operations.rollback.base import Target
 from f1hbase.operations.verify.base import Depth
 from f1hbase.operations.verify.files import FilesAuditor
 from f1hbase.operations.verify.run import VerifyRequest, verify
@@ -111,13 +114,21 @@ def test_the_same_content_is_not_uploaded_twice() -> None:
     assert backend().buckets["races"].keys[f"openf1/{stored['path']}"].etag == f'"{stored["stored_md5"]}"'
 
 
+@pytest.mark.parametrize("target", [Target(sessions=[9558]), Target(meetings=[1240]), Target(run="run")], ids=str)
+def test_a_rollback_on_s3_leaves_what_one_in_a_folder_does(tmp_path: Path, target: Target) -> None:
+    for place in (ZONE, str(tmp_path)):
+        fill(place)
+        open_rollback(resolve({"to": [place]}, environment={}), target).carry_out()
+    assert {key.removeprefix("openf1/") for key in keys()} == files_in(tmp_path)
+
+
 def test_leases_work_on_s3() -> None:
     objects = Objects(parse_location(ZONE))
     first, second = FilesLeases(objects, objects, "a"), FilesLeases(objects, objects, "b")
     assert first.take(MEETING) is None
     assert second.take(MEETING) is not None
     first.renew()
-    first.raise_epochs(MEETING, [RACE], 7)
+    first.raise_epochs(MEETING, ["9558"], 7)
     first.give_back(MEETING)
     assert second.take(MEETING) is None
     assert second.epochs(MEETING).of(RACE) == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from files_zone import MEETING, RACE, SESSIONS, fetch_all, fill, open_source, whole
+from files_zone import MEETING, SESSIONS, fetch_all, fill, open_source, whole
 from store_servers import azurite, fake_gcs
 
 from f1hbase.errors import F1HBaseError
@@ -53,7 +53,7 @@ def test_objects_are_created_once_and_leases_work(store: str) -> None:
     first, second = FilesLeases(objects, objects, "a"), FilesLeases(objects, objects, "b")
     assert first.take(MEETING) is None
     assert second.take(MEETING) is not None
-    first.raise_epochs(MEETING, [RACE], 7)
+    first.raise_epochs(MEETING, ["9558"], 7)
     first.give_back(MEETING)
     assert second.take(MEETING) is None
 

@@ -144,7 +144,7 @@ class Store:
             remaining = Remaining(meeting, states, Selection(endpoints=("car_data",)), _LATER, refresh=run_id)
             loader = MeetingLoader(
                 meeting, remaining, source=OneAnswer(answers), destinations=[destination], run_id=run_id,
-                epochs=Epochs(), tell=messages.append, stopping=asyncio.Event(),
+                epochs=[Epochs()], tell=messages.append, stopping=asyncio.Event(),
             )  # fmt: skip
             assert await loader.run()
 

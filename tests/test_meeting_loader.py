@@ -120,6 +120,9 @@ class MemoryState:
         for key in keys:
             del self.quarantine[key]
 
+    def epochs(self, meeting: Scope) -> Epochs:
+        return Epochs()
+
     def outcome(self, unit: Unit) -> Outcome:
         return self.lines[unit.key][1]
 
@@ -196,7 +199,7 @@ async def load(
     *destinations: MemoryDestination,
     meeting: MeetingPlan = MEETING,
     stopping: asyncio.Event | None = None,
-    epochs: Epochs | None = None,
+    epochs: Sequence[Epochs] = (),
     run_id: str = "a-run",
     listing: dict[str, RawAnswer] | None = None,
     messages: list[Message] | None = None,
@@ -210,7 +213,7 @@ async def load(
         source=source,
         destinations=destinations,
         run_id=run_id,
-        epochs=epochs or Epochs(),
+        epochs=epochs or [Epochs()] * len(destinations),
         tell=told.append,
         stopping=stopping or asyncio.Event(),
         listing=listing,
@@ -642,18 +645,23 @@ async def test_a_stop_does_not_lose_the_error_of_a_source_that_failed_at_the_sam
 
 async def test_a_line_carries_the_epoch_that_its_session_had_when_the_worker_began() -> None:
     here = MemoryDestination()
-    epochs = Epochs({"9558": 3, "-": 2})
-    await load(
-        MemorySource({LAPS: [answer(LAPS, [lap(1)])]}), here, epochs=epochs, endpoints=("meetings", "sessions", "laps")
-    )
+    source = MemorySource({LAPS: [answer(LAPS, [lap(1)])]})
+    await load(source, here, epochs=[Epochs({"9558": 3, "-": 2})], endpoints=("meetings", "sessions", "laps"))
     found = {outcome.unit.endpoint: outcome.epoch for _, outcome in here.memory.lines.values()}
     assert found == {"meetings": 2, "sessions": 3, "laps": 3}
+
+
+async def test_each_destination_has_epochs_of_its_own() -> None:
+    here, there = MemoryDestination(), MemoryDestination()
+    epochs = [Epochs({"9558": 3}), Epochs({"*": 1})]
+    await load(MemorySource({LAPS: [answer(LAPS, [lap(1)])]}), here, there, epochs=epochs, endpoint="laps")
+    assert (here.memory.outcome(LAPS).epoch, there.memory.outcome(LAPS).epoch) == (3, 1)
 
 
 async def test_a_failure_carries_its_epoch_too() -> None:
     here = MemoryDestination()
     source = MemorySource({LAPS: [answer(LAPS, error="no")]})
-    await load(source, here, epochs=Epochs({"9558": 1}), endpoint="laps")
+    await load(source, here, epochs=[Epochs({"9558": 1})], endpoint="laps")
     assert here.memory.outcome(LAPS).epoch == 1
 
 

@@ -345,19 +345,26 @@ def verify_command(
 @click.option("--meeting-key", "meetings", type=int, multiple=True, metavar="K", help="All of a meeting; repeatable.")
 @click.option("--dry-run", "only_show", is_flag=True, help="Say what would be deleted; touch nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@click_options(_WHERE)
+@click_options(("to", *_WHERE, "patience"))
 def rollback_command(
     *, run: str, sessions: tuple[int, ...], meetings: tuple[int, ...], only_show: bool, yes: bool, **options: Any
 ) -> None:
-    """Delete the rows and the lines in the reports of a run, a session or a meeting, after a question.
+    """Delete what a run, a session or a meeting has in HBase or in a landing zone, after a question.
 
-    It can be interrupted and run again: what is left meanwhile counts as not loaded.
+    In HBase these are rows and the lines in the reports, in a landing zone manifests, answers and the files made of
+    them. It can be interrupted and run again: what is left meanwhile counts as not loaded.
 
     \b
     Examples:
       rollback --session-key 9159 --dry-run      only say what would be deleted
       rollback --meeting-key 1240 --yes          a meeting and its sessions, without a question
       rollback --run 20261122T053000.000000Z-3f9a1c
+      rollback --to ./zone --session-key 9159    of a landing zone
+
+    \b
+    Exit codes:
+      0 done    1 it is being loaded, or "no" was answered    2 wrong usage, or no such place, run, session or meeting
+      3 the store away
     """
     from f1hbase.cli.deletion import make_deletion_display
     from f1hbase.composition import open_rollback
@@ -367,6 +374,8 @@ def rollback_command(
     if [bool(run), bool(sessions), bool(meetings)].count(True) != 1:
         raise click.UsageError("say what to delete: --run ID, --session-key K or --meeting-key K, one kind at a time.")
     config = config_of(options)
+    if len(config.settings.to) > 1 and config.origins["to"] == "given":
+        raise click.UsageError("--to: rollback changes one place at a time.")
     tell(config)
     rollback = open_rollback(config, Target(run, sessions, meetings))
     _print(rollback.describe())

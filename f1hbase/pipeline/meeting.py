@@ -84,7 +84,7 @@ class MeetingLoader:
         source: Where the records come from.
         destinations: Where they go.
         run_id: The run that this is part of.
-        epochs: Those of the meeting's sessions.
+        epochs: Those of the meeting's sessions, of each destination.
         tell: Receives what the parent should know.
         stopping: Set when nothing more is to be fetched; `run` then returns when what has been fetched is stored.
         listing: The answers that the plan was made from, by endpoint.
@@ -98,7 +98,7 @@ class MeetingLoader:
         source: Source,
         destinations: Sequence[Destination],
         run_id: str,
-        epochs: Epochs,
+        epochs: Sequence[Epochs],
         tell: Callable[[Message], None],
         stopping: asyncio.Event,
         listing: Mapping[str, RawAnswer] | None = None,
@@ -287,7 +287,7 @@ class MeetingLoader:
                 drivers=frozenset(account.drivers),
                 unknown_fields=frozenset(account.unknown_fields),
                 error=account.error or receipt.error,
-                epoch=self._epochs.of(account.unit.scope),
+                epoch=self._epochs[place].of(account.unit.scope),
             )
             outcomes.append(outcome if lacking else None)
         return outcomes

@@ -45,6 +45,9 @@ class State(Protocol):
     def delete_quarantine(self, keys: Collection[str]) -> None:
         """Take records out of quarantine, by their keys."""
 
+    def epochs(self, meeting: Scope) -> Epochs:
+        """Return how often the sessions of a meeting were rolled back in this destination."""
+
 
 def quarantine_key(record: Quarantined) -> str:
     """Return what names a record in quarantine."""

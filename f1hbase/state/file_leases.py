@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from f1hbase.model.times import parse_time
 from f1hbase.model.units import Scope
 from f1hbase.state.base import LEASE_SECONDS, Epochs
 from f1hbase.state.holders import Holder
-from f1hbase.stores.files.lease_objects import LeaseObject, advance, latest, session_name
+from f1hbase.stores.files.lease_objects import LeaseObject, advance, latest
 from f1hbase.stores.files.objects import Objects
 
 _log = logging.getLogger(__name__)
@@ -103,14 +103,14 @@ class FilesLeases:
 
     def epochs(self, meeting: Scope) -> Epochs:
         """Return the epochs of a meeting whose lease is held, as they were when it was taken."""
-        return _epochs(self._held[meeting.prefix])
+        return epochs_of(self._held[meeting.prefix])
 
-    def raise_epochs(self, meeting: Scope, sessions: Iterable[Scope], deleted_at: int) -> Epochs:
+    def raise_epochs(self, meeting: Scope, keys: Collection[str], deleted_at: int) -> Epochs:
         """Make everything that counts of some sessions count no more; the lease of their meeting is held.
 
         Args:
             meeting: The meeting.
-            sessions: Of it those (or the meeting as such) that are rolled back.
+            keys: See `f1hbase.state.base.Epochs.by_session`.
             deleted_at: When, in milliseconds since 1970.
 
         Raises:
@@ -118,19 +118,14 @@ class FilesLeases:
         """
         with self._lock:
             held = self._held[meeting.prefix]
-            epochs = dict(held.content.get("epochs", {}))
-            for session in sessions:
-                epochs[session_name(session)] = held.epoch(session) + 1
-            content = held.content | {
-                "epochs": epochs,
-                "deleted_at": max(deleted_at, _epochs(held).deleted_at),
-            }
+            epochs = epochs_of(held).raised(keys, deleted_at)
+            content = held.content | {"epochs": dict(epochs.by_session), "deleted_at": epochs.deleted_at}
             raised = advance(self._patient, meeting, held, content)
             if raised is None:
                 del self._held[meeting.prefix]
                 raise KeyError(meeting.prefix)
             self._held[meeting.prefix] = raised
-            return _epochs(raised)
+            return epochs_of(raised)
 
     def name_worker(self, meeting: Scope, pid: int) -> None:
         """Say which process loads the meeting, so that it counts as held while that one lives."""
@@ -197,8 +192,16 @@ def holder_of(objects: Objects, meeting: Scope, now: datetime) -> str | None:
     return str(lease) if lease is not None and lease.is_current(now) else None
 
 
+def ran_out_elsewhere(lease: LeaseObject, now: datetime) -> bool:
+    """Return whether somebody held a lease who cannot be seen from here, and who did not renew it in time."""
+    known = Lease.parse(lease.content)
+    if known is None or known.is_current(now):
+        return False
+    return any(not holder.is_here for holder in known.holders)
+
+
 def _content(lease: Lease, before: LeaseObject) -> dict[str, Any]:
-    epochs = _epochs(before)
+    epochs = epochs_of(before)
     return asdict(lease) | {
         "until": lease.until.isoformat(),
         "epochs": dict(epochs.by_session),
@@ -206,7 +209,8 @@ def _content(lease: Lease, before: LeaseObject) -> dict[str, Any]:
     }
 
 
-def _epochs(lease: LeaseObject) -> Epochs:
+def epochs_of(lease: LeaseObject) -> Epochs:
+    """Return the epochs that a lease object keeps."""
     epochs, deleted_at = lease.content.get("epochs"), lease.content.get("deleted_at")
     known = epochs if isinstance(epochs, dict) else {}
     return Epochs(

@@ -12,10 +12,10 @@ from typing import Any
 
 from f1hbase.model.outcomes import Outcome, Quarantined, RunState, UnitState
 from f1hbase.model.units import Scope, Unit
-from f1hbase.state.base import quarantine_key
-from f1hbase.state.file_leases import holder_of
+from f1hbase.state.base import Epochs, quarantine_key
+from f1hbase.state.file_leases import epochs_of, holder_of
 from f1hbase.stores.files.extractor import DamagedAnswerError
-from f1hbase.stores.files.lease_objects import meetings_with_leases
+from f1hbase.stores.files.lease_objects import latest, meetings_with_leases
 from f1hbase.stores.files.manifests import UNITS, manifest_path, read_manifest, scope_of_path, write_manifest
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.zone import Zone
@@ -23,7 +23,7 @@ from f1hbase.stores.files.zone import Zone
 _log = logging.getLogger(__name__)
 
 _RUNS = "_state/runs"
-_QUARANTINE = "_state/quarantine"
+QUARANTINE = "_state/quarantine"
 _FAMILIES = ("meta", "stats", "errors")
 
 
@@ -143,7 +143,7 @@ class FilesState:
 
     def write_run(self, run: RunState) -> None:
         """Write what is known of a run; fields written before and not now stay."""
-        path = f"{_RUNS}/{run.run_id}.json"
+        path = run_path(run.run_id)
         before = _parsed(self._objects.get(path), f"{self._zone.shown}/{path}")
         content = {family: {**_texts(before.get(family)), **getattr(run, family)} for family in _FAMILIES}
         self._objects.put(
@@ -168,7 +168,7 @@ class FilesState:
     def quarantine_counts(self) -> dict[tuple[str, str], int]:
         """Return how many records are in quarantine, by scope prefix and endpoint."""
         counts: Counter[tuple[str, str]] = Counter()
-        for info in self._objects.under(_QUARANTINE):
+        for info in self._objects.under(QUARANTINE):
             parts = dict(part.split("=", 1) for part in info.path.split("/")[:-1] if "=" in part)
             if {"year", "meeting", "session", "endpoint"} <= parts.keys():
                 counts[f"{parts['year']}#{parts['meeting']}#{parts['session']}", parts["endpoint"]] += 1
@@ -181,9 +181,18 @@ class FilesState:
             if holder is not None:
                 yield meeting, holder
 
+    def epochs(self, meeting: Scope) -> Epochs:
+        """Return how often the sessions of a meeting were rolled back here."""
+        return epochs_of(latest(self._objects, meeting))
+
     def delete_units(self, units: Collection[Unit]) -> None:
         """Delete the manifests of units, so that they count as not loaded; their objects stay."""
         self._objects.delete([manifest_path(unit) for unit in units])
+
+
+def run_path(run_id: str) -> str:
+    """Return the path of what is known of a run."""
+    return f"{_RUNS}/{run_id}.json"
 
 
 def _quarantine_path(key: str) -> str:
@@ -194,7 +203,7 @@ def _quarantine_path(key: str) -> str:
 
 def _quarantine_folder(scope_prefix: str, endpoint: str) -> str:
     year, meeting, session = scope_prefix.split("#")
-    return f"{_QUARANTINE}/year={year}/meeting={meeting}/session={session}/endpoint={endpoint}"
+    return f"{QUARANTINE}/year={year}/meeting={meeting}/session={session}/endpoint={endpoint}"
 
 
 def _parsed(content: bytes | None, where: str) -> Mapping[str, Any]:

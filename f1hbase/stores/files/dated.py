@@ -63,6 +63,9 @@ class DatedLayout:
     def publish(self, objects: Objects, scope: Scope, endpoints: Collection[str], states: Sequence[UnitState]) -> None:
         """Make nothing: the answers are what people look at."""
 
+    def remake(self, objects: Objects, scope: Scope, endpoints: Collection[str], states: Sequence[UnitState]) -> None:
+        """Make nothing: nothing was made before."""
+
     def withdraw(self, objects: Objects, scope: Scope, endpoints: Collection[str]) -> None:
         """Delete nothing: nothing was made."""
 

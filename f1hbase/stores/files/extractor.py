@@ -11,7 +11,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import IO, Any
@@ -98,12 +98,27 @@ class ExtractorLayout:
                 name = name or _name(objects, scope)
                 _make(objects, scope, endpoint, usable, name)
 
+    def remake(self, objects: Objects, scope: Scope, endpoints: Collection[str], states: Sequence[UnitState]) -> None:
+        """Make the file of each endpoint anew, under its name, of the units that are left; delete it if some lack."""
+        for endpoint in sorted(endpoints):
+            known = json.loads(objects.get(f"{_facts(scope)}/{endpoint}.json") or b"{}")
+            usable = [state for state in states if state.endpoint == endpoint and _is_usable(state)]
+            if not known or not _covers(usable):
+                self.withdraw(objects, scope, [endpoint])
+                continue
+            day, name = known.get("batch_day"), known["path"].removeprefix(f"{PLURALS[endpoint]}_")
+            start = None if day is None else datetime.fromisoformat(day).replace(tzinfo=UTC)
+            described = replace(scope, date_start=start, title=known.get("session_name") or "")
+            _make(objects, described, endpoint, usable, name.removesuffix(".json"))
+
     def withdraw(self, objects: Objects, scope: Scope, endpoints: Collection[str]) -> None:
         """Delete the files of a session that is rolled back."""
         for endpoint in endpoints:
             facts = facts_path(scope, endpoint)
             path = json.loads(objects.get(facts) or b"{}").get("path")
-            objects.delete([*([path] if path else []), facts])
+            if path:
+                objects.delete([path])
+            objects.delete([facts])  # last, as it says what the file is called
 
 
 @dataclass(frozen=True, slots=True)

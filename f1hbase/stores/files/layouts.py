@@ -73,6 +73,19 @@ class Layout(Protocol):
             DamagedAnswerError: If an answer of an earlier unit cannot be read.
         """
 
+    def remake(self, objects: Objects, scope: Scope, endpoints: Collection[str], states: Sequence[UnitState]) -> None:
+        """Make anew what was made of answers of which some are rolled back; delete it where too few are left.
+
+        Args:
+            objects: Where.
+            scope: The session (or meeting), by its keys alone.
+            endpoints: Those of it of which units are gone.
+            states: The units of these endpoints that are left.
+
+        Raises:
+            DamagedAnswerError: If an answer that is left cannot be read.
+        """
+
     def withdraw(self, objects: Objects, scope: Scope, endpoints: Collection[str]) -> None:
         """Delete what was made of the answers of a session (or meeting) that is rolled back."""
 

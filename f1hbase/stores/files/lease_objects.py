@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 
 LEASES = "_state/leases"
 
+_WHOLE_MEETING = "*"
+"""What in the epochs counts for each session of the meeting."""
+
 _KEPT = 8
 """How many numbers below the latest one stay: a listing that takes place meanwhile must see one of them."""
 
@@ -33,8 +36,9 @@ class LeaseObject:
     def epoch(self, scope: Scope) -> int:
         """Return how often a session (or the meeting as such) was rolled back."""
         epochs = self.content.get("epochs")
-        value = epochs.get(session_name(scope), 0) if isinstance(epochs, dict) else 0
-        return value if type(value) is int else 0
+        known = epochs if isinstance(epochs, dict) else {}
+        values = (known.get(name, 0) for name in (session_name(scope), _WHOLE_MEETING))
+        return sum(value for value in values if type(value) is int)
 
 
 def session_name(scope: Scope) -> str:

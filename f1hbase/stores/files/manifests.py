@@ -120,6 +120,12 @@ def write_manifest(outcome: Outcome, run_id: str, before: Manifest | None) -> by
     return json.dumps(content, ensure_ascii=False, indent=1).encode(errors="backslashreplace") + b"\n"
 
 
+def with_epoch(content: bytes, epoch: int) -> bytes:
+    """Return a manifest that is the same but for its epoch."""
+    changed = {**json.loads(content), "epoch": epoch}
+    return json.dumps(changed, ensure_ascii=False, indent=1).encode(errors="backslashreplace") + b"\n"
+
+
 def read_manifest(content: bytes, path: str) -> Manifest:
     """Return what a manifest says.
 
