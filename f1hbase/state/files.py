@@ -107,7 +107,7 @@ class FilesState:
 
     def all_quarantined(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield of each record in quarantine its key, the prefix of its scope, its endpoint and the reason."""
-        infos = self._objects.under(_QUARANTINE)
+        infos = self._objects.under(QUARANTINE)
         paths = sorted(info.path for info in infos if info.path.endswith(".json"))
         for path, content in zip(paths, self._objects.get_all(paths), strict=True):
             parts = dict(part.split("=", 1) for part in path.split("/")[:-1] if "=" in part)
