@@ -13,10 +13,14 @@ esac
 { scripts/local_hbase.sh fetch && scripts/local_hbase.sh fetch mapreduce; } &
 fetch=$!
 scripts/setup.sh
+# So are the servers that stand in for Google's and Azure's stores, where Go and npm are; else their tests are skipped.
+.venv/bin/python tests/store_servers.py &
+stores=$!
 wait "$fetch"
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/mypy
 .venv/bin/lint-imports
+wait "$stores"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
 exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
