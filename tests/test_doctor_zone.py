@@ -35,7 +35,7 @@ def test_an_empty_folder_stays_empty_and_needs_no_hbase(tmp_path: Path) -> None:
     _, checks = doctor("--from", "records", "--to", "zone")
     assert [check["grade"] for check in checks["landing zone"]] == ["OK", "OK"]
     assert "is empty" in checks["landing zone"][1]["found"]
-    assert "has 1 sessions" in checks["source"][0]["found"]
+    assert "has 1 session" in checks["source"][0]["found"]
     assert not {"HBase", "tables", "API"} & checks.keys()
     assert list((tmp_path / "zone").iterdir()) == []
 

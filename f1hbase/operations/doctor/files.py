@@ -11,6 +11,7 @@ from time import monotonic
 from f1hbase.config import Config
 from f1hbase.destinations.files import recipe
 from f1hbase.errors import F1HBaseError
+from f1hbase.model.text import count
 from f1hbase.operations.doctor.base import Check, Grade, failed
 from f1hbase.sources.files import open_reader
 from f1hbase.stores.files.objects import Objects
@@ -53,7 +54,7 @@ def check_source(config: Config) -> Check:
         return failed(_SOURCE, error, _FIX)
     if not sessions:
         return Check(Grade.WARN, _SOURCE, f"{reader.home} can be read, but has no session", "load something into it")
-    return Check(Grade.OK, _SOURCE, f"{reader.home} can be read; it has {sessions:,} sessions")
+    return Check(Grade.OK, _SOURCE, f"{reader.home} can be read; it has {count(sessions, 'session')}")
 
 
 def _absent(location: Location) -> Check:
