@@ -12,15 +12,14 @@ import aiohttp
 from yarl import URL
 
 from f1hbase.model.text import excerpt
-from f1hbase.sources.http.answers import connection_reason, failure_of, failure_to_ask
+from f1hbase.sources.http.answers import failure_of, failure_to_ask
 from f1hbase.sources.http.errors import GiveUpError, TooMuchError, TransientError
-from f1hbase.version import __version__
+from f1hbase.sources.http.session import CHUNK_BYTES, new_session
 
 LARGEST_IN_MEMORY_BYTES = 16_000_000
 """A larger file is kept on disk while it is read; the telemetry of a race has some 8 MB, that of a test day 40."""
 
 LARGEST_BYTES = 1_000_000_000
-_CHUNK_BYTES = 256 * 1024
 _KEEP_ALIVE_SECONDS = 15.0
 _BOM = b"\xef\xbb\xbf"
 
@@ -58,14 +57,8 @@ class ArchiveClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ArchiveClient:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout),
-            trust_env=True,  # HTTPS_PROXY and NO_PROXY
-            headers={"User-Agent": f"f1hbase/{__version__} (history of live timing)"},
-            middlewares=[_once],
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-            read_bufsize=_CHUNK_BYTES,
-        )
+        timeout = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout)
+        self._session = new_session(timeout, _KEEP_ALIVE_SECONDS, "history of live timing")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -92,7 +85,7 @@ class ArchiveClient:
         async with session.get(url, allow_redirects=False) as response:
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if response.status != 200:
-                body = await response.content.read(_CHUNK_BYTES)
+                body = await response.content.read(CHUNK_BYTES)
                 if response.status == 404 or (response.status == 403 and _is_xml(body)):
                     return None
                 if 300 <= response.status < 400:
@@ -116,7 +109,7 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes | BinaryIO, int
     spool = tempfile.SpooledTemporaryFile(LARGEST_IN_MEMORY_BYTES, prefix="f1hbase-")  # noqa: SIM115
     size, head = 0, b""
     try:
-        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             head = head or chunk[:2_000].removeprefix(_BOM)
             size += len(chunk)
             if size > LARGEST_BYTES:
@@ -142,13 +135,3 @@ def _file_of(spool: tempfile.SpooledTemporaryFile[bytes]) -> BinaryIO:
 def _is_xml(body: bytes) -> bool:
     start = body.removeprefix(_BOM).lstrip()
     return start.startswith((b"<?xml", b"<Error"))
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request again by itself: the limiter would not know."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        raise aiohttp.ClientConnectionError(connection_reason(error)) from error

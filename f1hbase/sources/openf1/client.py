@@ -13,7 +13,6 @@ from yarl import URL
 
 from f1hbase.sources.http.answers import (
     HttpAnswer,
-    connection_reason,
     excerpt,
     failure_of,
     failure_to_ask,
@@ -27,12 +26,11 @@ from f1hbase.sources.http.errors import (
     UnauthorizedError,
     UnfaithfulError,
 )
+from f1hbase.sources.http.session import CHUNK_BYTES, new_session
 from f1hbase.sources.http.shared import check_host
 from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, bearer
-from f1hbase.version import __version__
 
-_CHUNK_BYTES = 256 * 1024
 _LARGEST_BODY_BYTES = 32_000_000
 """Six times the largest answer known: the intervals of a race, 36,000 records."""
 
@@ -106,15 +104,7 @@ class OpenF1Client:
         self.date: str | None = None
 
     async def __aenter__(self) -> OpenF1Client:
-        self._session = aiohttp.ClientSession(
-            timeout=self._timeout,
-            trust_env=True,  # HTTPS_PROXY and NO_PROXY
-            headers={"User-Agent": f"f1hbase/{__version__}"},
-            middlewares=[_once],
-            # The rate limiter and the queue decide how many requests there are, not the connection pool.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-            read_bufsize=_CHUNK_BYTES,
-        )
+        self._session = new_session(self._timeout, _KEEP_ALIVE_SECONDS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -205,7 +195,7 @@ class OpenF1Client:
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Read a body to its end, which `Content-Length` must agree with, unless it is too large."""
         body = BytesIO()
-        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             body.write(chunk)
             if body.tell() > self._largest_body:
                 raise TooMuchError(f"the answer is larger than {self._largest_body:,} bytes")
@@ -248,13 +238,3 @@ def _shown(url: URL) -> str:
 
 def _is_chunked(response: aiohttp.ClientResponse) -> bool:
     return "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request again by itself when a connection closes: the limiter would not know."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        raise aiohttp.ClientConnectionError(connection_reason(error)) from error
