@@ -5,7 +5,7 @@ A new kind is one module with a function `recipe(config, location)`, and one lin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -49,14 +49,19 @@ ROLLBACKS = {
 STATE_VIEWS = {
     "hbase": "f1hbase.state.hbase.brief",
 }
-"""The module of each destination whose state is read faster than session by session; others need none."""
+"""The module that reads what each destination remembers faster than session by session."""
 
+READERS = {
+    "hbase": "f1hbase.sources.hbase",
+}
+"""The module that reads back what is stored in each place: one with a function `reader(config, location, patience)`."""
 
 _RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
 _ANY_URL_AUDITOR = "f1hbase.operations.verify.files"
 _ANY_URL_ROLLBACK = "f1hbase.operations.rollback.files"
+_ANY_URL_READER = "f1hbase.sources.files"
 """What is no registered name is a recording, by its first lines, or the path or URL of a landing zone."""
 
 
@@ -90,17 +95,20 @@ def open_reader(config: Config, name: str | None = None) -> Reader:
         F1HBaseError: If it cannot be opened, or nothing can be read back from there; says why and what to do.
     """
     location = config.settings.source if name is None else name
-    patience = config.settings.patience.total_seconds()
-    if location == "hbase":
-        from f1hbase.sources import hbase
+    read: Callable[[Config, str, float], Reader] = _module(READERS, _ANY_URL_READER, location, "reading back").reader
+    return read(config, location, config.settings.patience.total_seconds())
 
-        return hbase.recipe(config).reader(patience)
-    if location in SOURCES:
-        raise ConfigError(f"--from {location} asks an API: only hbase, or a landing zone or folder, can be read back.")
-    from f1hbase.sources import files
-    from f1hbase.stores.files.urls import parse_location
 
-    return files.open_reader(parse_location(location), patience)
+def _module(modules: Mapping[str, str], otherwise: str, location: str, action: str) -> ModuleType:
+    """Return the module that does something in a place.
+
+    Raises:
+        ConfigError: If the place has a name of its own, and no module for that.
+    """
+    if location not in modules and location in (*SOURCES, *DESTINATIONS):
+        offered = f"{', '.join(modules)} and for landing zones" if modules else "landing zones"
+        raise ConfigError(f"{action} is not offered for '{location}', only for {offered}.")
+    return import_module(modules.get(location, otherwise))
 
 
 def destination_recipe(config: Config, name: str | None = None) -> DestinationRecipe:
@@ -118,8 +126,8 @@ def state_view(config: Config, name: str | None = None) -> StateView:
         F1HBaseError: If it cannot be reached; says why and what to do.
     """
     location = config.settings.to[0] if name is None else name
-    if location in STATE_VIEWS:
-        build: Callable[[Config, str], StateView] = import_module(STATE_VIEWS[location]).view
+    if location in DESTINATIONS:
+        build: Callable[[Config, str], StateView] = _module(STATE_VIEWS, "", location, "status").view
         return build(config, location)
     return view_of(destination_recipe(config, location), open_reader(config, location))
 
@@ -131,7 +139,7 @@ def open_auditor(config: Config, name: str | None = None) -> Auditor:
         F1HBaseError: If it cannot be opened; says why and what to do.
     """
     location = config.settings.to[0] if name is None else name
-    module = import_module(AUDITORS.get(location, _ANY_URL_AUDITOR))
+    module = _module(AUDITORS, _ANY_URL_AUDITOR, location, "verify")
     build: Callable[[Config, str], Auditor] = module.open_auditor
     return build(config, location)
 
@@ -151,6 +159,6 @@ def open_rollback(config: Config, target: Target) -> Rollback:
         F1HBaseError: If there is no such place, or it cannot be reached.
     """
     location = config.settings.to[0]
-    module = import_module(ROLLBACKS.get(location, _ANY_URL_ROLLBACK))
+    module = _module(ROLLBACKS, _ANY_URL_ROLLBACK, location, "rollback")
     find: Callable[[Config, str, Target], Rollback] = module.open_rollback
     return find(config, location, target)

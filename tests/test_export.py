@@ -250,7 +250,7 @@ def test_jsonl_is_loaded_again_to_the_same_table(hbase: LocalHBase, stored: dict
         (["--to", "out", "--format", "xlsx"], 2, "'xlsx' is not one of"),
         (["--to", "out", "--year", "2031"], 2, "has no session for --year 2031"),
         (["--to", "out", "--from", "nowhere"], 2, "there is no folder"),
-        (["--to", "out", "--from", "openf1"], 2, "asks an API"),
+        (["--to", "out", "--from", "openf1"], 2, "not offered for 'openf1'"),
         (["--to", "out", "--endpoint", "lapz"], 2, "did you mean 'laps'"),
     ],
 )

@@ -291,7 +291,7 @@ def test_what_cannot_be_is_said_in_one_line(folder: Store, ask: Any, words: str)
 def test_what_is_no_place_is_said(tmp_path: Path) -> None:
     with pytest.raises(F1HBaseError, match="there is no folder"):
         f1hbase.open(tmp_path / "nowhere")
-    with pytest.raises(F1HBaseError, match="asks an API"):
+    with pytest.raises(F1HBaseError, match="not offered for 'openf1'"):
         f1hbase.open("openf1")
     with pytest.raises(F1HBaseError, match="cannot connect"):
         f1hbase.connect(hbase_host="127.0.0.1", hbase_port=1)

@@ -188,6 +188,7 @@ def doctor_command(*, as_json: bool, end_pause: bool, **options: Any) -> None:
     Exit codes:
       0 ready, perhaps with warnings    1 something failed    2 wrong usage
     """
+    from f1hbase.composition import DESTINATIONS, SOURCES
     from f1hbase.operations.doctor import Grade, doctor_json, doctor_lines, examine, judgement, resume_requests
 
     config = config_of(options)
@@ -198,7 +199,7 @@ def doctor_command(*, as_json: bool, end_pause: bool, **options: Any) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     colours = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.SKIP: "cyan"}
     checks = []
-    for check in examine(config):
+    for check in examine(config, {*SOURCES, *DESTINATIONS}):
         checks.append(check)
         for number, line in enumerate([] if as_json else doctor_lines(check, width)):
             plain = number > 0 or not wants_colour(sys.stdout)

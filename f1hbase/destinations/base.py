@@ -43,6 +43,8 @@ class Writer(Protocol):
     def write(self, batch: Batch) -> Receipt:
         """Store a batch; on return it is durable. What the destination refuses is a receipt with an error.
 
+        Any other exception than these ends the worker, which is started again three times.
+
         Raises:
             UnreachableError: If the destination is away longer than patience lasts.
         """

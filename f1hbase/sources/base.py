@@ -34,6 +34,9 @@ class Source(Protocol):
     async def listing(self, selection: Selection) -> Listing:
         """Return the sessions that a selection may mean (more is allowed), and their meetings.
 
+        Each session has at least the numbers `year`, `meeting_key` and `session_key` and the times `date_start` and
+        `date_end`; `session_type` tells what to expect of it.
+
         Raises:
             F1HBaseError: If it cannot be had; says why and what to do.
         """
@@ -53,6 +56,10 @@ class Source(Protocol):
 
         A unit of a sampled endpoint may be answered by several, whose windows together make up its own. A unit that
         is fetched in parts is answered as often, and only the last part is `complete`.
+
+        The source leaves out records outside a unit's window or of another driver. What it has nothing of is an answer
+        without records, or left out if it `MayLack`. An answer's `asked_at` decides whether the unit is done or still
+        provisional.
 
         Raises:
             UnreachableError: If the source is away for longer than patience lasts.

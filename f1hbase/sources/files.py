@@ -327,6 +327,17 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
     )
 
 
+def reader(config: Config, location: str, patience: float) -> Reader:
+    """Return what reads a landing zone or folder back.
+
+    Raises:
+        LocationError: If the location is none, or holds nothing that can be read.
+        UnreachableError: If the store is away or refuses.
+    """
+    del config  # what is there says how it is laid out
+    return open_reader(parse_location(location), patience)
+
+
 @dataclass(frozen=True, slots=True)
 class FilesSourceRecipe:
     """A landing zone or folder to load from; see `f1hbase.sources.base.SourceRecipe`.

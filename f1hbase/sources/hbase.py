@@ -386,3 +386,12 @@ def connections_for(processes: int, gateways: int) -> int:
     (4, 3, 1)
     """
     return max(1, min(CONNECTIONS, (USUAL_THREADS * gateways - OTHER_CONNECTIONS) // processes))
+
+
+def reader(config: Config, location: str, patience: float) -> HBaseReader:
+    """Return what reads HBase back.
+
+    Raises:
+        UnreachableError: If no gateway answers.
+    """
+    return recipe(config, location).reader(patience)

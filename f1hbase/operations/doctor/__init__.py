@@ -6,7 +6,7 @@ Writes nothing but a small object into each landing zone that is loaded into, an
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -27,7 +27,7 @@ from f1hbase.stores.hbase.shell import find_shell
 
 __all__ = ["Check", "Grade", "doctor_json", "doctor_lines", "examine", "judgement", "resume_requests"]
 
-_HBASE = "hbase"
+_HBASE, _OPENF1 = "hbase", "openf1"
 
 
 def resume_requests(config: Config) -> None:
@@ -42,8 +42,13 @@ def resume_requests(config: Config) -> None:
         raise SetupError(f"the pause cannot be ended: {(error.strerror or str(error)).lower()}.") from error
 
 
-def examine(config: Config) -> Iterator[Check]:
-    """Yield each check as it is done, the quick ones first."""
+def examine(config: Config, registered: Collection[str] = (_HBASE, _OPENF1)) -> Iterator[Check]:
+    """Yield each check as it is done, the quick ones first.
+
+    Args:
+        config: The settings.
+        registered: The sources and destinations that have names of their own; others are places of files.
+    """
     settings, complaint = config.settings, ""
     try:
         options = options_of(config)
@@ -62,9 +67,9 @@ def examine(config: Config) -> Iterator[Check]:
     if _HBASE in (*settings.to, settings.source):
         yield from check_hbase(settings)
     for place in settings.to:
-        if place != _HBASE:
+        if place not in registered:
             yield from check_zone(config, place)
-    if settings.source == "openf1":
+    if settings.source == _OPENF1:
         yield from check_api(options)
-    elif settings.source not in (_HBASE, "livetiming") and not is_recording(Path(settings.source)):
+    elif settings.source not in registered and not is_recording(Path(settings.source)):
         yield check_source(config)
