@@ -84,8 +84,7 @@ class Forwarder:
             # What is being accepted while a server closes would never be closed (AssertionError in asyncio's _attach).
             for listening in self._server.sockets:
                 self._loop.remove_reader(listening.fileno())
-            for _ in range(3):
-                await asyncio.sleep(0)
+            await _turns()
             self._server.close()
             self._server = None
         await self._cut()
@@ -95,6 +94,7 @@ class Forwarder:
         # A connection may just have been accepted; whoever serves it sees that it is over.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
+        await _turns()  # what was closed last closes its socket in the next one
 
     async def _cut(self) -> None:
         connections = list(self._connections)
@@ -121,7 +121,7 @@ class Forwarder:
         try:
             answers, questions = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            await _close((await opening)[1])
+            opening.add_done_callback(_close_opened)
             raise
         ways = [
             asyncio.ensure_future(self._pass_questions(reader, questions)),
@@ -131,6 +131,7 @@ class Forwarder:
             # When one side closes, so does the other.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            questions.close()  # first: a connection may be cut while it is being closed
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
@@ -157,3 +158,14 @@ async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
+
+
+def _close_opened(opening: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[1].close()
+
+
+async def _turns() -> None:
+    """Let the loop do what is due, and what follows from that."""
+    for _ in range(3):
+        await asyncio.sleep(0)

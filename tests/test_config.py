@@ -63,10 +63,10 @@ class Outcome(NamedTuple):
 
 def run(*arguments: str, toml: str | None = None, **env: str) -> Outcome:
     """Run a command with all settings as options, in a folder with this `f1hbase.toml`."""
-    return run_with(None, *arguments, toml=toml, **env)
+    return run_with(tuple(item.name for item in fields(Settings)), *arguments, toml=toml, **env)
 
 
-def run_with(names: tuple[str, ...] | None, *arguments: str, toml: str | None = None, **env: str) -> Outcome:
+def run_with(names: tuple[str, ...], *arguments: str, toml: str | None = None, **env: str) -> Outcome:
     """Run a command with some of the settings as options."""
     if toml is not None:
         Path("f1hbase.toml").write_text(toml, encoding="utf-8")
@@ -121,7 +121,8 @@ def one_each(*values: object) -> Any:
 EXAMPLES = (
     example("source", "openf1 ./zone s3://b/p", ("openf1", "./zone", "s3://b/p"), "openf1"),
     example("to", "hbase ./zone s3://b/p", one_each("hbase", "./zone", "s3://b/p"), ("hbase",)),
-    example("layout", "units units units", ("units",) * 3, "units"),
+    example("layout", "units extractor dated", ("units", "extractor", "dated"), None),
+    example("format", "parquet csv jsonl", ("parquet", "csv", "jsonl"), "parquet"),
     example("mode", "latest manual year", ("latest", "manual", "year"), None),
     example("num_sessions", "1 2 3", (1, 2, 3), None),
     example("year", "2023 2024 2025", one_each(2023, 2024, 2025), ()),

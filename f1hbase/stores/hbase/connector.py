@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
@@ -218,6 +217,7 @@ class HBaseConnector:
         call_timeout: float = CALL_SECONDS,
     ) -> None:
         self._turn = threading.RLock()
+        self._calling = False
         self._rotation = _Rotation(gateways, preferred)
         self._gateways = len(set(gateways))
         self._gateway = self._rotation.choose()
@@ -413,10 +413,25 @@ class HBaseConnector:
                 position = rows[-1].row + b"\0"
                 yield from rows
         finally:
-            if connection is not None and connection is self._connection:
-                # One that stays open costs the gateway memory for a minute, and nobody anything else.
-                with suppress(*_TRANSIENT, IllegalArgument):
-                    connection.client.scannerClose(scanner)
+            if connection is not None:
+                self._close_scanner(connection, scanner)
+
+    def _close_scanner(self, connection: Any, scanner: int) -> None:
+        """Close a scanner, unless the connection is in use: open, it costs the gateway memory for a minute.
+
+        To wait for the connection is not possible: this runs wherever a generator happens to be collected.
+        """
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            if connection is self._connection and not self._calling:
+                connection.client.scannerClose(scanner)
+        except IllegalArgument:
+            pass  # the gateway has forgotten it
+        except _TRANSIENT:
+            self.close()  # half an answer may still be on its way
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -479,7 +494,11 @@ class HBaseConnector:
         )
         try:
             with self._turn:
-                return retrying(attempt)
+                self._calling = True
+                try:
+                    return retrying(attempt)
+                finally:
+                    self._calling = False
         except _TRANSIENT as error:
             if isinstance(error, HBaseIOError) and not _is_transient(error):
                 raise StoreError(f"HBase refuses: {_java_message(error)}") from error
