@@ -106,8 +106,8 @@ def _module(modules: Mapping[str, str], otherwise: str, location: str, action: s
         ConfigError: If the place has a name of its own, and no module for that.
     """
     if location not in modules and location in (*SOURCES, *DESTINATIONS):
-        offered = f"{', '.join(modules)} and for landing zones" if modules else "landing zones"
-        raise ConfigError(f"{action} is not offered for '{location}', only for {offered}.")
+        offered = ", ".join(modules)
+        raise ConfigError(f"{action} is not offered for '{location}', only for {offered} and for landing zones.")
     return import_module(modules.get(location, otherwise))
 
 
