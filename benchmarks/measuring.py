@@ -150,7 +150,7 @@ class MemoryWatch:
                         self._look(child, "worker")
 
     def _look(self, process: psutil.Process, kind: str) -> None:
-        # multiprocessing's resource tracker is a child, too; what is no worker of the load is of no interest.
+        # A load may have other children, too; only its workers are of interest.
         if kind == "worker" and process.pid not in self.courses and not _is_worker(process):
             return
         rss = process.memory_info().rss
@@ -161,4 +161,4 @@ class MemoryWatch:
 
 
 def _is_worker(process: psutil.Process) -> bool:
-    return any("spawn_main" in argument for argument in process.cmdline())
+    return any("f1hbase.pipeline.worker" in argument for argument in process.cmdline())

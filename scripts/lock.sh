@@ -12,7 +12,7 @@ python3 -m venv "$work/venv"
 
 compile() {
   "$work/venv/bin/uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-    --no-emit-index-url --no-header --quiet "$@"
+    --no-strip-extras --no-emit-index-url --no-header --quiet "$@"
 }
 compile --group build --output-file requirements.lock "$@"
 compile --group dev --output-file requirements-dev.lock "$@"

@@ -206,7 +206,9 @@ def test_a_baseline_dates_nothing() -> None:
 
 @pytest.mark.parametrize("telemetry", TELEMETRY.values(), ids=TELEMETRY)
 def test_telemetry_of_another_shape_is_not_lost(telemetry: Any) -> None:
-    car = {"X": 1.5, "Y": None, "Z": 3} if telemetry.values is None else {"Channels": {"0": 1.5, "2": 3, "99": 1}}
+    car: dict[str, Any] = (
+        {"X": 1.5, "Y": None, "Z": 3} if telemetry.values is None else {"Channels": {"0": 1.5, "2": 3, "99": 1}}
+    )
     content = {telemetry.entries: [{telemetry.time: "2025-03-16T04:00:00.5Z", telemetry.cars: {"241": car}}]}
 
     rows, others = telemetry.rows(_RACE, json.dumps(content).encode())
