@@ -37,11 +37,11 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
                 first, last = quarters(course)
                 lines.append(
                     [form, course.kind, megabytes(course.peak), megabytes(first), megabytes(last),
-                     f"{(last - first) / 1e6:+.1f}", number(len(course.rss)), number(load.rows / load.seconds)]
+                     f"{(last - first) / 1e6:+.1f}", number(len(course.rss))]
                 )  # fmt: skip
     stage.drop(tables.data, tables.reports)
     table = markdown_table(
-        ["load", "process", "peak MB", "MB, first quarter", "MB, last quarter", "change", "samples", "rows/s"],
+        ["load", "process", "peak MB", "MB, first quarter", "MB, last quarter", "change", "samples"],
         lines, texts=2,
     )  # fmt: skip
     return (

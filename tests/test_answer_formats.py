@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -111,6 +112,23 @@ def test_an_error_in_a_later_slice_is_raised_when_it_is_reached() -> None:
     assert isinstance(next(slices), Samples)
     with pytest.raises(TransientError, match="lines of other than"):
         list(slices)
+
+
+@pytest.mark.parametrize("odd", [math.nan, 1e400, "\ud83c", 10**30, None, [1, {"a": "é"}]])
+def test_a_large_answer_of_other_records_is_read_slice_by_slice_to_the_same(odd: Any) -> None:
+    records = [sample("intervals", driver_number=n, gap_to_leader=odd if n % 1000 == 7 else 0.5) for n in range(4_000)]
+    body = json.dumps(records).encode()
+
+    slices = list(JsonAnswer(body, ENDPOINTS["intervals"]))
+
+    assert same([record for some in slices for record in some], json.loads(body))
+    assert len(slices) == 1 or max(map(len, slices)) == SLICE_ROWS
+
+
+def test_a_large_answer_of_other_records_that_is_cut_off_is_refused_at_once() -> None:
+    body = json.dumps([sample("intervals", driver_number=n) for n in range(4_000)]).encode()
+    with pytest.raises(TransientError, match="cut off"):
+        next(iter(JsonAnswer(body[:-20], ENDPOINTS["intervals"])))
 
 
 @pytest.mark.parametrize("content_type", ["text/csv", "application/json"])

@@ -6,9 +6,8 @@ Written once, for all sources and destinations; knows neither.
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +26,7 @@ from f1hbase.model.records import (
     unknown_fields,
     winner,
 )
-from f1hbase.model.samples import SAMPLE_KEYS, Record, Samples
+from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Unit
 
 _log = logging.getLogger(__name__)
@@ -107,62 +106,70 @@ class AnswerNormaliser:
         """
         seen: set[int] = set()
         repeated: set[int] = set()
-        others: list[Any] = []
-        other_marks: set[int] = set()
+        apart: list[Record] = []
         held: Batch | None = None
         for some in self._answer.records:
-            if not isinstance(some, Samples):
-                others.extend(some)
-                if not conflicts:
-                    other_marks.update(_marks(some))
-                continue
-            hashes = [hash(row[:4]) for row in some.rows]
+            valid = some if isinstance(some, Samples) else self._valid(some)
+            marks = self._marks(valid)
             if conflicts:
-                others.extend(record for record, mark in zip(some, hashes, strict=True) if mark in conflicts)
-                rows = [row for row, mark in zip(some.rows, hashes, strict=True) if mark not in conflicts]
-                some = Samples(some.endpoint, rows)
-            else:
-                marks = set(hashes)
-                repeated |= seen & marks
-                if len(marks) < len(hashes):
-                    repeated |= {mark for mark, number in Counter(hashes).items() if number > 1}
-                seen |= marks
+                apart.extend(record for record, mark in zip(valid, marks, strict=True) if mark in conflicts)
+                valid = _without(valid, marks, conflicts)
+            elif isinstance(valid, Samples) and len(set(marks)) < len(marks):
+                repeated |= {mark for mark, number in Counter(marks).items() if number > 1}
+            repeated |= seen.intersection(marks)
+            seen.update(marks)
             if held is not None:
                 yield held
-            held = self._of_samples(some) if some.rows else None
-        repeated |= seen & other_marks
-        if repeated:
+                held = None
+            if valid:
+                held = self._batch(valid if isinstance(valid, Samples) else self._each_once(valid))
+        if not conflicts and repeated:
             return frozenset(repeated)
-        valid = self._of_records(others)
-        if valid or held is None:
+        if apart or held is None:
             if held is not None:
                 yield held
-            held = self._batch(valid)
+            held = self._batch(self._each_once(apart))
         yield held
         return frozenset()
 
-    def _of_samples(self, samples: Samples) -> Batch:
-        self._part.records += len(samples)
-        self._part.drivers.update({row[2] for row in samples.rows})
-        return self._batch(samples)
-
-    def _of_records(self, records: Sequence[Any]) -> list[Record]:
-        """Return the records that can be stored, each identity once; the others are put aside."""
+    def _valid(self, records: Sequence[Any]) -> list[Record]:
+        """Return the records that can be stored; the others are put aside."""
         endpoint, part, unit = self._endpoint, self._part, self._answer.unit
-        part.records += len(records)
-        by_identity: dict[Identity, list[Record]] = defaultdict(list)
+        valid: list[Record] = []
         for record in records:
             try:
-                valid = check(endpoint, unit.scope.year, record)
+                valid.append(check(endpoint, unit.scope.year, record))
             except InvalidRecordError as error:
-                _log.error("a record of %s goes to quarantine: %s", unit, error)
                 part.quarantined.append(self._aside(record, str(error)))
-                continue
-            by_identity[identity(endpoint, valid)].append(valid)
-            if endpoint.by_driver:
-                part.drivers.add(valid["driver_number"])
-            part.unknown_fields |= unknown_fields(endpoint, valid)
-        return [self._one_of(some) if len(some) > 1 else some[0] for some in by_identity.values()]
+        part.records += len(records)
+        return valid
+
+    def _marks(self, valid: Samples | Sequence[Record]) -> list[int]:
+        """Return the hashes of the identities of some records, and keep what they say of the unit."""
+        endpoint, part = self._endpoint, self._part
+        if isinstance(valid, Samples):
+            part.records += len(valid)
+            part.drivers.update({row[2] for row in valid.rows})
+            return [hash(row[:4]) for row in valid.rows]
+        if endpoint.by_driver:
+            part.drivers.update({record["driver_number"] for record in valid})
+        for record in valid:
+            part.unknown_fields |= unknown_fields(endpoint, record)
+        return [hash(identity(endpoint, record)) for record in valid]
+
+    def _each_once(self, records: Sequence[Record]) -> list[Record]:
+        """Return the record of each identity that stands; the others are counted, or put aside if they differ."""
+        by_identity: dict[Identity, Record | list[Record]] = {}
+        for record in records:
+            key = identity(self._endpoint, record)
+            other = by_identity.get(key)
+            if other is None:
+                by_identity[key] = record
+            elif isinstance(other, list):
+                other.append(record)
+            else:
+                by_identity[key] = [other, record]
+        return [self._one_of(some) if isinstance(some, list) else some for some in by_identity.values()]
 
     def _one_of(self, records: list[Record]) -> Record:
         """Return which of several records of one identity stands; equal ones are duplicates, others put aside."""
@@ -171,7 +178,6 @@ class AnswerNormaliser:
         self._part.duplicates += len(records) - len(distinct)
         for text, record in distinct.items():
             if text != canonical_json(stands):
-                _log.error("two records of %s have one identity: one goes to quarantine", self._answer.unit)
                 self._part.quarantined.append(self._aside(record, IDENTITY))
         return stands
 
@@ -187,6 +193,11 @@ class AnswerNormaliser:
 
     def _add_up(self) -> None:
         account, part = self._account, self._part
+        for aside in part.quarantined:  # told here, as an answer may be gone through twice
+            if aside.reason == IDENTITY:
+                _log.error("two records of %s have one identity: one goes to quarantine", self._answer.unit)
+            else:
+                _log.error("a record of %s goes to quarantine: %s", self._answer.unit, aside.reason)
         account.records += part.records
         account.duplicates += part.duplicates
         account.quarantined += part.quarantined
@@ -196,9 +207,11 @@ class AnswerNormaliser:
         account.error = account.error or self._answer.error
 
 
-def _marks(records: Sequence[Any]) -> Iterator[int]:
-    """Yield the hashes of the identities that records would have as samples."""
-    for record in records:
-        if isinstance(record, dict):
-            with suppress(TypeError):  # a list in a key has no hash, and is the key of no sample
-                yield hash(tuple(map(record.get, SAMPLE_KEYS)))
+def _without(
+    records: Samples | Sequence[Record], marks: Sequence[int], conflicts: frozenset[int]
+) -> Samples | list[Record]:
+    """Return the records whose identity is not among the conflicts."""
+    if isinstance(records, Samples):
+        rows = [row for row, mark in zip(records.rows, marks, strict=True) if mark not in conflicts]
+        return Samples(records.endpoint, rows)
+    return [record for record, mark in zip(records, marks, strict=True) if mark not in conflicts]

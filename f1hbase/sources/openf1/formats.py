@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+
+import msgspec
 
 from f1hbase.model.answers import Records
 from f1hbase.model.catalog import Endpoint
@@ -28,6 +31,7 @@ SLICE_ROWS = 1_800
 faster, and what is under way of them takes 13 MB more in a worker (95 MB instead of 108 with a race)."""
 
 _SLICE_BYTES = SLICE_ROWS * 66
+_WHOLE_JSON_BYTES = 300_000
 
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
@@ -58,7 +62,11 @@ def decode_json(body: bytes) -> list[Any]:
         TransientError: If it is not a JSON list, as when a proxy's page or half an answer came instead.
     """
     try:
-        records = json.loads(body, parse_int=_parse_int)
+        try:
+            # Without a copy of the body as text, and in a third of the time.
+            records = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            records = json.loads(body, parse_int=_parse_int)  # it takes more, such as NaN
     except (ValueError, RecursionError) as error:
         if body.startswith(b"[{") and not body.rstrip().endswith(b"]"):
             raise TransientError(f"the answer is cut off after {len(body):,} bytes") from error
@@ -74,7 +82,7 @@ def _parse_int(text: str) -> int | float:
 
 
 class JsonAnswer:
-    """A JSON answer: samples in slices where its records are such, everything at once otherwise."""
+    """A JSON answer, in slices: samples where its records are such, otherwise as they are."""
 
     def __init__(self, body: bytes, endpoint: Endpoint) -> None:
         self._body = body
@@ -83,10 +91,26 @@ class JsonAnswer:
     def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
         samples = samples_of_json(self._endpoint, self._body)
         if samples is None:
-            yield decode_json(self._body)
+            yield from _decoded_slices(self._body)
             return
         for start in range(0, len(samples), SLICE_ROWS):
             yield samples[start : start + SLICE_ROWS]
+
+
+def _decoded_slices(body: bytes) -> Iterator[list[Any]]:
+    """Yield the records of a JSON answer; of a large one some at a time, as objects take some five times the memory.
+
+    Raises:
+        TransientError: If it is not a JSON list.
+    """
+    records: list[msgspec.Raw] = []
+    if len(body) > _WHOLE_JSON_BYTES:
+        with suppress(ValueError, RecursionError):  # what is wrong with it, `decode_json` says
+            records = msgspec.json.decode(body, type=list[msgspec.Raw])
+    if not records:
+        yield decode_json(body)
+    for start in range(0, len(records), SLICE_ROWS):
+        yield decode_json(b"[" + b",".join(records[start : start + SLICE_ROWS]) + b"]")
 
 
 class CsvAnswer:
