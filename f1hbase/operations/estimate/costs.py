@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from f1hbase.model.catalog import ENDPOINTS, RACE
+from f1hbase.model.catalog import ALL_ENDPOINTS, RACE
 from f1hbase.model.outcomes import STORED, UnitState
 from f1hbase.model.text import count
 from f1hbase.model.units import Scope, Unit
@@ -54,10 +54,10 @@ class CostModel:
     def rows(self, unit: Unit) -> float:
         """Return how many rows to expect of a unit."""
         name, kind, scope = unit.endpoint, unit.scope.kind, unit.scope
-        if scope.cancelled and not ENDPOINTS[name].keyed_by_year:
+        if scope.cancelled and name not in scope.dataset.listing:
             return 0.0
         share = 1.0 if unit.driver is None else 1 / _DRIVERS
-        if ENDPOINTS[name].sampled:
+        if ALL_ENDPOINTS[name].sampled:
             is_test_day = session_seconds(scope) > _TEST_DAY_SECONDS
             usual = _MOST_ROWS_PER_HOUR * (_TEST_DAY_SHARE if is_test_day else 1.0)
             if not is_test_day:  # of which the usual sessions say nothing
@@ -81,8 +81,8 @@ class CostModel:
         most = source.requests(units)
         if not source.learns_sizes or not self.requests_per_hour:
             return most
-        spans = [unit for unit in units if ENDPOINTS[unit.endpoint].sampled]
-        others = [unit for unit in units if not ENDPOINTS[unit.endpoint].sampled]
+        spans = [unit for unit in units if ALL_ENDPOINTS[unit.endpoint].sampled]
+        others = [unit for unit in units if not ALL_ENDPOINTS[unit.endpoint].sampled]
         learnt = sum(self._requests(unit, source) for unit in spans)
         return min(most, source.requests(others) + math.ceil(learnt))
 
@@ -134,7 +134,7 @@ def learn(states: Iterable[UnitState], known: Mapping[str, Scope], sized_runs: C
     sizes: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     units = 0
     for state in states:
-        scope, endpoint = known.get(state.scope_prefix), ENDPOINTS.get(state.endpoint)
+        scope, endpoint = known.get(state.scope_prefix), ALL_ENDPOINTS.get(state.endpoint)
         if scope is None or scope.cancelled or endpoint is None or state.status not in STORED:
             continue
         if state.driver is not None and not endpoint.sampled:
