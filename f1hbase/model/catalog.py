@@ -327,8 +327,8 @@ _STANDING = ("season", "round", "position", "position_text", "points", "wins")
 HISTORY_NUMBERS = frozenset(
     {
         "season", "round", "number", "driver_permanent_number", "permanent_number", "position", "points", "grid",
-        "laps", "time_millis", "fastest_lap_rank", "fastest_lap_lap", "fastest_lap_average_speed", "stop", "lap", "wins",
-        "count", "status_id", "circuit_location_lat", "circuit_location_long", "location_lat", "location_long",
+        "laps", "time_millis", "fastest_lap_rank", "fastest_lap_lap", "fastest_lap_average_speed", "stop", "lap",
+        "wins", "count", "status_id", "circuit_location_lat", "circuit_location_long", "location_lat", "location_long",
         "constructors", "openf1_meeting_key", "openf1_session_key",
     }
 )  # fmt: skip
