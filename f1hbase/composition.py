@@ -97,7 +97,7 @@ def _known_sessions(config: Config) -> Sequence[Record]:
     try:
         return reader.sessions()
     except F1HBaseError as error:
-        _log.warning("the sessions that are loaded cannot be read (%s): races get no keys of OpenF1", error)
+        _log.info("races get no keys of OpenF1, as no sessions of it can be read: %s", error)
         return ()
     finally:
         reader.close()

@@ -11,14 +11,14 @@ from typing import Any
 
 from f1hbase.errors import NothingToLoadError
 from f1hbase.model.answers import Listing
-from f1hbase.model.history import as_listed, as_stored, is_of_history
+from f1hbase.model.history import as_listed, as_stored
 from f1hbase.model.plans import MeetingPlan, Plan, Selection, SessionPlan
 from f1hbase.model.records import canonical_json, winner
 from f1hbase.model.samples import Record
 from f1hbase.model.text import count
 from f1hbase.model.times import LONG_AGO, lenient_time, minute
 from f1hbase.model.units import Scope
-from f1hbase.sources.base import Source
+from f1hbase.sources.base import SaysKeys, Source
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ async def make_plan(source: Source, selection: Selection, now: datetime) -> Plan
     listing = await source.listing(selection)
     found, unusable = _usable(listing.sessions)
     wanted = [record for record in found if _matches(record, selection)]
-    _refuse_unknown(source, selection, wanted, unusable, listing)
+    _refuse_unknown(source, selection, wanted, unusable)
     begun = [record for record in wanted if _start(record) <= now]
     if not begun:
         raise NothingToLoadError(_nothing(source, wanted))
@@ -126,7 +126,6 @@ def _refuse_unknown(
     selection: Selection,
     sessions: Sequence[Record],
     unusable: Sequence[tuple[object, str]],
-    listing: Listing,
 ) -> None:
     """Name the keys, years and dates that no session has."""
     asked: dict[str, Iterable[object]] = {
@@ -141,15 +140,13 @@ def _refuse_unknown(
         broken = f" {count(len(unusable), 'listed session')} cannot be loaded (see above)." if unusable else ""
         raise NothingToLoadError(
             f"{source.home} has no session for {', '.join(unknown)}{together}.{broken} "
-            f"It has the seasons since {source.first_year}; {_listed_where(source, listing)}."
+            f"It has the seasons since {source.first_year}; {_keys_of(source)}."
         )
 
 
-def _listed_where(source: Source, listing: Listing) -> str:
+def _keys_of(source: Source) -> str:
     """Say where to look for keys."""
-    if any(is_of_history(record) for record in listing.meetings if isinstance(record, dict)):
-        return "the fifth race of 1991 has the key 199105, and the season 199100"
-    return f"{source.home}/sessions lists all with their keys"
+    return source.keys if isinstance(source, SaysKeys) else f"{source.home}/sessions lists all with their keys"
 
 
 def _tell_of_waiting(waiting: Sequence[Record], selection: Selection) -> None:

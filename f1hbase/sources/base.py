@@ -79,6 +79,17 @@ class MayLack(Protocol):
         """Return the units that `fetch` was asked for and did not answer."""
 
 
+@runtime_checkable
+class SaysKeys(Protocol):
+    """A source whose keys need no list, as they are made by a rule.
+
+    Attributes:
+        keys: The rule, for people.
+    """
+
+    keys: str
+
+
 class Reader(Protocol):
     """Gives back the records that are stored in one place; `load --from`, `verify`, `export` and `serve` read by it."""
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY, Endpoint, KeyText, KeyWord
+from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, Endpoint, KeyText, KeyWord
 from f1hbase.model.columns import SampleColumns
 from f1hbase.model.memo import Memo
 from f1hbase.model.outcomes import UnitState
@@ -226,8 +226,11 @@ class HBaseReader:
         endpoint = ALL_ENDPOINTS[endpoint_name]
         everything, table = KeyRange(b"", b"\xff"), self._table_of(endpoint)
         with self._scanner.connector() as connector:
-            if endpoint.dataset is HISTORY and table not in connector.tables():
-                return []
+            listed = connector.tables()
+        if table not in listed and any(self._tables.of(other) in listed for other in DATASETS):
+            return []  # only the other table was loaded
+        if table not in listed and endpoint.dataset is HISTORY:
+            return []  # that of what was measured is missed first
         parts = self._scanner.read(
             table,
             [(everything, expected_columns(endpoint_name))],

@@ -27,6 +27,13 @@ records of car_data, a third of what twenty cars would have made."""
 _ROWS_OF_RACE = {"intervals": 36_000}
 """What else of a session is worth counting before anything is loaded to learn from."""
 
+_ROWS_OF_HISTORY = {
+    "seasons": 1, "races": 1, "season_circuits": 15, "season_drivers": 45, "season_constructors": 18,
+    "finishing_status": 30, "results": 24, "sprint_results": 20, "qualifying_results": 22, "driver_standings": 26,
+    "constructor_standings": 12, "pit_stops": 40, "lap_times": 1_150,
+}  # fmt: skip
+"""Of a season or race: 26,800 results in 1,130 races are 24 each, and 60 laps of 19 cars have 1,150 times."""
+
 _LEAST_DRIVERS = 15
 """Of how many drivers there must be units, of a session loaded by driver, to learn from it what all cars make."""
 
@@ -64,7 +71,11 @@ class CostModel:
                 usual = self.rows_per_hour.get((name, ""), usual)
             per_hour = self.rows_per_hour.get((name, _kind(scope)), usual)
             return window_seconds(unit.window, scope) / 3600 * per_hour * share
-        unknown = _ROWS_OF_RACE.get(name, 0) if kind == RACE else 0
+        if scope.year < ALL_ENDPOINTS[name].first_year:
+            return 0.0
+        unknown = _ROWS_OF_RACE.get(name, _ROWS_OF_HISTORY.get(name, 0)) if kind == RACE else 0
+        if scope.session_key is None:
+            unknown = _ROWS_OF_HISTORY.get(name, 0)
         return self.rows_per_unit.get((name, _kind(scope)), unknown) * share
 
     def bytes(self, unit: Unit, source: AskedByRequest | None) -> float:
@@ -92,8 +103,15 @@ class CostModel:
             return source.requests([unit])
         return max(1.0, per_hour * window_seconds(unit.window, unit.scope) / 3600)
 
-    def lines(self) -> Iterator[str]:
-        """Yield what the estimates rest on, for people."""
+    def lines(self, *, measured: bool = True) -> Iterator[str]:
+        """Yield what the estimates rest on, for people.
+
+        Args:
+            measured: Whether there are sessions with samples among what is estimated.
+        """
+        if not self.units and not measured:
+            yield "~ is an estimate, by what races usually have. What is learnt from loaded ones replaces it."
+            return
         if not self.units:
             yield "~ is an estimate: twenty cars at 3.7 records a second each all the time, the most there"
             yield "  can be (of a day of tests a third). What is learnt from loaded sessions replaces it."

@@ -93,6 +93,7 @@ class JolpicaSource:
 
     name = NAME
     first_year = FIRST_YEAR
+    keys = "the season 1991 has the meeting key 199100, and its fifth race the session key 199105"
 
     def __init__(self, asker: Asker[PageAnswer], options: JolpicaOptions) -> None:
         self._asker = asker
