@@ -79,7 +79,7 @@ _KINDS: Mapping[str, tuple[Kind, pa.DataType]] = {
     ),
     **dict.fromkeys(
         ("season", "round", "number", "permanent_number", "driver_permanent_number", "grid", "laps", "lap", "stop",
-         "fastest_lap_rank", "fastest_lap_lap", "wins", "count", "status_id"), _INT16,
+         "fastest_lap_rank", "fastest_lap", "wins", "count", "status_id"), _INT16,
     ),
     **dict.fromkeys(("meeting_key", "session_key", "circuit_key", "country_key", "x", "y", "z"), _INT32),
     **dict.fromkeys(("openf1_meeting_key", "openf1_session_key", "time_millis"), _INT32),

@@ -316,7 +316,7 @@ _CIRCUIT_OF_RACE = (
 _CAR = KeyInt("number", optional=True)
 _CLASSIFIED = (
     "season", "round", *_DRIVER_OF_RESULT, "number", *_CONSTRUCTOR_OF_RESULT, "position", "position_text", "points",
-    "grid", "laps", "status", "time", "time_millis", "fastest_lap_rank", "fastest_lap_lap", "fastest_lap_time",
+    "grid", "laps", "status", "time", "time_millis", "fastest_lap_rank", "fastest_lap", "fastest_lap_time",
     "fastest_lap_average_speed", "fastest_lap_average_speed_units",
 )  # fmt: skip
 _PARTS_OF_WEEKEND = (
@@ -327,7 +327,7 @@ _STANDING = ("season", "round", "position", "position_text", "points", "wins")
 HISTORY_NUMBERS = frozenset(
     {
         "season", "round", "number", "driver_permanent_number", "permanent_number", "position", "points", "grid",
-        "laps", "time_millis", "fastest_lap_rank", "fastest_lap_lap", "fastest_lap_average_speed", "stop", "lap",
+        "laps", "time_millis", "fastest_lap_rank", "fastest_lap", "fastest_lap_average_speed", "stop", "lap",
         "wins", "count", "status_id", "circuit_location_lat", "circuit_location_long", "location_lat", "location_long",
         "constructors", "openf1_meeting_key", "openf1_session_key",
     }

@@ -36,7 +36,7 @@ _ENTRIES = {
     "sprint_results": 20, "qualifying_results": 22, "driver_standings": 26, "constructor_standings": 12,
     "pit_stops": 40, "lap_times": 1_150, "seasons": 1, "races": 1,
 }  # fmt: skip
-"""How many entries a season or race has, about: 26,800 results in 1,130 races are 24 each, and a race of 60 laps with
+"""How many entries a season or race has, about: Ergast had 26,759 results of 1,125 races; a race of 60 laps with
 19 cars has 1,150 times of laps."""
 
 _SPRINTS = 6
