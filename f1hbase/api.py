@@ -46,6 +46,7 @@ def load(
     request_timeout: Duration | None = None,
     rate: str | None = None,
     api_url: str | None = None,
+    jolpica_url: str | None = None,
     hbase_host: str | None = None,
     hbase_port: int | None = None,
     hbase_transport: str | None = None,
@@ -66,7 +67,8 @@ def load(
     `f1hbase`.
 
     Args:
-        source: Where from (`--from`): `openf1`, `livetiming`, `local`, `databricks`, or a landing zone's path or URL.
+        source: Where from (`--from`): `openf1`, `livetiming`, `jolpica`, `local`, `databricks`, or a landing zone's
+            path or URL.
         to: Where to: `hbase`, `local`, `databricks`, or the path or URL of a landing zone; several go into all of them.
         layout: How a landing zone is laid out: `units`, `extractor` or `dated`.
         mode: `all`, `latest`, `year` or `manual`.
@@ -86,6 +88,7 @@ def load(
         request_timeout: How long one request may take.
         rate: The API's limits, such as `3/s,30/m`; `none` for no limit.
         api_url: The API of OpenF1.
+        jolpica_url: That of Jolpica.
         hbase_host: The host of HBase's Thrift gateway, or several with commas between them.
         hbase_port: Its port.
         hbase_transport: `auto`, `buffered` or `framed`.
@@ -127,6 +130,7 @@ def plan(
     window: Duration | None = None,
     rate: str | None = None,
     api_url: str | None = None,
+    jolpica_url: str | None = None,
     hbase_host: str | None = None,
     hbase_port: int | None = None,
     table_prefix: str | None = None,
@@ -149,6 +153,7 @@ def plan(
         window: The length of windows.
         rate: The API's limits.
         api_url: The API.
+        jolpica_url: That of Jolpica.
         hbase_host: The gateway's host.
         hbase_port: Its port.
         table_prefix: What all table names begin with.
@@ -265,16 +270,17 @@ def estimate_of(config: Config) -> Estimate:
     Raises:
         f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
     """
-    from f1hbase.composition import source_recipe, state_view
+    from f1hbase.composition import selection_of, source_recipe, state_view
     from f1hbase.operations.estimate.forecast import estimate_load
     from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
     from f1hbase.pipeline.parts import Recipe
 
     source = source_recipe(config)
     settings = config.settings
-    found = plan_load(Recipe(source, ()), settings.selection, STARTUP_PATIENCE_SECONDS)
+    selection = selection_of(config)
+    found = plan_load(Recipe(source, ()), selection, STARTUP_PATIENCE_SECONDS)
     views = [partial(state_view, config, name) for name in settings.to]
-    return estimate_load(found, settings.selection, source, views, refresh=settings.refresh)
+    return estimate_load(found, selection, source, views, refresh=settings.refresh)
 
 
 def _resolved(arguments: Mapping[str, Any]) -> Config:

@@ -5,7 +5,9 @@ A new kind is one module with a function `recipe(config, location)`, and one lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,20 +15,28 @@ from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
-from f1hbase.errors import ConfigError
+from f1hbase.errors import ConfigError, F1HBaseError
+from f1hbase.model.plans import Selection
+from f1hbase.model.samples import Record
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
 from f1hbase.pipeline.load import LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
-from f1hbase.sources.base import Reader, SourceRecipe
+from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
 
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
+    from f1hbase.sources.hbase import HBaseReader
+
+_log = logging.getLogger(__name__)
+
+_READ_PATIENCE_SECONDS = 10.0
 
 SOURCES = {
     "hbase": "f1hbase.sources.hbase",
     "openf1": "f1hbase.sources.openf1.recipe",
     "livetiming": "f1hbase.sources.livetiming.recipe",
+    "jolpica": "f1hbase.sources.jolpica.recipe",
 }
 """The module of each source by the name that `--from` gives it; imported when it is needed."""
 
@@ -71,7 +81,26 @@ def load_recipe(config: Config) -> Recipe:
     Raises:
         F1HBaseError: If one of them cannot be; says why and what to do.
     """
-    return Recipe(source_recipe(config), tuple(destination_recipe(config, name) for name in config.settings.to))
+    source = source_recipe(config)
+    destinations = tuple(destination_recipe(config, name) for name in config.settings.to)
+    if isinstance(source, JoinsSessions):
+        source = source.joined(_known_sessions(config))
+    return Recipe(source, destinations)
+
+
+def _known_sessions(config: Config) -> Sequence[Record]:
+    """Return the sessions that are loaded in HBase already, where that is loaded into; none that cannot be read."""
+    if "hbase" not in config.settings.to:
+        return ()
+    read: Callable[[Config, str, float], HBaseReader] = import_module(READERS["hbase"]).reader
+    reader = read(replace(config, settings=replace(config.settings, source="openf1")), "hbase", _READ_PATIENCE_SECONDS)
+    try:
+        return reader.sessions()
+    except F1HBaseError as error:
+        _log.info("races get no keys of OpenF1, as no sessions of it can be read: %s", error)
+        return ()
+    finally:
+        reader.close()
 
 
 def source_recipe(config: Config, name: str | None = None) -> SourceRecipe:
@@ -148,7 +177,16 @@ def load_request(config: Config) -> LoadRequest:
     """Return what the settings say that a load is to do."""
     settings = config.settings
     options = LoadOptions(settings.processes, settings.refresh, settings.patience.total_seconds())
-    return LoadRequest(settings.selection, options, settings.shown())
+    return LoadRequest(selection_of(config), options, settings.shown())
+
+
+def selection_of(config: Config) -> Selection:
+    """Return what the settings ask for; how many sessions the latest are, each source may say for itself."""
+    selection, location = config.settings.selection, config.settings.source
+    latest = getattr(_source_module(location), "LATEST_SESSIONS", None) if location in SOURCES else None
+    if selection.mode == "latest" and selection.num_sessions is None and latest is not None:
+        return replace(selection, num_sessions=latest)
+    return selection
 
 
 def open_rollback(config: Config, target: Target) -> Rollback:

@@ -28,7 +28,7 @@ from f1hbase.credentials import (
     read_credentials,
 )
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.plans import LATEST_SESSIONS, Selection
 from f1hbase.model.rates import Limits
 from f1hbase.model.text import safe
@@ -39,6 +39,7 @@ DEFAULT_FILE = Path("f1hbase.toml")
 _LARGEST_FILE_BYTES = 1_000_000
 OPENF1_URL = "https://api.openf1.org/v1"
 LIVETIMING_URL = "https://livetiming.formula1.com/static"
+JOLPICA_URL = "https://api.jolpi.ca/ergast/f1"
 
 _SECRET_VARIABLES = {USERNAME_VARIABLE, PASSWORD_VARIABLE, "F1HBASE_F1TV_TOKEN", "F1HBASE_SERVE_TOKEN"}
 
@@ -69,7 +70,7 @@ class Settings:
     date: tuple[date, ...] = _setting(values.day, multiple=True)
     meeting_key: tuple[int, ...] = _setting(_KEY, multiple=True)
     session_key: tuple[int, ...] = _setting(_KEY, multiple=True)
-    endpoint: tuple[str, ...] = _setting(values.name_of("endpoint", list(ENDPOINTS)), multiple=True)
+    endpoint: tuple[str, ...] = _setting(values.name_of("endpoint", list(ALL_ENDPOINTS)), multiple=True)
     driver: tuple[int, ...] = _setting(_KEY, multiple=True)
     processes: int = _setting(values.whole_number(1, 1000), 10)
     max_concurrent_requests: int = _setting(values.whole_number(1, 1000), 10)
@@ -81,6 +82,7 @@ class Settings:
     rate: Limits | None = _setting(values.limits)
     api_url: str = _setting(values.url, OPENF1_URL)
     livetiming_url: str = _setting(values.url, LIVETIMING_URL)
+    jolpica_url: str = _setting(values.url, JOLPICA_URL)
     hbase_host: str = _setting(values.hosts, "localhost")
     hbase_port: int = _setting(values.whole_number(1, 65535), 9090)
     hbase_transport: str = _setting(values.one_of("auto", "buffered", "framed"), "auto")
@@ -115,7 +117,7 @@ class Settings:
             date=self.date,
             meeting_key=self.meeting_key,
             session_key=self.session_key,
-            endpoints=tuple(name for name in ENDPOINTS if not self.endpoint or name in self.endpoint),
+            endpoints=tuple(name for name in ALL_ENDPOINTS if not self.endpoint or name in self.endpoint),
             drivers=tuple(sorted(set(self.driver))),
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from f1hbase.cli.commands import cli
-from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText, KeyWord
+from f1hbase.model.catalog import ENDPOINTS, HISTORY_ENDPOINTS, TIMING, Endpoint, KeyHash, KeyInt, KeyText, KeyWord
 from simulator.cli import main as simulator
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -45,13 +45,19 @@ Records of one instant (car data, location, intervals, position) or of one lap (
 family.
 """
 
+_HISTORY_HEAD = """## f1_history
+
+Results since 1950, loaded with `--from jolpica` ([jolpica.md](jolpica.md)); the table is there only where some were loaded.
+Row keys begin with the season, or with season and round. Cells are as in `f1_data`. `{number}` is `-` where a car has none.
+"""
+
 _REPORTS = """
 ## f1_reports
 
 | row key | what it is |
 | --- | --- |
 | `run#{run_id}` | a run: `meta` its settings, what it was asked for, start, end, exit code; `stats` counts; `errors` counts by kind. The ids sort by time |
-| `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting): `meta` status, run, source, epoch, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
+| `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting, `1991#199100#199105` for the fifth race of 1991 in `f1_history`): `meta` status, run, source, epoch, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
 | `quarantine#{S}#{endpoint}#{sha256}` | a record that could not be stored: `meta:record` its JSON, `errors:reason`, and the unit and run it came with |
 | `lease#{year}#{meeting_key}` | who is loading a meeting, or was the last to: `meta:lease`; how often each of its sessions was rolled back: `meta:epochs` |
 
@@ -78,6 +84,14 @@ def tables_reference() -> str:
     lines += ["", "`{hash}`: the first 8 hex digits of the SHA-256 of the JSON array of the fields named below.", ""]
     for endpoint in ENDPOINTS.values():
         lines += [f"### {endpoint.name}", "", *_fields(endpoint), ""]
+    lines += [_HISTORY_HEAD, "| endpoint | family | row key | since | units |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| `{one.name}` | `{one.family}` | `{_row_key(one)}` | {one.first_year} | {_units(one)} |"
+        for one in HISTORY_ENDPOINTS.values()
+    ]
+    lines.append("")
+    for endpoint in HISTORY_ENDPOINTS.values():
+        lines += [f"### {endpoint.name}", "", *_fields(endpoint), ""]
     return "\n".join(lines) + _REPORTS
 
 
@@ -96,12 +110,15 @@ def _help_of(command: click.Command, name: str, parent: click.Context | None = N
 def _units(endpoint: Endpoint) -> str:
     if endpoint.sampled:
         return "windows of time, all drivers"
+    if endpoint.dataset is not TIMING:
+        return "one a season" if endpoint.of_meeting else "one a race"
     return "one a meeting" if endpoint.of_meeting else "one a session"
 
 
 def _row_key(endpoint: Endpoint) -> str:
-    start = "{year}#{meeting_key}" if endpoint.of_meeting else "{S}"
-    components = [start]
+    components = ["{year}#{meeting_key}" if endpoint.of_meeting else "{S}"]
+    if not endpoint.dataset.led_by_year:
+        components = [f"{{{field}}}" for field in endpoint.scope_fields]
     for part in endpoint.key:
         match part:
             case KeyInt(field) | KeyText(field):
@@ -114,9 +131,7 @@ def _row_key(endpoint: Endpoint) -> str:
 
 
 def _fields(endpoint: Endpoint) -> list[str]:
-    in_key = {"meeting_key", *endpoint.key_fields}
-    if not endpoint.of_meeting:
-        in_key.add("session_key")
+    in_key = {*endpoint.scope_fields, *endpoint.key_fields}
     cells = [field for field in endpoint.fields if field not in in_key]
     text = [field for field in cells if field in endpoint.text]
     other = [field for field in cells if field not in endpoint.text]

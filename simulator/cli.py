@@ -1,6 +1,8 @@
 """The command line of ``python -m simulator``."""
 
+import asyncio
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from simulator import simulate as simulate_season
 from simulator.app import Credentials, create_app
 from simulator.faults import DEFAULT_KINDS, Faults, FaultSettings, LockOut
 from simulator.faults import KINDS as FAULT_KINDS
+from simulator.history import FIRST, LAST, History, Scale
+from simulator.history_server import create_history, run_history
 from simulator.people import MOST_DRIVERS
 from simulator.season import KINDS, WEEKEND
 
@@ -298,6 +302,55 @@ def serve(
     except F1HBaseError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+@main.command("serve-results")
+@click.option("--seed", default=1, show_default=True, metavar="N", help="The same seed serves the same seasons.")
+@click.option("--first", default=FIRST, show_default=True, type=click.IntRange(FIRST, LAST), metavar="Y")
+@click.option("--last", default=LAST, show_default=True, type=click.IntRange(FIRST, LAST), metavar="Y")
+@click.option("--cars", default=20, show_default=True, type=click.IntRange(4, 24), metavar="N")
+@click.option("--laps", default=58, show_default=True, type=click.IntRange(2, 100), metavar="N", help="Of each race.")
+@click.option("--rounds", type=click.IntRange(1, 30), metavar="N", help="Of each season.  [default: as there were]")
+@click.option("--held", type=click.IntRange(0, 30), metavar="N", help="Races of the last season with results.")
+@click.option(
+    "--rate",
+    "rates",
+    type=rates_type(),
+    default="none",
+    show_default=True,
+    metavar="RATES",
+    help="More requests, of all clients together, are a 429. Jolpica's own: 4/s,500/h",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+def serve_results(
+    seed: int,
+    first: int,
+    last: int,
+    cars: int,
+    laps: int,
+    rounds: int | None,
+    held: int | None,
+    rates: tuple[Rate, ...],
+    host: str,
+    port: int,
+) -> None:
+    """Serve seasons that never were as Jolpica does (Ergast's form), in pages of 100 entries at the most.
+
+    Prints "serving http://HOST:PORT/ergast/f1" when ready, and serves until SIGTERM or Ctrl-C.
+
+    \b
+    All seasons, and one of them loaded:
+      python -m simulator serve-results --port 8001
+      python hbase_populate_openF1.py --from jolpica --jolpica-url http://127.0.0.1:8001/ergast/f1 --year 1991
+    As strict as Jolpica:
+      python -m simulator serve-results --rate 4/s,500/h
+    """
+    if first > last:
+        raise click.UsageError("--first comes after --last")
+    app = create_history(History(seed, Scale(cars, laps, rounds, first, last), held), rates)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run_history(app, host, port, lambda url: click.echo(f"serving {url}")))
 
 
 class KindsType(click.ParamType[tuple[str, ...]]):

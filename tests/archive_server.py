@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from f1hbase.model.answers import Answer
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS, ENDPOINTS
 from f1hbase.model.outcomes import Quarantined
 from f1hbase.model.plans import Selection
 from f1hbase.model.records import identity
@@ -98,7 +98,7 @@ async def load(source: Source, units: Iterable[Unit], *, as_rows: bool = False) 
         if answer.error is not None:
             loaded.errors[str(answer.unit)] = answer.error
         account = Account(answer.unit)
-        endpoint = ENDPOINTS[answer.unit.endpoint]
+        endpoint = ALL_ENDPOINTS[answer.unit.endpoint]
         known = loaded.records.setdefault(endpoint.name, {})
         for batch in AnswerNormaliser(answer, account, source.knows(endpoint.name)).batches():
             if isinstance(batch, Restart):

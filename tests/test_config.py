@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from f1hbase import values
 from f1hbase.cli.options import click_options, config_of
 from f1hbase.config import (
+    JOLPICA_URL,
     LIVETIMING_URL,
     OPENF1_URL,
     Config,
@@ -149,6 +150,8 @@ EXAMPLES = (
     ),
     example("livetiming_url", "http://a http://b/static https://c:1/s",
             ("http://a", "http://b/static", "https://c:1/s"), LIVETIMING_URL),
+    example("jolpica_url", "http://a http://b/static https://c:1/s",
+            ("http://a", "http://b/static", "https://c:1/s"), JOLPICA_URL),
     example("hbase_host", "a b c", ("a", "b", "c"), "localhost"),
     example("hbase_port", "1 9091 65535", (1, 9091, 65535), 9090),
     example("hbase_transport", "buffered framed auto", ("buffered", "framed", "auto"), "auto"),

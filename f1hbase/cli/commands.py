@@ -40,7 +40,16 @@ _SESSIONS = ("mode", "num_sessions", "year", "date", "meeting_key", "session_key
 _WHAT = (*_SESSIONS, "endpoint", "driver")
 _SESSION_KEYS = ("year", "meeting_key", "session_key")
 _CHOICE = (*_SESSION_KEYS, "endpoint")
-_API = ("api_url", "livetiming_url", "rate", "max_retries", "retry_delay", "request_timeout", "max_concurrent_requests")
+_API = (
+    "api_url",
+    "livetiming_url",
+    "jolpica_url",
+    "rate",
+    "max_retries",
+    "retry_delay",
+    "request_timeout",
+    "max_concurrent_requests",
+)
 _SIZES = ("window", "response_budget")
 
 _LONGEST_LINE = 10_000
@@ -141,7 +150,7 @@ def plan_command(*, as_json: bool, **options: Any) -> None:
 @cli.command("status", short_help="What is loaded, what failed and why, and how long the rest takes.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--watch", "watching", is_flag=True, help="Show it again every few seconds, in place; Ctrl-C ends it.")
-@click_options(("source", "to", "layout", *_SESSION_KEYS, "api_url", "rate", *_SIZES, *_WHERE))
+@click_options(("source", "to", "layout", *_SESSION_KEYS, "api_url", "jolpica_url", "rate", *_SIZES, *_WHERE))
 def status_command(*, as_json: bool, watching: bool, **options: Any) -> None:
     """Say from the reports what is loaded, what failed and why, and how long the rest takes.
 
@@ -235,6 +244,7 @@ def schema_command(*, create: bool, check: bool, regions: int | None, **options:
     Exit codes:
       0 done, or no difference    1 there are differences    2 wrong usage    3 HBase or the API away
     """
+    from f1hbase.model.units import datasets_of
     from f1hbase.stores.hbase import schema
     from f1hbase.stores.hbase.shell import find_shell
 
@@ -256,11 +266,12 @@ def schema_command(*, create: bool, check: bool, regions: int | None, **options:
     meetings = [] if regions == 1 else [meeting.scope for meeting in _plan(config).meetings]
     splits = schema.split_points(meetings, regions or schema.MOST_REGIONS)
     layout = schema.Layout(settings.compression, splits)
+    datasets = datasets_of(meetings)
     if not create:
-        click.echo(schema.creation_script(tables, layout))
+        click.echo(schema.creation_script(tables, layout, datasets))
         return
-    created = schema.ensure_tables(_schema_reader(settings), tables, layout, find_shell())
-    for name in tables.families:
+    created = schema.ensure_tables(_schema_reader(settings), tables, layout, find_shell(), datasets)
+    for name in tables.families_of(datasets):
         click.echo(f"{name}: {'created' if name in created else 'was there already, and stays as it is'}")
 
 
@@ -432,11 +443,11 @@ def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str
 
 def _plan(config: Config) -> Plan:
     """Ask the source what there is of what the settings name."""
-    from f1hbase.composition import source_recipe
+    from f1hbase.composition import selection_of, source_recipe
     from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
     from f1hbase.pipeline.parts import Recipe
 
-    return plan_load(Recipe(source_recipe(config), ()), config.settings.selection, STARTUP_PATIENCE_SECONDS)
+    return plan_load(Recipe(source_recipe(config), ()), selection_of(config), STARTUP_PATIENCE_SECONDS)
 
 
 def _print_plan(config: Config, *, as_json: bool = False) -> None:

@@ -26,7 +26,10 @@ _NOT_OF_LOAD = {"format"}
 _HELP: dict[str, tuple[str, str]] = {
     "source": (
         "PLACE",
-        "Where to load from: openf1, livetiming, hbase, local, databricks, or the path or URL of a zone or folder.",
+        (
+            "Where to load from: openf1, livetiming, jolpica, hbase, local, databricks, or the path or URL of a zone "
+            "or folder."
+        ),
     ),
     "to": (
         "PLACE",
@@ -52,12 +55,12 @@ _HELP: dict[str, tuple[str, str]] = {
             "key, year or date that is given says]"
         ),
     ),
-    "num_sessions": ("N", "With --mode latest: how many sessions.  [default: 10]"),
+    "num_sessions": ("N", "With --mode latest: how many sessions.  [default: 10; of jolpica 1]"),
     "year": ("Y", "A season; repeatable."),
     "date": ("YYYY-MM-DD", "The UTC day on which a session begins; repeatable."),
     "meeting_key": ("K", "A race meeting; repeatable."),
     "session_key": ("K", "A session; repeatable."),
-    "endpoint": ("E", "Only this endpoint, such as laps or car_data; repeatable.  [default: all 18]"),
+    "endpoint": ("E", "Only this endpoint, such as laps or car_data; repeatable.  [default: all of the source]"),
     "driver": ("N", "Only this driver, where an endpoint has records by driver; repeatable."),
     "processes": ("N", "How many meetings to load at once, a process each."),
     "max_concurrent_requests": ("N", "Requests under way at once in each process."),
@@ -85,6 +88,7 @@ _HELP: dict[str, tuple[str, str]] = {
     ),
     "api_url": ("URL", "The API of OpenF1."),
     "livetiming_url": ("URL", "The archive of F1's live timing, or a mirror of it."),
+    "jolpica_url": ("URL", "Jolpica's API, or another one of Ergast's form."),
     "hbase_host": (
         "HOST[,HOST...]",
         (

@@ -1,4 +1,4 @@
-"""HBase as a destination: records become rows of `f1_data`, put in batches over several connections."""
+"""HBase as a destination: records become rows of `f1_data` or `f1_history`, put in batches over several connections."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from f1hbase.config import Config
 from f1hbase.destinations.base import Batch, Writer
 from f1hbase.errors import StoreError
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY
 from f1hbase.model.outcomes import CHECKSUM_MODULUS, Receipt
 from f1hbase.model.samples import Samples
-from f1hbase.model.units import Scope
+from f1hbase.model.units import Scope, datasets_of
 from f1hbase.state.base import State
 from f1hbase.state.hbase.leases import HBaseLeases
 from f1hbase.state.hbase.reports import HBaseReports
@@ -48,11 +48,13 @@ class HBaseWriter:
     Args:
         connector: The connection.
         table: The table of records.
+        history: That of the records of the history; none where there are none.
     """
 
-    def __init__(self, connector: HBaseConnector, table: str) -> None:
+    def __init__(self, connector: HBaseConnector, table: str, history: str = "") -> None:
         self._connector = connector
         self._table = table
+        self._history = history
 
     def write(self, batch: Batch) -> Receipt:
         """Store a batch; on return HBase has acknowledged it. What HBase refuses is a receipt with an error.
@@ -71,7 +73,8 @@ class HBaseWriter:
                     self._connector.put(self._table, block)
                     return Receipt(len(block.keys), block_checksum(block) % CHECKSUM_MODULUS)
             rows = self._rows(batch)
-            self._connector.put(self._table, rows)
+            table = self._history if batch.unit.scope.dataset is HISTORY else self._table
+            self._connector.put(table, rows)
         except StoreError as refusal:
             return Receipt(error=str(refusal))
         return Receipt(len(rows), sum(checksum(Row(row.key, dict(row.cells))) for row in rows) % CHECKSUM_MODULUS)
@@ -81,7 +84,7 @@ class HBaseWriter:
         self._connector.close()
 
     def _rows(self, batch: Batch) -> list[RowMutation]:
-        endpoint = ENDPOINTS[batch.unit.endpoint]
+        endpoint = ALL_ENDPOINTS[batch.unit.endpoint]
         rows = []
         for record in batch.records:
             key, cells = encode(endpoint, batch.unit.scope.year, record)
@@ -99,13 +102,14 @@ class HBaseDestination:
         connectors: One for the state and, where there are more, the others for rows.
         data: The table of records.
         reports: The table of progress.
+        history: The table of the records of the history; none where there are none.
     """
 
     name = "HBase"
 
-    def __init__(self, connectors: Sequence[HBaseConnector], data: str, reports: str) -> None:
+    def __init__(self, connectors: Sequence[HBaseConnector], data: str, reports: str, history: str = "") -> None:
         self.state: State = HBaseReports(connectors[-1], reports)
-        self.writers: Sequence[Writer] = [HBaseWriter(one, data) for one in connectors[:-1] or connectors]
+        self.writers: Sequence[Writer] = [HBaseWriter(one, data, history) for one in connectors[:-1] or connectors]
         self._connectors = connectors
 
     def close(self) -> None:
@@ -137,12 +141,13 @@ class HBaseRecipe:
     def prepare(self, meetings: Sequence[Scope]) -> None:
         """Create the tables that are absent, split at some meetings, and check those that are there."""
         connector = HBaseConnector(self.gateways, _STARTUP_PATIENCE_SECONDS)
+        datasets = datasets_of(meetings)
         _log.info(
-            "HBase at %s, tables %s and %s",
-            ", ".join(map(str, self.gateways)), self.tables.data, self.tables.reports,
+            "HBase at %s, tables %s",
+            ", ".join(map(str, self.gateways)), " and ".join(self.tables.families_of(datasets)),
         )  # fmt: skip
         layout = Layout(self.compression, split_points(meetings))
-        for name in ensure_tables(connector, self.tables, layout, find_shell()):
+        for name in ensure_tables(connector, self.tables, layout, find_shell(), datasets):
             _log.info("created the table %s", name)
         # One thread of the gateway serves one connection.
         connector.close()
@@ -163,7 +168,7 @@ class HBaseRecipe:
             )
             for _ in range(connections_for(workers, len(set(self.gateways))))
         ]  # fmt: skip
-        return HBaseDestination(connectors, self.tables.data, self.tables.reports)
+        return HBaseDestination(connectors, self.tables.data, self.tables.reports, self.tables.history)
 
     def open_state(self, patience: float, stop: threading.Event) -> HBaseReports:
         """Open the reports."""

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from f1hbase.frames.schemas import TIME, Column, Kind, columns_of, schema_of
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.columns import SampleColumns
 from f1hbase.model.records import compact_json
 from f1hbase.model.samples import Record, Samples
@@ -38,7 +38,7 @@ def batch_of(endpoint_name: str, part: Samples | Sequence[Record]) -> pa.RecordB
         endpoint_name: What they are records of.
         part: The records; none is changed.
     """
-    endpoint = ENDPOINTS[endpoint_name]
+    endpoint = ALL_ENDPOINTS[endpoint_name]
     extras: Extras = {}
     if isinstance(part, SampleColumns):
         values = dict(zip(endpoint.fields, part.columns, strict=True))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar, runtime_checkable
 
 from f1hbase.model.answers import Answer, Records
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import Coverage, subtract
 from f1hbase.model.outcomes import STORED, Status, UnitState
 from f1hbase.model.samples import Record, Samples
@@ -108,7 +108,7 @@ def _records(reader: Reader, stored: Unit, state: UnitState) -> Records:
 
 def _without(records: Records, endpoint_name: str, of_drivers: dict[int, list[Window]]) -> Records:
     """Return records but for those of drivers and windows of which there are later ones."""
-    name = ENDPOINTS[endpoint_name].time_field
+    name = ALL_ENDPOINTS[endpoint_name].time_field
 
     def is_later(record: Record) -> bool:
         moment = None if name is None else lenient_time(record.get(name))

@@ -20,7 +20,7 @@ from functools import cache
 
 import pyarrow as pa
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText
+from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyText
 
 EXTRA = "extra"
 """The column of what has no other: a JSON object of fields and values as they were given, null where there is none."""
@@ -77,7 +77,16 @@ _KINDS: Mapping[str, tuple[Kind, pa.DataType]] = {
         ("driver_number", "overtaken_driver_number", "overtaking_driver_number", "lap_number", "number_of_laps",
          "stint_number", "lap_start", "lap_end", "tyre_age_at_start"), _INT16,
     ),
+    **dict.fromkeys(
+        ("season", "round", "number", "permanent_number", "driver_permanent_number", "grid", "laps", "lap", "stop",
+         "fastest_lap_rank", "fastest_lap", "wins", "count", "status_id"), _INT16,
+    ),
     **dict.fromkeys(("meeting_key", "session_key", "circuit_key", "country_key", "x", "y", "z"), _INT32),
+    **dict.fromkeys(("openf1_meeting_key", "openf1_session_key", "time_millis"), _INT32),
+    **dict.fromkeys(
+        ("points", "fastest_lap_average_speed", "location_lat", "location_long", "circuit_location_lat",
+         "circuit_location_long"), _DOUBLE,
+    ),
     **dict.fromkeys(
         ("duration", "duration_sector_1", "duration_sector_2", "duration_sector_3", "gap_to_leader", "interval",
          "lane_duration", "lap_duration", "pit_duration", "stop_duration", "points_current", "points_start",
@@ -106,7 +115,7 @@ _MIXED: Mapping[tuple[str, str], tuple[tuple[str, Kind, pa.DataType], ...]] = {
 @cache
 def columns_of(endpoint_name: str) -> tuple[Column, ...]:
     """Return the columns of an endpoint but for `extra`, those of the key first."""
-    endpoint = ENDPOINTS[endpoint_name]
+    endpoint = ALL_ENDPOINTS[endpoint_name]
     columns = []
     for field in endpoint.fields:
         kind, arrow_type = _KINDS.get(field) or _TEXT
@@ -130,7 +139,7 @@ def schema_of(endpoint_name: str) -> pa.Schema:
 def sort_keys(endpoint: Endpoint) -> list[tuple[str, str]]:
     """Return by what the rows of a table are in order: the key, numbers as numbers."""
     names = ["year"] if endpoint.keyed_by_year else []
-    names += ["meeting_key"] if endpoint.of_meeting else ["meeting_key", "session_key"]
+    names += endpoint.scope_fields
     for part in endpoint.key:
         if isinstance(part, KeyInt | KeyText):
             names.append(part.field)

@@ -18,7 +18,7 @@ from f1hbase.frames.arrow import batch_of
 from f1hbase.frames.frame import Frame
 from f1hbase.frames.reading import Completeness, read_made
 from f1hbase.frames.schemas import schema_of, sort_keys
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
 from f1hbase.model.plans import SessionPlan
 from f1hbase.model.samples import Record
 from f1hbase.model.times import parse_time
@@ -275,7 +275,7 @@ class Session:
         self, name: str, driver: int | None, start: Moment | None, end: Moment | None, lap: int | None
     ) -> _Request:
         names = [endpoint.name for endpoint in endpoints_of(self.scope)]
-        endpoint = ENDPOINTS[name_of("endpoint", names)(name)]
+        endpoint = ALL_ENDPOINTS[name_of("endpoint", names)(name)]
         if driver is not None and "driver_number" not in endpoint.known:
             raise ValueError(f"{name} has no driver; leave out driver={driver}.")
         if (start is not None or end is not None) and endpoint.time_field is None:

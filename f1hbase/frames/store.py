@@ -11,7 +11,7 @@ from f1hbase.frames.arrow import batch_of
 from f1hbase.frames.frame import Frame
 from f1hbase.frames.schemas import schema_of, sort_keys
 from f1hbase.frames.session import NotLoadedError, Session
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.plans import SessionPlan
 from f1hbase.model.samples import Record
 from f1hbase.pipeline.plan import session_scope
@@ -103,12 +103,12 @@ class Store:
             yield batch_of(endpoint_name, chosen)
 
         metadata = {"f1hbase.store": self.home, "f1hbase.endpoint": endpoint_name}
-        return Frame(schema_of(endpoint_name).with_metadata(metadata), read, sort_keys(ENDPOINTS[endpoint_name]))
+        return Frame(schema_of(endpoint_name).with_metadata(metadata), read, sort_keys(ALL_ENDPOINTS[endpoint_name]))
 
 
 def _usable(listed: Sequence[Record], endpoint_name: str) -> list[Record]:
     """Return the records that have their keys; a zone names a session whose own record is damaged by its keys alone."""
-    keys = ("year", "meeting_key", *(() if ENDPOINTS[endpoint_name].of_meeting else ("session_key",)))
+    keys = ("year", "meeting_key", *(() if ALL_ENDPOINTS[endpoint_name].of_meeting else ("session_key",)))
     return [record for record in listed if all(type(record.get(key)) is int for key in keys)]
 
 

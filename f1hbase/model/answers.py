@@ -104,7 +104,8 @@ class Listing:
         source: The name of the source.
         sessions, meetings: The records, as they came; the sessions may be more than were asked for.
         asked_at: When they were asked for.
-        answers: What they came in, by endpoint.
+        answers: What they came in, by endpoint; where a list took several answers, by endpoint and scope prefix
+            (`races 1991#199100#199105`).
         stats: What it took.
     """
 

@@ -23,6 +23,12 @@ DATA_FAMILIES = (
 )  # fmt: skip
 """The column families of `f1_data`."""
 
+HISTORY_FAMILIES = (
+    "season", "circuit", "seasondriver", "constructor", "status", "race", "raceresult", "sprint", "qualifying",
+    "pitstop", "laptime", "driverstanding", "constructorstanding",
+)  # fmt: skip
+"""The column families of `f1_history`; none is one of `f1_data`, too."""
+
 SETTLES_AFTER = timedelta(hours=48)
 """How long after a session's end late samples and corrections of what is dated still come (docs/architecture.md)."""
 
@@ -34,10 +40,54 @@ PRACTICE, QUALIFYING, RACE = "Practice", "Qualifying", "Race"
 
 
 @dataclass(frozen=True, slots=True)
+class Dataset:
+    """Endpoints whose records are of the same meetings and sessions, and in the same table.
+
+    Attributes:
+        name: For messages.
+        table: The table, without a prefix.
+        families: Its column families.
+        meeting_fields: The fields of a record that say which meeting it is of.
+        session_fields: Those that say which session.
+        meetings, sessions: The endpoints that list the meetings and the sessions, which come with the plan.
+        led_by_year: Whether row keys begin with the meeting's year, before the fields that say what a record is of.
+    """
+
+    name: str
+    table: str
+    families: tuple[str, ...]
+    meeting_fields: tuple[str, ...]
+    session_fields: tuple[str, ...]
+    meetings: str
+    sessions: str
+    led_by_year: bool
+
+    @property
+    def listing(self) -> tuple[str, str]:
+        """The endpoints whose records come with the plan."""
+        return self.meetings, self.sessions
+
+
+TIMING = Dataset(
+    "timing", "f1_data", DATA_FAMILIES, ("meeting_key",), ("meeting_key", "session_key"), "meetings", "sessions",
+    led_by_year=True,
+)  # fmt: skip
+"""What was measured in each session since 2018, as OpenF1 has it."""
+
+HISTORY = Dataset(
+    "history", "f1_history", HISTORY_FAMILIES, ("season",), ("season", "round"), "seasons", "races", led_by_year=False
+)
+"""The results since 1950, as Jolpica has them: a season takes the place of a meeting, and a race that of a session."""
+
+DATASETS = (TIMING, HISTORY)
+
+
+@dataclass(frozen=True, slots=True)
 class KeyInt:
-    """A component of the row key that is a whole number in the record."""
+    """A component of the row key that is a whole number in the record; null, where that may be, is `-` in the key."""
 
     field: str
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +119,9 @@ class Endpoint:
     """One kind of record.
 
     Attributes:
-        name: As in OpenF1's address, `/v1/<name>`.
-        family: The column family of `f1_data` that holds its cells.
-        key: What follows `{year}#{meeting_key}#{session_key}` in the row key.
+        name: As in OpenF1's address, `/v1/<name>`; for `f1_history` our own.
+        family: The column family that holds its cells.
+        key: What follows `{year}#{meeting_key}#{session_key}` in the row key, or `{season}#{round}` in `f1_history`.
         fields: The fields known today, those in the key included. Others are kept all the same.
         text: The fields whose cells hold the string as it is; every other cell describes itself.
         of_meeting: Whether a record belongs to a meeting as such and has no session key.
@@ -81,6 +131,8 @@ class Endpoint:
         numeric: Whether every known field but the date is a number.
         settles_after: How long after the session's end its records may still change.
         usual_in: The types of sessions that have at least one record of it when they were held.
+        dataset: Which table it is of.
+        first_year: The first season of which there are records.
     """
 
     name: str
@@ -94,10 +146,17 @@ class Endpoint:
     numeric: bool = False
     settles_after: timedelta = SETTLES_AFTER
     usual_in: frozenset[str] = frozenset()
+    dataset: Dataset = TIMING
+    first_year: int = 0
+
+    @property
+    def scope_fields(self) -> tuple[str, ...]:
+        """The fields of a record that say which session (or meeting) it is of; each a whole number."""
+        return self.dataset.meeting_fields if self.of_meeting else self.dataset.session_fields
 
     @cached_property
     def key_fields(self) -> tuple[str, ...]:
-        """The fields that the row key carries beside `meeting_key` and `session_key`."""
+        """The fields that the row key carries beside those that say what a record is of (`scope_fields`)."""
         if self.keyed_by_year:
             return ("year",)
         return tuple(part.field for part in self.key if isinstance(part, KeyInt | KeyText))
@@ -244,5 +303,116 @@ _ALL = (
     ),
 )  # fmt: skip
 
+_DRIVER_ID = KeyText("driver_id")
+_DRIVER_OF_RESULT = (
+    "driver_id", "driver_permanent_number", "driver_code", "driver_url", "driver_given_name", "driver_family_name",
+    "driver_date_of_birth", "driver_nationality",
+)  # fmt: skip
+_CONSTRUCTOR_OF_RESULT = ("constructor_id", "constructor_url", "constructor_name", "constructor_nationality")
+_CIRCUIT_OF_RACE = (
+    "circuit_id", "circuit_url", "circuit_name", "circuit_location_lat", "circuit_location_long",
+    "circuit_location_locality", "circuit_location_country",
+)  # fmt: skip
+_CAR = KeyInt("number", optional=True)
+_CLASSIFIED = (
+    "season", "round", *_DRIVER_OF_RESULT, "number", *_CONSTRUCTOR_OF_RESULT, "position", "position_text", "points",
+    "grid", "laps", "status", "time", "time_millis", "fastest_lap_rank", "fastest_lap", "fastest_lap_time",
+    "fastest_lap_average_speed", "fastest_lap_average_speed_units",
+)  # fmt: skip
+_PARTS_OF_WEEKEND = (
+    "first_practice", "second_practice", "third_practice", "qualifying", "sprint", "sprint_qualifying",
+    "sprint_shootout",
+)  # fmt: skip
+_STANDING = ("season", "round", "position", "position_text", "points", "wins")
+HISTORY_NUMBERS = frozenset(
+    {
+        "season", "round", "number", "driver_permanent_number", "permanent_number", "position", "points", "grid",
+        "laps", "time_millis", "fastest_lap_rank", "fastest_lap", "fastest_lap_average_speed", "stop", "lap",
+        "wins", "count", "status_id", "circuit_location_lat", "circuit_location_long", "location_lat", "location_long",
+        "constructors", "openf1_meeting_key", "openf1_session_key",
+    }
+)  # fmt: skip
+"""The fields of the history that are no texts."""
+
+
+def _history(
+    name: str, family: str, key: tuple[KeyPart, ...], fields: tuple[str, ...], *, of_season: bool = False,
+    usual: bool = False, first_year: int = 1950,
+) -> Endpoint:  # fmt: skip
+    in_key = {part.field for part in key if isinstance(part, KeyText)}
+    return Endpoint(
+        name, family, key, fields, text=frozenset(fields) - HISTORY_NUMBERS - in_key, of_meeting=of_season,
+        settles_after=RESULTS_SETTLE_AFTER, usual_in=frozenset({RACE}) if usual else frozenset(), dataset=HISTORY,
+        first_year=first_year,
+    )  # fmt: skip
+
+
+_ALL_HISTORY = (
+    _history("seasons", "season", (), ("season", "url"), of_season=True),
+    _history(
+        "races", "race", (),
+        (
+            "season", "round", "url", "race_name", "date", "time", *_CIRCUIT_OF_RACE,
+            *(f"{part}_{field}" for part in _PARTS_OF_WEEKEND for field in ("date", "time")),
+            "openf1_meeting_key", "openf1_session_key",
+        ),
+    ),
+    _history(
+        "season_circuits", "circuit", (KeyWord("circuit"), KeyText("circuit_id")),
+        (
+            "season", "circuit_id", "url", "circuit_name", "location_lat", "location_long", "location_locality",
+            "location_country",
+        ),
+        of_season=True,
+    ),
+    _history(
+        "season_drivers", "seasondriver", (KeyWord("driver"), _DRIVER_ID),
+        (
+            "season", "driver_id", "permanent_number", "code", "url", "given_name", "family_name", "date_of_birth",
+            "nationality",
+        ),
+        of_season=True,
+    ),
+    _history(
+        "season_constructors", "constructor", (KeyWord("constructor"), KeyText("constructor_id")),
+        ("season", "constructor_id", "url", "name", "nationality"), of_season=True,
+    ),
+    _history(
+        "finishing_status", "status", (KeyWord("status"), KeyText("status")),
+        ("season", "status", "status_id", "count"), of_season=True,
+    ),
+    _history("results", "raceresult", (_DRIVER_ID, _CAR), _CLASSIFIED, usual=True),
+    _history("sprint_results", "sprint", (_DRIVER_ID, _CAR), _CLASSIFIED, first_year=2021),
+    _history(
+        "qualifying_results", "qualifying", (_DRIVER_ID, _CAR),
+        (
+            "season", "round", *_DRIVER_OF_RESULT, "number", *_CONSTRUCTOR_OF_RESULT, "position", "q1", "q2", "q3",
+        ),
+    ),
+    _history(
+        "driver_standings", "driverstanding", (_DRIVER_ID,), (*_STANDING, *_DRIVER_OF_RESULT, "constructors"),
+        usual=True,
+    ),
+    _history(
+        "constructor_standings", "constructorstanding", (KeyWord("constructor"), KeyText("constructor_id")),
+        (*_STANDING, *_CONSTRUCTOR_OF_RESULT), first_year=1958,
+    ),
+    _history(
+        "pit_stops", "pitstop", (_DRIVER_ID, KeyWord("stop"), KeyInt("stop")),
+        ("season", "round", "driver_id", "stop", "lap", "time", "duration"), first_year=2011,
+    ),
+    _history(
+        "lap_times", "laptime", (_DRIVER_ID, KeyWord("lap"), KeyInt("lap")),
+        ("season", "round", "driver_id", "lap", "position", "time"), first_year=1996,
+    ),
+)  # fmt: skip
+
 ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({endpoint.name: endpoint for endpoint in _ALL})
-"""Every endpoint by name, in the order in which a session is loaded: what is small and names drivers first."""
+"""Every endpoint of `f1_data` by name, in the order in which a session is loaded: what is small and names drivers
+first."""
+
+HISTORY_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({endpoint.name: endpoint for endpoint in _ALL_HISTORY})
+"""Every endpoint of `f1_history` by name."""
+
+ALL_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({**ENDPOINTS, **HISTORY_ENDPOINTS})
+"""Every endpoint of every table by name."""

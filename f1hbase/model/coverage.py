@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS, ENDPOINTS
 from f1hbase.model.outcomes import STORED, Status, UnitState
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
 
@@ -31,7 +31,7 @@ def status_of(unit: Unit, fetched: datetime) -> Status:
 
 def settles_at(endpoint: str, scope: Scope) -> datetime | None:
     """Return from when on the records of an endpoint change no more; None if no date of the session is known."""
-    return None if scope.over_at is None else scope.over_at + ENDPOINTS[endpoint].settles_after
+    return None if scope.over_at is None else scope.over_at + ALL_ENDPOINTS[endpoint].settles_after
 
 
 class Coverage:
@@ -142,7 +142,7 @@ def _empty_endpoints(scope: Scope, states: Sequence[UnitState]) -> set[str]:
     for state in states:
         if state.status in STORED and state.driver is None:
             records[state.endpoint] += state.stats.get("records", state.stats.get("rows", 1.0))
-    return {name for name, number in records.items() if not number and scope.kind in ENDPOINTS[name].usual_in}
+    return {name for name, number in records.items() if not number and scope.kind in ALL_ENDPOINTS[name].usual_in}
 
 
 def subtract(window: Window, done: Iterable[Window]) -> list[Window]:

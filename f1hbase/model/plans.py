@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from f1hbase.model.answers import Listing
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.samples import Record
 from f1hbase.model.units import Scope
 
@@ -40,7 +40,7 @@ class Selection:
         mode: `all`, `latest`, `year` or `manual`.
         num_sessions: With the mode `latest`, how many sessions; None for the default.
         year, date, meeting_key, session_key: Those that are named; a date is the UTC day of a session's beginning.
-        endpoints: The endpoints, in the catalogue's order.
+        endpoints: The endpoints, in the catalogue's order; of those a load takes what its source has.
         drivers: The drivers, each once, in order.
     """
 
@@ -50,7 +50,7 @@ class Selection:
     date: tuple[date, ...] = ()
     meeting_key: tuple[int, ...] = ()
     session_key: tuple[int, ...] = ()
-    endpoints: tuple[str, ...] = tuple(ENDPOINTS)
+    endpoints: tuple[str, ...] = tuple(ALL_ENDPOINTS)
     drivers: tuple[int, ...] = ()
 
     @property

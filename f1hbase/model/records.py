@@ -50,16 +50,18 @@ def check(endpoint: Endpoint, year: int, record: object) -> Record:
     """
     if not isinstance(record, dict):
         raise InvalidRecordError("it is not an object")
-    _check_int(record, "meeting_key")
-    if not endpoint.of_meeting:
-        _check_int(record, "session_key")
+    for field in endpoint.scope_fields:
+        _check_int(record, field)
     if endpoint.keyed_by_year:
         _check_int(record, "year")
         if record["year"] != year:
             raise InvalidRecordError(f"'year' is {record['year']}, but the meeting's is {year}")
+    elif not endpoint.dataset.led_by_year and record["season"] != year:
+        raise InvalidRecordError(f"'season' is {record['season']}, but {year} was asked for")
     for part in endpoint.key:
         if isinstance(part, KeyInt):
-            _check_int(record, part.field)
+            if not (part.optional and record.get(part.field) is None):
+                _check_int(record, part.field)
         elif isinstance(part, KeyText):
             _check_text(record, part.field, is_time=part.field == endpoint.time_field)
     for name, value in record.items():
@@ -73,9 +75,12 @@ def check(endpoint: Endpoint, year: int, record: object) -> Record:
 
 def identity(endpoint: Endpoint, record: Record) -> Identity:
     """Return what tells a record apart from the others of its endpoint and session: what its row key is made of."""
-    parts: list[Any] = [record["meeting_key"], record.get("session_key")]
+    fields = endpoint.scope_fields
+    parts: list[Any] = [record[fields[0]], record[fields[1]] if len(fields) > 1 else None]
     for part in endpoint.key:
-        if isinstance(part, KeyInt | KeyText):
+        if isinstance(part, KeyInt) and part.optional:
+            parts.append(record.get(part.field))
+        elif isinstance(part, KeyInt | KeyText):
             parts.append(record[part.field])
         elif isinstance(part, KeyHash):
             parts.append(key_hash(part, record))

@@ -5,11 +5,12 @@ A unit is the smallest piece of work that can be fetched, stored, counted and re
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, TIMING, Dataset, Endpoint
 from f1hbase.model.times import parse_time
 
 SEPARATOR = "#"
@@ -17,6 +18,43 @@ SEPARATOR = "#"
 
 LONGEST_SESSION = timedelta(hours=12)
 """How long a session without an end may last; the longest known, a test day, took 9 hours."""
+
+
+_ROUNDS = 100
+"""The key of a season of the history is its year times this, and that of a race the same plus its round: no meeting
+or session of OpenF1 has such a key (they have four and five digits, and some 30 and 120 more come each year)."""
+
+_FIRST_SEASON = 1950
+
+
+def season_scope(season: int) -> Scope:
+    """Return a season of the history: `1991` has the key 199100.
+
+    >>> season_scope(1991).prefix
+    '1991#199100#-'
+    """
+    return Scope(season, season * _ROUNDS, None)
+
+
+def race_scope(season: int, number: int) -> Scope:
+    """Return a race of the history by its season and round: the fifth of 1991 has the key 199105.
+
+    >>> race_scope(1991, 5).prefix, race_scope(1991, 5).row_prefix
+    ('1991#199100#199105', '1991#5')
+    """
+    return Scope(season, season * _ROUNDS, season * _ROUNDS + number)
+
+
+def season_of_key(key: int) -> Scope | None:
+    """Return the season of the history that has a key; None if none can have it."""
+    scope = season_scope(key // _ROUNDS)
+    return scope if scope.meeting_key == key and scope.year >= _FIRST_SEASON else None
+
+
+def race_of_key(key: int) -> Scope | None:
+    """Return the race of the history that has a key; None if none can have it."""
+    scope = race_scope(key // _ROUNDS, key % _ROUNDS)
+    return scope if key % _ROUNDS and scope.year >= _FIRST_SEASON else None
 
 
 def scope_prefix(year: int, meeting_key: int, session_key: int | None) -> str:
@@ -110,6 +148,36 @@ class Scope:
         return f"{scope_prefix(self.year, self.meeting_key, None)}{SEPARATOR}{_component(self.session_key)}"
 
     @property
+    def dataset(self) -> Dataset:
+        """Which table its records are in."""
+        return HISTORY if self.meeting_key == self.year * _ROUNDS else TIMING
+
+    @property
+    def round(self) -> int | None:
+        """The round of a race of the history; None for all else."""
+        return None if self.dataset is TIMING or self.session_key is None else self.session_key - self.meeting_key
+
+    @property
+    def row_prefix(self) -> str:
+        """What the row keys of its records begin with, such as `2024#1240#9558`; in the history `1991#5`, or `1991`."""
+        if self.dataset is TIMING:
+            return scope_prefix(self.year, self.meeting_key, self.session_key)
+        return SEPARATOR.join(map(str, self.fields.values()))
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Which of the records of its endpoints are its own: field and value, such as `{"meeting_key": 1240}`."""
+        keys = (self.meeting_key, self.session_key) if self.dataset is TIMING else (self.year, self.round)
+        return {name: key for name, key in zip(self.dataset.session_fields, keys, strict=True) if key is not None}
+
+    @property
+    def own_fields(self) -> dict[str, int]:
+        """Which record of a list of sessions (or meetings) is its own: field and value, the fewest that say it."""
+        if self.dataset is TIMING and self.session_key is not None:
+            return {"session_key": self.session_key}
+        return self.fields
+
+    @property
     def meeting(self) -> Scope:
         """The meeting as such, by its keys alone."""
         return Scope(self.year, self.meeting_key, None)
@@ -141,7 +209,36 @@ def parse_scope(prefix: str) -> Scope | None:
 
 def endpoints_of(scope: Scope) -> list[Endpoint]:
     """Return the endpoints of which a session (or a meeting as such) has records."""
-    return [endpoint for endpoint in ENDPOINTS.values() if endpoint.of_meeting == (scope.session_key is None)]
+    dataset, of_meeting = scope.dataset, scope.session_key is None
+    return [
+        endpoint
+        for endpoint in ALL_ENDPOINTS.values()
+        if endpoint.dataset is dataset and endpoint.of_meeting == of_meeting
+    ]
+
+
+def datasets_of(scopes: Iterable[Scope]) -> list[Dataset]:
+    """Return the data sets that some sessions (or meetings) are of, in the catalogue's order; `f1_data`'s for none."""
+    there = {scope.dataset.name for scope in scopes} or {TIMING.name}
+    return [one for one in DATASETS if one.name in there]
+
+
+def own_endpoint(scope: Scope) -> Endpoint:
+    """Return the endpoint of a session's (or meeting's) own record."""
+    return ALL_ENDPOINTS[scope.dataset.meetings if scope.session_key is None else scope.dataset.sessions]
+
+
+def scope_of_key(dataset: Dataset, components: Sequence[str]) -> Scope | None:
+    """Return which session (or meeting) a row of a table is of, by the components of its key; None if it is none's."""
+    try:
+        if dataset is TIMING:
+            return parse_scope(SEPARATOR.join([*components[:3], "-"][:3]))
+        season = int(components[0])
+        number = int(components[1]) if len(components) > 1 and components[1].isdecimal() else None
+    except ValueError:
+        return None
+    scope = season_scope(season) if number is None else race_scope(season, number)
+    return scope if components[: len(scope.fields)] == scope.row_prefix.split(SEPARATOR) else None
 
 
 @dataclass(frozen=True, slots=True)

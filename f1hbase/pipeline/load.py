@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.outcomes import Quarantined, RunState
 from f1hbase.model.plans import Plan, Selection, SessionPlan
 from f1hbase.model.records import digest, raw_json
@@ -161,7 +161,7 @@ def _aside(record: object, reason: str, found: datetime) -> Quarantined:
 
 def _warn_of_unknown_drivers(selection: Selection, result: Result) -> None:
     """Say if there was no record at all of the drivers asked for, as a wrong number is no error."""
-    rows = {name: number for name, number in result.overall.rows.items() if ENDPOINTS[name].by_driver}
+    rows = {name: number for name, number in result.overall.rows.items() if ALL_ENDPOINTS[name].by_driver}
     if selection.drivers and rows and not any(rows.values()) and not result.overall.failed:
         _log.warning(
             "there is no record of driver %s in %s of these sessions; the endpoint 'drivers' lists those of a session",
@@ -177,7 +177,7 @@ def _tell_of_lacking(result: Result, home: str) -> None:
     if by_endpoint:
         parts = [
             f"{name} ({count(len(by_endpoint[name]), 'meeting' if endpoint.of_meeting else 'session')})"
-            for name, endpoint in ENDPOINTS.items()
+            for name, endpoint in ALL_ENDPOINTS.items()
             if name in by_endpoint
         ]
         _log.warning(

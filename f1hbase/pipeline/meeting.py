@@ -87,7 +87,7 @@ class MeetingLoader:
         epochs: Those of the meeting's sessions, of each destination.
         tell: Receives what the parent should know.
         stopping: Set when nothing more is to be fetched; `run` then returns when what has been fetched is stored.
-        listing: The answers that the plan was made from, by endpoint.
+        listing: The answers that the plan was made from; see `Listing.answers`.
     """
 
     def __init__(
@@ -149,18 +149,16 @@ class MeetingLoader:
         return not self._stopping.is_set()
 
     def _known_answer(self, unit: Unit) -> Answer | None:
-        """Return the records of meetings and sessions, which came with the plan."""
+        """Return the records of meetings and sessions (or of seasons and races), which came with the plan."""
         meeting, records = self._meeting, []
-        select: dict[str, int] = {}
-        if unit.endpoint == "meetings":
+        if unit.endpoint == unit.scope.dataset.meetings:
             records = [] if meeting.record is None else [meeting.record]
-            select = {"meeting_key": meeting.scope.meeting_key}
-        elif unit.endpoint == "sessions":
+        elif unit.endpoint == unit.scope.dataset.sessions:
             records = [session.record for session in meeting.sessions if session.scope == unit.scope]
-            select = {"session_key": unit.scope.session_key or 0}
         else:
             return None
-        raw = self._listing.get(unit.endpoint)
+        select = unit.scope.own_fields
+        raw = self._listing.get(f"{unit.endpoint} {unit.scope.prefix}") or self._listing.get(unit.endpoint)
         return Answer(unit, meeting.asked_at, self._source.name, [records] if records else (), raw, select)
 
     async def _load(self, known: Sequence[Answer], unknown: Sequence[Unit]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from f1hbase.destinations.base import Batch
 from f1hbase.model.answers import Answer, RequestStats
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.outcomes import Quarantined
 from f1hbase.model.records import (
     Identity,
@@ -77,7 +77,7 @@ class AnswerNormaliser:
     def __init__(self, answer: Answer, account: Account, knows: frozenset[str]) -> None:
         self._answer = answer
         self._account = account
-        self._endpoint = ENDPOINTS[answer.unit.endpoint]
+        self._endpoint = ALL_ENDPOINTS[answer.unit.endpoint]
         self._knows = knows
         self._part = Account(answer.unit)
 

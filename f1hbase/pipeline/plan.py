@@ -11,13 +11,14 @@ from typing import Any
 
 from f1hbase.errors import NothingToLoadError
 from f1hbase.model.answers import Listing
+from f1hbase.model.history import as_listed, as_stored
 from f1hbase.model.plans import MeetingPlan, Plan, Selection, SessionPlan
 from f1hbase.model.records import canonical_json, winner
 from f1hbase.model.samples import Record
 from f1hbase.model.text import count
 from f1hbase.model.times import LONG_AGO, lenient_time, minute
 from f1hbase.model.units import Scope
-from f1hbase.sources.base import Source
+from f1hbase.sources.base import SaysKeys, Source
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ async def make_plan(source: Source, selection: Selection, now: datetime) -> Plan
 
 def session_name(record: Record) -> str:
     """Return what to call a session in a message: by its key, and in words."""
+    record = as_listed(record)
     return f"session {record['session_key']} ({record.get('location')}, {record.get('session_name')})"
 
 
@@ -120,7 +122,10 @@ def _matches(record: Record, selection: Selection) -> bool:
 
 
 def _refuse_unknown(
-    source: Source, selection: Selection, sessions: Sequence[Record], unusable: Sequence[tuple[object, str]]
+    source: Source,
+    selection: Selection,
+    sessions: Sequence[Record],
+    unusable: Sequence[tuple[object, str]],
 ) -> None:
     """Name the keys, years and dates that no session has."""
     asked: dict[str, Iterable[object]] = {
@@ -135,8 +140,13 @@ def _refuse_unknown(
         broken = f" {count(len(unusable), 'listed session')} cannot be loaded (see above)." if unusable else ""
         raise NothingToLoadError(
             f"{source.home} has no session for {', '.join(unknown)}{together}.{broken} "
-            f"It has the seasons since {source.first_year}; {source.home}/sessions lists all with their keys."
+            f"It has the seasons since {source.first_year}; {_keys_of(source)}."
         )
+
+
+def _keys_of(source: Source) -> str:
+    """Say where to look for keys."""
+    return source.keys if isinstance(source, SaysKeys) else f"{source.home}/sessions lists all with their keys"
 
 
 def _tell_of_waiting(waiting: Sequence[Record], selection: Selection) -> None:
@@ -194,15 +204,16 @@ def _by_meeting(begun: Sequence[Record], others: Sequence[Record], listing: List
         meeting = records.get(record["meeting_key"])
         # The year of every row key is the meeting's.
         year = _year(meeting, record)
-        groups[year, record["meeting_key"]].append(SessionPlan(session_scope(year, record, meeting), record))
+        groups[year, record["meeting_key"]].append(SessionPlan(session_scope(year, record, meeting), as_stored(record)))
     plans = []
     for (year, meeting_key), group in groups.items():
         meeting = records.get(meeting_key)
         if meeting is None:
             _log.warning("the source has sessions of meeting %d, but not the meeting itself", meeting_key)
-        mine = to_settle & {session.record["session_key"] for session in group}
+        mine = to_settle & {session.scope.session_key for session in group if session.scope.session_key is not None}
         scope = meeting_scope(year, meeting_key, meeting, group)
-        plans.append(MeetingPlan(scope, meeting, tuple(group), listing.asked_at, mine))
+        own = None if meeting is None else as_stored(meeting)
+        plans.append(MeetingPlan(scope, own, tuple(group), listing.asked_at, mine))
     return plans
 
 
@@ -227,6 +238,7 @@ def _year(meeting: Record | None, session: Record) -> int:
 
 def session_scope(year: int, record: Record, meeting: Mapping[str, Any] | None = None) -> Scope:
     """Return a session by its record; `meeting` is its meeting's record, for the name."""
+    record = as_listed(record)
     kind = record.get("session_type")
     scope = Scope(
         year=year,

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import Coverage, subtract, union
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import MeetingPlan, Selection
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
-
-_LISTING = ("meetings", "sessions")
-"""The endpoints whose records come with the plan."""
 
 
 class Remaining:
@@ -39,6 +36,7 @@ class Remaining:
         keeps_answers: Sequence[bool] = (),
     ) -> None:
         self._meeting = meeting
+        self._dataset = meeting.scope.dataset
         self._keeps_answers = keeps_answers or [False] * len(states)
         self._selection = selection
         self._now = now
@@ -72,7 +70,9 @@ class Remaining:
         ]
 
     def _wants(self, place: int, endpoint: str) -> bool:
-        return endpoint in self._selection.endpoints or (self._keeps_answers[place] and endpoint in _LISTING)
+        return endpoint in self._selection.endpoints or (
+            self._keeps_answers[place] and endpoint in self._dataset.listing
+        )
 
     def may_be_stored(self, destination: int, unit: Unit) -> bool:
         """Return whether records of a unit may be in a destination already, so that what has become null must go."""
@@ -80,9 +80,11 @@ class Remaining:
 
     def _requested(self) -> Iterator[Unit]:
         """Yield the units that the selection means, small endpoints first; of some sessions only what is due again."""
-        listing = _LISTING if any(self._keeps_answers) else ()
+        listing = self._dataset.listing if any(self._keeps_answers) else ()
         for name in dict.fromkeys((*listing, *self._selection.endpoints)):
-            endpoint = ENDPOINTS[name]
+            endpoint = ALL_ENDPOINTS[name]
+            if endpoint.dataset is not self._dataset:
+                continue
             drivers: Sequence[int | None] = (None,)
             if endpoint.by_driver and self._selection.drivers:
                 drivers = self._selection.drivers
@@ -109,7 +111,7 @@ class Remaining:
 
     def _begun(self, unit: Unit, windows: list[Window]) -> list[Window]:
         """Return windows but for the time to come, while a session goes on: samples of that are left to a later run."""
-        if not ENDPOINTS[unit.endpoint].sampled or not unit.scope.goes_on(self._now):
+        if not ALL_ENDPOINTS[unit.endpoint].sampled or not unit.scope.goes_on(self._now):
             return windows
         to_come = Window(self._now.replace(microsecond=0), None)
         return [piece for window in windows for piece in subtract(window, [to_come]) if piece != ALL_TIME]

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
+from f1hbase.errors import ConfigError
 from f1hbase.model.answers import Answer, Listing, RequestStats
+from f1hbase.model.catalog import ALL_ENDPOINTS, Dataset
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.rates import Limits
@@ -77,6 +79,17 @@ class MayLack(Protocol):
         """Return the units that `fetch` was asked for and did not answer."""
 
 
+@runtime_checkable
+class SaysKeys(Protocol):
+    """A source whose keys need no list, as they are made by a rule.
+
+    Attributes:
+        keys: The rule, for people.
+    """
+
+    keys: str
+
+
 class Reader(Protocol):
     """Gives back the records that are stored in one place; `load --from`, `verify`, `export` and `serve` read by it."""
 
@@ -93,6 +106,17 @@ class Reader(Protocol):
 
     def read(self, unit: Unit) -> Iterator[Samples | Sequence[Any]]:
         """Yield the records of a unit's endpoint, session, driver and window, some at a time."""
+
+
+@runtime_checkable
+class ReadsHistory(Protocol):
+    """A reader of a place where races and seasons of the history may be stored, too."""
+
+    def races(self) -> Sequence[Record]:
+        """Return the records of all races of the history."""
+
+    def seasons(self) -> Sequence[Record]:
+        """Return the records of all seasons of the history."""
 
 
 class SourceRecipe(Protocol):
@@ -132,3 +156,24 @@ class AskedByRequest(Protocol):
 
     def bytes_per_record(self, endpoint: str) -> float:
         """Return how many bytes a record has in an answer, about."""
+
+
+@runtime_checkable
+class JoinsSessions(Protocol):
+    """A recipe whose source adds the keys that its races have in OpenF1, so that tables can be joined."""
+
+    def joined(self, sessions: Iterable[Record]) -> SourceRecipe:
+        """Return the same with the records of the sessions that are known."""
+
+
+def check_endpoints(source: str, dataset: Dataset, endpoints: Iterable[str]) -> None:
+    """Refuse endpoints of another table than a source has.
+
+    Raises:
+        ConfigError: If one is; names those that there are.
+    """
+    for name in endpoints:
+        other = ALL_ENDPOINTS[name].dataset
+        if other is not dataset:
+            mine = ", ".join(one for one, endpoint in ALL_ENDPOINTS.items() if endpoint.dataset is dataset)
+            raise ConfigError(f"--endpoint {name}: {source} has no such records. It has {mine}.")

@@ -1,4 +1,4 @@
-"""Stored bytes to records, slice by slice: answers as OpenF1 gave them, and JSON lines."""
+"""Stored bytes to records, slice by slice: answers as OpenF1 and Jolpica gave them, and JSON lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from f1hbase.model.catalog import Endpoint
+from f1hbase.model.catalog import HISTORY, Endpoint
+from f1hbase.model.ergast import BadPageError, read_page
 from f1hbase.model.samples import Samples, samples_of_json
 from f1hbase.sources.http.errors import RequestError
 from f1hbase.sources.openf1.formats import decode_answer
@@ -39,6 +40,12 @@ class StoredRecords:
     def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
         if self._content_type == JSON_LINES:
             yield from records_of_lines(self._endpoint, iter(self._body.splitlines()), self._where)
+            return
+        if self._endpoint.dataset is HISTORY:
+            try:
+                yield read_page(self._body).records
+            except BadPageError as error:
+                raise UnreadableError(f"'{self._where}' cannot be read: {error}") from error
             return
         try:
             yield from decode_answer(self._endpoint, self._content_type, self._body)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from f1hbase.model.answers import RawAnswer, Records
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY
 from f1hbase.model.outcomes import STORED, Status, UnitState
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import parse_time
@@ -60,6 +60,14 @@ class ZoneReader:
     def meetings(self) -> Sequence[Record]:
         """Return the records of all meetings."""
         return self._records("meetings")
+
+    def races(self) -> Sequence[Record]:
+        """Return the records of all races of the history; of one whose record is absent or damaged, the keys alone."""
+        return self._records(HISTORY.sessions)
+
+    def seasons(self) -> Sequence[Record]:
+        """Return the records of all seasons of the history."""
+        return self._records(HISTORY.meetings)
 
     def units(self, scope: Scope) -> Sequence[UnitState]:
         """Return the units that are stored of a session (or of a meeting as such)."""
@@ -107,7 +115,7 @@ class ZoneReader:
         where, select = f"{self.home}/{stored['path']}", stored["select"]
         records: Records = ()
         if stored["status"] < _NO_RECORDS:
-            records = StoredRecords(ENDPOINTS[endpoint], stored["content_type"], body, where)
+            records = StoredRecords(ALL_ENDPOINTS[endpoint], stored["content_type"], body, where)
         raw = None
         if stored["request"]:
             asked_at, stored_at = parse_time(stored["asked_at"]), parse_time(stored["stored_at"])
@@ -123,18 +131,16 @@ class ZoneReader:
 
     def _list(self, endpoint: str) -> Iterator[Record]:
         """Yield the own record of each session (or meeting) that has units."""
-        of_meetings = ENDPOINTS[endpoint].of_meeting
+        of_meetings, dataset = ALL_ENDPOINTS[endpoint].of_meeting, ALL_ENDPOINTS[endpoint].dataset
         scopes: dict[Scope, set[str]] = defaultdict(set)
         for info in self._zone.objects.under(UNITS):
             scope = scope_of_path(info.path)
-            if scope is not None and (scope.session_key is None) == of_meetings:
+            if scope is not None and scope.dataset is dataset and (scope.session_key is None) == of_meetings:
                 scopes[scope].add(endpoint_of_path(info.path))
         raws = self._raw.setdefault(endpoint, {})
         bodies: dict[str, list[Any]] = {}
         for scope in sorted(scopes, key=lambda one: (one.year, one.meeting_key, one.session_key or 0)):
-            keys: Record = {"meeting_key": scope.meeting_key}
-            if scope.session_key is not None:
-                keys["session_key"] = scope.session_key
+            keys: Record = dict(scope.fields)
             record, problem = None, f"its record ({endpoint}) was never stored"
             states = (
                 [state for state in self.units(scope) if state.endpoint == endpoint]
@@ -192,7 +198,7 @@ class FolderReader:
         self._owner: dict[Path, int] = {}
         for path in sorted(folder.rglob("*.jsonl*")):
             name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-            if name in ENDPOINTS and path.name in (f"{name}.jsonl", f"{name}.jsonl.gz"):
+            if name in ALL_ENDPOINTS and path.name in (f"{name}.jsonl", f"{name}.jsonl.gz"):
                 self._files[name].append(path)
             else:
                 _log.warning("'%s' is passed over: it is of no endpoint that f1hbase knows", path)
@@ -247,7 +253,7 @@ class FolderReader:
         Raises:
             UnreadableError: If a file is damaged or a line is no JSON; names it.
         """
-        scope, endpoint = unit.scope, ENDPOINTS[unit.endpoint]
+        scope, endpoint = unit.scope, ALL_ENDPOINTS[unit.endpoint]
         select = {"meeting_key": scope.meeting_key}
         if scope.session_key is not None:
             select["session_key"] = scope.session_key
@@ -275,7 +281,7 @@ class FolderReader:
 
     def _records(self, path: Path, endpoint: str) -> Iterator[Record]:
         try:
-            for some in records_of_lines(ENDPOINTS[endpoint], _lines(path), str(path)):
+            for some in records_of_lines(ALL_ENDPOINTS[endpoint], _lines(path), str(path)):
                 yield from (record for record in some if isinstance(record, dict))
         except UnreadableError as error:
             _log.error("%s", error)

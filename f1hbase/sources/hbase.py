@@ -15,13 +15,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyText, KeyWord
+from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, Endpoint, KeyText, KeyWord
 from f1hbase.model.columns import SampleColumns
 from f1hbase.model.memo import Memo
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.samples import AS_OPENF1, Record, Samples
 from f1hbase.model.times import parse_time
-from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, Window, scope_prefix
+from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, Window
 from f1hbase.sources.base import Source
 from f1hbase.sources.stored import StoredSource, UnreadableError
 from f1hbase.state.hbase import cells as names
@@ -47,7 +47,7 @@ _AFTER_SEPARATOR = "$"
 _BEFORE_DIGITS, _AFTER_DIGITS = "-", ":"
 """Between these are the numbers, and no word that a key may have in their place."""
 
-_LISTING_UNITS = b"RowFilter(=,'regexstring:#(sessions|meetings)#-#-#-$')"
+_LISTING_UNITS = b"RowFilter(=,'regexstring:#(sessions|meetings|races|seasons)#-#-#-$')"
 
 
 class HBaseReader:
@@ -71,6 +71,14 @@ class HBaseReader:
     def meetings(self) -> Sequence[Record]:
         """Return the records of all meetings, in the order of their keys."""
         return self._all("meetings")
+
+    def races(self) -> Sequence[Record]:
+        """Return the records of all races of the history, in the order of their keys."""
+        return self._all(HISTORY.sessions)
+
+    def seasons(self) -> Sequence[Record]:
+        """Return the records of all seasons of the history, in the order of their keys."""
+        return self._all(HISTORY.meetings)
 
     def units(self, scope: Scope) -> Sequence[UnitState]:
         """Return the units that are stored of a session (or of a meeting as such)."""
@@ -103,14 +111,14 @@ class HBaseReader:
             unit: What to read.
             make: Makes something of some records, in other threads, while the next ones come.
         """
-        endpoint = ENDPOINTS[unit.endpoint]
+        endpoint = ALL_ENDPOINTS[unit.endpoint]
         columns = expected_columns(endpoint.name)
         ranges = self._ranges(endpoint, unit)
 
         def made(number: int, runs: list[Run]) -> list[_Made]:
             return [make(part) for part in self._parts(endpoint, ranges[number], unit, runs)]
 
-        for some in self._scanner.read(self._tables.data, [(keys, columns) for keys in ranges], made):
+        for some in self._scanner.read(self._table_of(endpoint), [(keys, columns) for keys in ranges], made):
             yield from some
 
     def close(self) -> None:
@@ -210,26 +218,35 @@ class HBaseReader:
             return decode(endpoint, key, cells)
         except ValueError as error:
             raise UnreadableError(
-                f"the row {key!r} of the table '{self._tables.data}' cannot be read ({error}). Nothing of f1hbase "
-                "wrote it so: delete it, or load it again with --refresh."
+                f"the row {key!r} of the table '{self._table_of(endpoint)}' cannot be read ({error}). Nothing of "
+                "f1hbase wrote it so: delete it, or load it again with --refresh."
             ) from error
 
     def _all(self, endpoint_name: str) -> list[Record]:
-        endpoint = ENDPOINTS[endpoint_name]
-        everything = KeyRange(b"", b"\xff")
+        endpoint = ALL_ENDPOINTS[endpoint_name]
+        everything, table = KeyRange(b"", b"\xff"), self._table_of(endpoint)
+        with self._scanner.connector() as connector:
+            listed = connector.tables()
+        if table not in listed and any(self._tables.of(other) in listed for other in DATASETS):
+            return []  # only the other table was loaded
+        if table not in listed and endpoint.dataset is HISTORY:
+            return []  # that of what was measured is missed first
         parts = self._scanner.read(
-            self._tables.data,
+            table,
             [(everything, expected_columns(endpoint_name))],
             lambda _, runs: list(self._parts(endpoint, everything, Unit(endpoint_name, Scope(0, 0, None)), runs)),
         )
         return [record for some in parts for part in some for record in part]
 
+    def _table_of(self, endpoint: Endpoint) -> str:
+        return self._tables.of(endpoint.dataset)
+
 
 @cache
 def expected_columns(endpoint_name: str) -> tuple[bytes, ...]:
     """Return the columns that rows of an endpoint may have, its known fields', as `family:qualifier`."""
-    endpoint = ENDPOINTS[endpoint_name]
-    in_key = {"meeting_key", "session_key", *endpoint.key_fields}
+    endpoint = ALL_ENDPOINTS[endpoint_name]
+    in_key = {*endpoint.dataset.session_fields, *endpoint.key_fields}
     fields = [field for field in endpoint.fields if field not in in_key]
     # The empty one stands in rows that have no other.
     return tuple(f"{endpoint.family}:{field}".encode() for field in (*fields, *([] if endpoint.numeric else [""])))
@@ -246,6 +263,9 @@ def key_range(endpoint: Endpoint, scope: Scope, driver: int | None, window: Wind
     if not parts:
         return _exactly(lead)
     lead += SEPARATOR
+    first = parts[0]
+    if isinstance(first, KeyText):
+        return KeyRange(lead.encode(), f"{lead[:-1]}{_AFTER_SEPARATOR}".encode())
     if isinstance(parts[0], KeyWord):
         lead += f"{parts.pop(0).word}{SEPARATOR}"  # type: ignore[union-attr]
     elif driver is None:
@@ -266,7 +286,7 @@ def key_range(endpoint: Endpoint, scope: Scope, driver: int | None, window: Wind
 
 
 def _lead(scope: Scope) -> str:
-    return scope_prefix(scope.year, scope.meeting_key, scope.session_key)
+    return scope.row_prefix
 
 
 def _exactly(key: str) -> KeyRange:

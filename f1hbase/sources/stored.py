@@ -16,14 +16,15 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.answers import Answer, Listing, RawAnswer, Records, RequestStats
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import subtract
+from f1hbase.model.history import as_listed
 from f1hbase.model.outcomes import STORED, UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import lenient_time
 from f1hbase.model.units import Scope, Unit, Window
-from f1hbase.sources.base import Deliver, Reader
+from f1hbase.sources.base import Deliver, Reader, ReadsHistory
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -131,7 +132,7 @@ class StoredSource:
 
     def knows(self, endpoint: str) -> frozenset[str]:
         """Return every field of the catalogue: what is stored came from a source that has them."""
-        return frozenset(ENDPOINTS[endpoint].fields)
+        return frozenset(ALL_ENDPOINTS[endpoint].fields)
 
     def expected(self, units: Iterable[Unit]) -> int:
         """Return how many stored units there are for some."""
@@ -254,7 +255,7 @@ class StoredSource:
         """Return whether a unit of which nothing is stored is a failure, as it was asked for by name."""
         if self._named.endpoints:
             return unit.endpoint in self._named.endpoints
-        of_session = {state.endpoint for state in self._states_of(unit.scope)} - {"sessions"}
+        of_session = {state.endpoint for state in self._states_of(unit.scope)} - {unit.scope.dataset.sessions}
         return unit.scope.session_key in self._named.sessions and not of_session
 
     def _why_missing(self, unit: Unit, states: Sequence[UnitState]) -> str:
@@ -274,10 +275,22 @@ class StoredSource:
         return self._states[scope.prefix]
 
     def _listing(self) -> Listing:
-        sessions, meetings = self._reader.sessions(), self._reader.meetings()
+        sessions, meetings = listed_sessions(self._reader), listed_meetings(self._reader)
         answers = self._reader.listing_answers() if isinstance(self._reader, KeepsAnswers) else {}
         listed_at = self._reader.listed_at() if isinstance(self._reader, KnowsListingTime) else None
         return Listing(self.name, sessions, meetings, listed_at or datetime.now(UTC), answers)
+
+
+def listed_sessions(reader: Reader) -> list[Record]:
+    """Return the records of all sessions that a reader has, those of the races of the history among them."""
+    races = reader.races() if isinstance(reader, ReadsHistory) else ()
+    return [*reader.sessions(), *map(as_listed, races)]
+
+
+def listed_meetings(reader: Reader) -> list[Record]:
+    """Return the records of all meetings that a reader has, those of the seasons of the history among them."""
+    seasons = reader.seasons() if isinstance(reader, ReadsHistory) else ()
+    return [*reader.meetings(), *map(as_listed, seasons)]
 
 
 class _Budget:
@@ -331,7 +344,7 @@ def _filtered(records: Records, select: Mapping[str, int]) -> Iterator[Samples |
 
 def within(records: Records, unit: Unit) -> Records:
     """Return the records of a unit's window, by their time; those without one are in every window."""
-    name = ENDPOINTS[unit.endpoint].time_field
+    name = ALL_ENDPOINTS[unit.endpoint].time_field
     window = unit.window
     if name is None or window == Window():
         return records

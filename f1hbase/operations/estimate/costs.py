@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from f1hbase.model.catalog import ENDPOINTS, RACE
+from f1hbase.model.catalog import ALL_ENDPOINTS, RACE
 from f1hbase.model.outcomes import STORED, UnitState
 from f1hbase.model.text import count
 from f1hbase.model.units import Scope, Unit
@@ -26,6 +26,13 @@ records of car_data, a third of what twenty cars would have made."""
 
 _ROWS_OF_RACE = {"intervals": 36_000}
 """What else of a session is worth counting before anything is loaded to learn from."""
+
+_ROWS_OF_HISTORY = {
+    "seasons": 1, "races": 1, "season_circuits": 15, "season_drivers": 45, "season_constructors": 18,
+    "finishing_status": 30, "results": 24, "sprint_results": 20, "qualifying_results": 22, "driver_standings": 26,
+    "constructor_standings": 12, "pit_stops": 40, "lap_times": 1_150,
+}  # fmt: skip
+"""Of a season or race: Ergast had 26,759 results of 1,125 races, 24 each, and 60 laps of 19 cars have 1,150 times."""
 
 _LEAST_DRIVERS = 15
 """Of how many drivers there must be units, of a session loaded by driver, to learn from it what all cars make."""
@@ -54,17 +61,21 @@ class CostModel:
     def rows(self, unit: Unit) -> float:
         """Return how many rows to expect of a unit."""
         name, kind, scope = unit.endpoint, unit.scope.kind, unit.scope
-        if scope.cancelled and not ENDPOINTS[name].keyed_by_year:
+        if scope.cancelled and name not in scope.dataset.listing:
             return 0.0
         share = 1.0 if unit.driver is None else 1 / _DRIVERS
-        if ENDPOINTS[name].sampled:
+        if ALL_ENDPOINTS[name].sampled:
             is_test_day = session_seconds(scope) > _TEST_DAY_SECONDS
             usual = _MOST_ROWS_PER_HOUR * (_TEST_DAY_SHARE if is_test_day else 1.0)
             if not is_test_day:  # of which the usual sessions say nothing
                 usual = self.rows_per_hour.get((name, ""), usual)
             per_hour = self.rows_per_hour.get((name, _kind(scope)), usual)
             return window_seconds(unit.window, scope) / 3600 * per_hour * share
-        unknown = _ROWS_OF_RACE.get(name, 0) if kind == RACE else 0
+        if scope.year < ALL_ENDPOINTS[name].first_year:
+            return 0.0
+        unknown = _ROWS_OF_RACE.get(name, _ROWS_OF_HISTORY.get(name, 0)) if kind == RACE else 0
+        if scope.session_key is None:
+            unknown = _ROWS_OF_HISTORY.get(name, 0)
         return self.rows_per_unit.get((name, _kind(scope)), unknown) * share
 
     def bytes(self, unit: Unit, source: AskedByRequest | None) -> float:
@@ -81,8 +92,8 @@ class CostModel:
         most = source.requests(units)
         if not source.learns_sizes or not self.requests_per_hour:
             return most
-        spans = [unit for unit in units if ENDPOINTS[unit.endpoint].sampled]
-        others = [unit for unit in units if not ENDPOINTS[unit.endpoint].sampled]
+        spans = [unit for unit in units if ALL_ENDPOINTS[unit.endpoint].sampled]
+        others = [unit for unit in units if not ALL_ENDPOINTS[unit.endpoint].sampled]
         learnt = sum(self._requests(unit, source) for unit in spans)
         return min(most, source.requests(others) + math.ceil(learnt))
 
@@ -92,8 +103,15 @@ class CostModel:
             return source.requests([unit])
         return max(1.0, per_hour * window_seconds(unit.window, unit.scope) / 3600)
 
-    def lines(self) -> Iterator[str]:
-        """Yield what the estimates rest on, for people."""
+    def lines(self, *, measured: bool = True) -> Iterator[str]:
+        """Yield what the estimates rest on, for people.
+
+        Args:
+            measured: Whether there are sessions with samples among what is estimated.
+        """
+        if not self.units and not measured:
+            yield "~ is an estimate, by what races usually have. What is learnt from loaded ones replaces it."
+            return
         if not self.units:
             yield "~ is an estimate: twenty cars at 3.7 records a second each all the time, the most there"
             yield "  can be (of a day of tests a third). What is learnt from loaded sessions replaces it."
@@ -134,7 +152,7 @@ def learn(states: Iterable[UnitState], known: Mapping[str, Scope], sized_runs: C
     sizes: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     units = 0
     for state in states:
-        scope, endpoint = known.get(state.scope_prefix), ENDPOINTS.get(state.endpoint)
+        scope, endpoint = known.get(state.scope_prefix), ALL_ENDPOINTS.get(state.endpoint)
         if scope is None or scope.cancelled or endpoint is None or state.status not in STORED:
             continue
         if state.driver is not None and not endpoint.sampled:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from f1hbase.errors import F1HBaseError
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import MeetingPlan, Plan, Selection
 from f1hbase.model.rates import Limits
@@ -134,11 +134,11 @@ def estimate_load(
             remaining = Remaining(meeting, [*states, *nothing], selection, now, "-" if refresh else "")
             units = remaining.units()
             # The records of meetings and sessions come with the plan.
-            to_ask = [unit for unit in units if unit.endpoint not in {"meetings", "sessions"}]
+            to_ask = [unit for unit in units if unit.endpoint not in unit.scope.dataset.listing]
             requests[meeting.scope.year, meeting.scope.meeting_key] = costs.requests(to_ask, asked)
             parts += _parts(meeting, units, costs, asked)
             if asked is not None and asked.learns_sizes:
-                exact &= not any(ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
+                exact &= not any(ALL_ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
         return Estimate(parts, requests, costs, Limits() if asked is None else asked.limits, exact)
     finally:
         for view in views:
@@ -171,7 +171,7 @@ def _parts(
             scope.session_key is None and len(meeting.sessions_to_settle) == len(meeting.sessions)
         )
         rows = sum(costs.rows(unit) for unit in mine)
-        of_records = len([unit for unit in mine if ENDPOINTS[unit.endpoint].keyed_by_year])
+        of_records = len([unit for unit in mine if unit.endpoint in unit.scope.dataset.listing])
         yield SessionEstimate(
             scope,
             units=len(mine),

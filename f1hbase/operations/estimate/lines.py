@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from f1hbase.model.catalog import TIMING
 from f1hbase.model.text import count, duration, size
 from f1hbase.operations.estimate.forecast import Estimate, SessionEstimate
 
@@ -83,7 +84,8 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
         limit = ",".join(map(str, estimate.limits.bytes))
         yield f"at least {duration(estimate.seconds_by_bytes)} with the limit of bytes ({limit})"
     if estimate.rows:
-        yield from estimate.costs.lines()
+        measured = any(part.scope.dataset is TIMING for part in estimate.parts)
+        yield from estimate.costs.lines(measured=measured)
 
 
 def _line(part: SessionEstimate, estimate: Estimate) -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from f1hbase.frames.arrow import batch_of
 from f1hbase.frames.schemas import schema_of, sort_keys
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.records import compact_json
 from f1hbase.model.samples import Record, Samples
 
@@ -105,11 +105,11 @@ FORMS: dict[str, Callable[[str, ReadParts, dict[str, str]], Content]] = {
 def _table(endpoint: str, read: ReadParts) -> pa.Table:
     batches = [batch for batch in read(lambda part: batch_of(endpoint, part)) if isinstance(batch, pa.RecordBatch)]
     table = pa.Table.from_batches(batches, schema_of(endpoint))
-    return table.sort_by(sort_keys(ENDPOINTS[endpoint])).combine_chunks()
+    return table.sort_by(sort_keys(ALL_ENDPOINTS[endpoint])).combine_chunks()
 
 
 def _groups(endpoint: str, table: pa.Table) -> Iterable[pa.Table]:
-    if not ENDPOINTS[endpoint].by_driver or table.num_rows <= _ONE_GROUP_ROWS:
+    if not ALL_ENDPOINTS[endpoint].by_driver or table.num_rows <= _ONE_GROUP_ROWS:
         return [table]
     drivers = table["driver_number"].to_numpy()
     edges = [0, *(np.flatnonzero(np.diff(drivers)) + 1).tolist(), table.num_rows]

@@ -19,7 +19,7 @@ from f1hbase.errors import ConfigError
 from f1hbase.frames.reading import Completeness, read_made, stored_fingerprint
 from f1hbase.frames.schemas import SCHEMA_VERSION
 from f1hbase.levels import STATS, SUCCESS
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.text import count, duration, size
@@ -229,7 +229,7 @@ def _log_summary(result: ExportResult, target: Objects, seconds: float) -> None:
         count(result.files, "file"), target.location, f"{result.unchanged:,}", duration(seconds), f"{rows:,}",
         size(written), f"{rate:,.0f}",
     )  # fmt: skip
-    for endpoint in ENDPOINTS:
+    for endpoint in ALL_ENDPOINTS:
         if result.rows[endpoint]:
             by_row = result.bytes[endpoint] / result.rows[endpoint]
             _log.log(STATS, "  %-21s%12s rows %8.1f bytes a row", endpoint, f"{result.rows[endpoint]:,}", by_row)

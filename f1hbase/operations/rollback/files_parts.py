@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.text import count
 from f1hbase.model.units import Scope
 from f1hbase.operations.rollback.base import Extent, NothingToRollBackError, Target
@@ -188,7 +188,7 @@ def _add_scopes(part: Part, zone: Zone, paths: Collection[str]) -> bool:
         else:
             continue
         scopes.add(scope)
-    part.files = {(scope, endpoint) for scope, endpoint in part.files if endpoint in ENDPOINTS}
+    part.files = {(scope, endpoint) for scope, endpoint in part.files if endpoint in ALL_ENDPOINTS}
     part.manifests = sorted(manifests)
     readable = set()
     for path, manifest in _read(zone.objects, part.manifests):
@@ -294,7 +294,7 @@ def _contents(objects: Objects, paths: Sequence[str]) -> Iterator[tuple[str, byt
 
 def _is_listed(endpoint: str) -> bool:
     """Return whether the answers of an endpoint are lists of many meetings."""
-    return endpoint in ENDPOINTS and ENDPOINTS[endpoint].keyed_by_year
+    return endpoint in ALL_ENDPOINTS and endpoint in ALL_ENDPOINTS[endpoint].dataset.listing
 
 
 def _is_answer(zone: Zone, path: str) -> bool:

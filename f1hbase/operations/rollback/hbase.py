@@ -24,7 +24,7 @@ from f1hbase.config import Config
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
 from f1hbase.model.text import count, duration
-from f1hbase.model.units import Scope
+from f1hbase.model.units import Scope, datasets_of
 from f1hbase.operations.rollback.base import BeingLoadedError, NothingToRollBackError, Target
 from f1hbase.operations.rollback.hbase_keys import KeyReader, encoded
 from f1hbase.operations.rollback.hbase_parts import Part, Rows, part_of
@@ -81,7 +81,8 @@ def open_rollback(
     gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
     connector = HBaseConnector(gateways, settings.patience.total_seconds())
     existing = connector.tables()
-    for table in tables.families:
+    absent = [table for table in (tables.data, tables.history) if table not in existing]
+    for table in (tables.reports, *(absent[:1] if len(absent) > 1 else ())):
         if table not in existing:
             raise NothingToRollBackError(
                 f"there is no table '{table}': nothing has been loaded yet, or into tables of another name "
@@ -132,7 +133,8 @@ class HBaseRollback:
 
     def describe(self) -> Iterator[str]:
         """Yield what will be deleted, for people."""
-        yield f"To be deleted from {self._tables.data} and {self._tables.reports}, as the reports count it:"
+        names = [self._tables.of(one) for one in datasets_of(self.extent.meetings)]
+        yield f"To be deleted from {', '.join(names)} and {self._tables.reports}, as the reports count it:"
         yield from self.extent.lines()
         yield (
             "It is deleted for good: values that a refresh wrote over do not come back, and the next load asks the "
@@ -254,7 +256,7 @@ class HBaseRollback:
 
 
 class _Deletion:
-    """Deletes rows of `f1_data`, and counts them.
+    """Deletes rows of records, and counts them.
 
     Args:
         connector: The connection to use.
@@ -280,13 +282,12 @@ class _Deletion:
 
     def delete(self, rows: Rows) -> None:
         """Delete rows; a family's cells of each."""
-        found = (
-            (key, time) for key, time in self._keys.times(self._tables.data, rows.prefix, rows.family) if rows.hold(key)
-        )
+        table = self._tables.of(rows.meeting.dataset)
+        found = ((key, time) for key, time in self._keys.times(table, rows.prefix, rows.family) if rows.hold(key))
         while some := list(islice(found, _DELETED_AT_ONCE)):
             self._delete(rows, some)
             # Most rows were stored at once; a cell that came later than the first of its row is left by that.
-            if left := list(self._keys.times_left(self._tables.data, [key for key, _ in some], rows.family)):
+            if left := list(self._keys.times_left(table, [key for key, _ in some], rows.family)):
                 self._delete(rows, left)
             self.rows += len(some)
             self._display.deleted(self.rows)
@@ -298,7 +299,7 @@ class _Deletion:
             raised = raise_epochs(self._connector, self._tables.reports, rows.meeting, deleted_at=time)
             self._times[rows.meeting] = raised.deleted_at
         deletions = [RowMutation(key, {}, [rows.family]) for key, _ in some]
-        self._connector.put(self._tables.data, deletions, timestamp=time)
+        self._connector.put(self._tables.of(rows.meeting.dataset), deletions, timestamp=time)
         self.latest = max(self.latest, time)
 
 

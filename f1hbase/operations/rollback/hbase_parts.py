@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, TIMING, Endpoint
 from f1hbase.model.outcomes import Status
 from f1hbase.model.text import count
-from f1hbase.model.units import SEPARATOR, Scope, parse_unit_key, scope_prefix
+from f1hbase.model.units import SEPARATOR, Scope, parse_unit_key, race_of_key, season_of_key
 from f1hbase.operations.rollback.base import Extent, NothingToRollBackError, Target
 from f1hbase.operations.rollback.hbase_keys import AFTER_HASH, HASH, KeyReader, encoded, meeting_in, scope_of
 from f1hbase.operations.rollback.shares import BEING_ROLLED_BACK, Line, OwnRows, Share
@@ -58,7 +58,7 @@ class Part(Protocol):
         """Yield what makes every unit concerned count as not loaded."""
 
     def rows(self) -> Iterator[Rows]:
-        """Yield the rows to delete in `f1_data`."""
+        """Yield the rows to delete in the tables of records."""
 
     def amendments(self) -> Iterator[RowMutation]:
         """Yield what changes in rows of the reports that stay."""
@@ -94,7 +94,9 @@ class ScopePart:
         self._keys = KeyReader(connector)
         self._tables = tables
         self._target = target
-        self._families = encoded(connector.families(tables.data))
+        listed = connector.tables()
+        self._there = [one for one in DATASETS if tables.of(one) in listed]
+        self._families = {one: encoded(connector.families(tables.of(one))) for one in self._there}
         self._places = sorted(set(self._search()))
         if not self._places:
             raise NothingToRollBackError(
@@ -105,8 +107,12 @@ class ScopePart:
 
     def _search(self) -> Iterator[str]:
         """Yield the `{year}#{meeting_key}[#{session_key}]` meant; nothing says the year but the keys themselves."""
+        if HISTORY in self._there:
+            yield from self._search_history()
         reports = self._tables.reports
-        words = [(reports, names.UNIT), (reports, names.QUARANTINE), (reports, names.LEASE), (self._tables.data, b"")]
+        words = [(reports, names.UNIT), (reports, names.QUARANTINE), (reports, names.LEASE)]
+        if TIMING in self._there:
+            words.append((self._tables.data, b""))
         for table, word in words:
             # The row of a lease stays for its epochs' sake when all else of a meeting is deleted.
             columns = [names.LEASE_CELL] if word == names.LEASE else None
@@ -118,6 +124,17 @@ class ScopePart:
                     key = self._keys.first(table, word + place)
                     if key is not None and (key + HASH).startswith(word + place + HASH):
                         yield place.decode()
+
+    def _search_history(self) -> Iterator[str]:
+        """Yield the seasons and races meant of which there are rows; their keys are made of year and round."""
+        meant = [*map(season_of_key, self._target.meetings), *map(race_of_key, self._target.sessions)]
+        for scope in filter(None, meant):
+            own = scope.row_prefix.encode()
+            for begin in (own, own + HASH):
+                key = self._keys.first(self._tables.history, begin)
+                if key is not None and (key + HASH).startswith(own + HASH):
+                    yield scope.prefix.removesuffix(f"{SEPARATOR}-")
+                    break
 
     def _measure(self) -> Extent:
         extent = Extent()
@@ -158,9 +175,9 @@ class ScopePart:
 
     def rows(self) -> Iterator[Rows]:
         """Yield all rows, family by family: no cell of another one is looked at."""
-        for place in self._places:
-            for family in self._families:
-                yield Rows(scope_of(place).meeting, place, family)
+        for scope in map(scope_of, self._places):
+            for family in self._families.get(scope.dataset, ()):
+                yield Rows(scope.meeting, scope.row_prefix, family)
 
     def amendments(self) -> Iterator[RowMutation]:
         """Yield the rows of runs without the sessions: what is rolled back on purpose is not missed by `verify`."""
@@ -270,9 +287,11 @@ class RunPart:
         """Yield the run's rows, a prefix for each driver where its units name drivers."""
         for share in self._shares():
             scope = share.scope
-            stem = scope_prefix(scope.year, scope.meeting_key, scope.session_key)
-            for name in dict.fromkeys(line.state.endpoint for line in share.mine if line.state.endpoint in ENDPOINTS):
-                endpoint = ENDPOINTS[name]
+            stem = scope.row_prefix
+            for name in dict.fromkeys(
+                line.state.endpoint for line in share.mine if line.state.endpoint in ALL_ENDPOINTS
+            ):
+                endpoint = ALL_ENDPOINTS[name]
                 own = share.rows_of(endpoint)
                 by_driver = endpoint.sampled and own.drivers is not None
                 drivers = [f"{stem}{SEPARATOR}{driver}" for driver in sorted(own.drivers or ())]

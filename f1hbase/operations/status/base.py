@@ -18,6 +18,7 @@ from f1hbase.model.samples import Record
 from f1hbase.model.units import Scope, parse_scope
 from f1hbase.pipeline.plan import meeting_scope, session_scope
 from f1hbase.sources.base import Reader
+from f1hbase.sources.stored import listed_meetings, listed_sessions
 from f1hbase.state.base import Runs, State, StateIndex
 
 _PATIENCE_SECONDS = 10.0
@@ -155,10 +156,10 @@ def view_of(recipe: DestinationRecipe, reader: Reader | None = None) -> StateVie
 
 def _described(reader: Reader) -> dict[str, Scope]:
     """Return the sessions and meetings that a reader has, by scope prefix."""
-    meetings = {record.get("meeting_key"): record for record in reader.meetings()}
+    meetings = {record.get("meeting_key"): record for record in listed_meetings(reader)}
     found: dict[str, Scope] = {}
     by_meeting: dict[tuple[int, int], list[SessionPlan]] = {}
-    for record in reader.sessions():
+    for record in listed_sessions(reader):
         meeting = meetings.get(record.get("meeting_key"))
         year = _year(meeting, record)
         if year is None or type(record.get("session_key")) is not int:

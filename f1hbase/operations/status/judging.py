@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
 from f1hbase.model.coverage import EMPTY_IS_ASKED_AGAIN_AFTER, Coverage, is_due
 from f1hbase.model.outcomes import STORED, RunState, Status, UnitState
 from f1hbase.model.times import LONG_AGO
@@ -142,7 +142,7 @@ def weight(unit: Unit) -> float:
     >>> weight(Unit("car_data", race)), weight(Unit("laps", race))
     (8.0, 0.2)
     """
-    if not ENDPOINTS[unit.endpoint].sampled:
+    if not ALL_ENDPOINTS[unit.endpoint].sampled:
         return _SHARED
     whole = max(1.0, session_seconds(unit.scope) / _WINDOW_SECONDS)
     share = window_seconds(unit.window, unit.scope) / session_seconds(unit.scope)

@@ -116,7 +116,9 @@ class StatusReader:
         scopes = judge(self._view.units(known.keys()), self._view.quarantine_counts(), runs, known)
         chosen = self._chosen(scopes)
         loading, pace = self._loading(runs, known)
-        missing = [unit for scope in chosen for unit in scope.missing if unit.endpoint not in {"meetings", "sessions"}]
+        missing = [
+            unit for scope in chosen for unit in scope.missing if unit.endpoint not in unit.scope.dataset.listing
+        ]
         overview = Overview(chosen, runs, loading, pace)
         source = self._source() if missing else None
         if isinstance(source, AskedByRequest):

@@ -9,6 +9,7 @@ from typing import Any
 
 from f1hbase.model.catalog import Endpoint
 from f1hbase.model.coverage import Coverage, subtract
+from f1hbase.model.history import as_listed
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.times import lenient_time
 from f1hbase.model.units import ALL_TIME, Scope, Window
@@ -18,6 +19,7 @@ from f1hbase.pipeline.plan import session_scope
 
 def described(scope: Scope, record: Mapping[str, Any]) -> Scope:
     """Return a scope with the name and dates that its own record says, and whether it was cancelled."""
+    record = as_listed(dict(record))
     parts = [record.get("meeting_name") or record.get("location"), record.get("session_name")]
     name = ", ".join(str(part) for part in parts if part)
     if scope.session_key is not None:

@@ -15,11 +15,11 @@ from f1hbase.config import Config
 from f1hbase.destinations.base import Batch
 from f1hbase.errors import ConfigError
 from f1hbase.model.answers import Answer
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.outcomes import RunState, UnitState
 from f1hbase.model.records import compact_json, identity
 from f1hbase.model.text import count
-from f1hbase.model.units import SEPARATOR, Scope, Unit
+from f1hbase.model.units import SEPARATOR, Scope, Unit, own_endpoint
 from f1hbase.operations.verify.base import Aside, Auditor, Depth, StoredRecord, Survey, Tick
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.expected import described
@@ -106,8 +106,7 @@ class FilesAuditor:
 
     def describe(self, scope: Scope) -> Scope:
         """Return a scope with what its own record says, where that can be read."""
-        endpoint = "meetings" if scope.session_key is None else "sessions"
-        key = (scope.meeting_key, scope.session_key)
+        endpoint, key = own_endpoint(scope).name, tuple(scope.fields.values())
         for state in self._states.get(scope.prefix, ()):
             for stored in state.objects if state.endpoint == endpoint else ():
                 record = self._own_records(endpoint, stored).get(key)
@@ -127,7 +126,7 @@ class FilesAuditor:
             except ValueError as error:
                 detail = f"the manifest '{path}' cannot be read ({error}), so that its unit counts as not loaded"
                 endpoint = path.rpartition("/")[2].partition("__")[0]
-                one = Difference(Kind.OBJECT, detail, scope, endpoint if endpoint in ENDPOINTS else None)
+                one = Difference(Kind.OBJECT, detail, scope, endpoint if endpoint in ALL_ENDPOINTS else None)
                 self._unreadable[scope.prefix].append(one)
         for manifest in manifests:
             self._named.update(str(one.get("path")) for one in (*manifest.state.objects, *manifest.earlier))
@@ -177,7 +176,7 @@ class FilesAuditor:
 
     def encode(self, batch: Batch) -> Iterator[StoredRecord]:
         """Yield each record by its identity, with the JSON of its fields; null is absent, as CSV has no other null."""
-        endpoint = ENDPOINTS[batch.unit.endpoint]
+        endpoint = ALL_ENDPOINTS[batch.unit.endpoint]
         for record in batch.records:
             key = SEPARATOR.join("-" if part is None else str(part) for part in identity(endpoint, record))
             fields = {
@@ -217,12 +216,12 @@ class FilesAuditor:
         self, endpoint: str, stored: Mapping[str, Any]
     ) -> Mapping[tuple[Any, ...], Mapping[str, Any]]:  # fmt: skip
         """Return the records of an answer to `sessions` or `meetings` by their keys; none where it is damaged."""
-        path = str(stored["path"])
+        path, fields = str(stored["path"]), ALL_ENDPOINTS[endpoint].scope_fields
         if path not in self._own:
             self._own[path] = {
-                (record.get("meeting_key"), record.get("session_key")): record
+                tuple(map(record.get, fields)): record
                 for record in self._checks.records(endpoint, stored)
-                if type(record.get("meeting_key")) is int
+                if type(record.get(fields[0])) is int
             }
         return self._own[path]
 

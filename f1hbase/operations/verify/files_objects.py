@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import md5
 from typing import Any
 
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.samples import Record, Samples
 from f1hbase.sources.decoding import StoredRecords
 from f1hbase.sources.stored import UnreadableError
@@ -145,7 +145,7 @@ def _key(stored: Mapping[str, Any]) -> _Key:
 
 def _decoded(endpoint: str, stored: Mapping[str, Any], body: bytes) -> Iterator[Samples | Sequence[Any]]:
     if stored["status"] < _NO_RECORDS:
-        yield from StoredRecords(ENDPOINTS[endpoint], str(stored["content_type"]), body, str(stored["path"]))
+        yield from StoredRecords(ALL_ENDPOINTS[endpoint], str(stored["content_type"]), body, str(stored["path"]))
 
 
 def _values(records: Samples | Sequence[Any], names: Sequence[str]) -> Iterator[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""HBase as `verify` looks at it: the rows of `f1_data` against the lines of `f1_reports`. Reads only."""
+"""HBase as `verify` looks at it: rows of `f1_data` and `f1_history` against the lines of `f1_reports`. Reads only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datetime import timedelta
 from f1hbase.config import Config
 from f1hbase.destinations.base import Batch
 from f1hbase.errors import F1HBaseError
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, Dataset, Endpoint
 from f1hbase.model.outcomes import RunState, UnitState
 from f1hbase.model.times import parse_time
-from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, endpoints_of, parse_scope, scope_prefix
+from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, endpoints_of, own_endpoint, scope_of_key
 from f1hbase.operations.verify.base import Aside, Auditor, Depth, StoredRecord, Survey, Tick
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.expected import described
@@ -58,13 +58,16 @@ class HBaseAuditor:
         self._tables = tables
         self._reports = HBaseReports(connector, tables.reports)
         self._hbase_command = ""
+        self._there: list[Dataset] = []  # whose tables there are
 
     def check(self, depth: Depth) -> None:
         """Refuse to go on without the tables, or without the command that RowCounter needs."""
         if depth.row_counter:
             self._hbase_command = find_hbase_command()
         self._reports.check_there()
-        if self._tables.data not in self._connector.tables():
+        listed = self._connector.tables()
+        self._there = [one for one in DATASETS if self._tables.of(one) in listed]
+        if not self._there:
             raise F1HBaseError(
                 f"there is no table '{self._tables.data}', although '{self._tables.reports}' is there: it was dropped "
                 "or renamed. A load creates it anew; drop the table of reports first, so that all is loaded again."
@@ -73,11 +76,17 @@ class HBaseAuditor:
     def survey(self) -> Survey:
         """Return what the tables have, by seeking from one session to the next."""
         survey = Survey(set(self._reports.unit_scopes()))
+        for dataset in self._there:
+            self._survey(dataset, survey)
+        return survey
+
+    def _survey(self, dataset: Dataset, survey: Survey) -> None:
         strange = 0
-        for first in _first_rows(self._connector, self._tables.data):
-            prefix = SEPARATOR.join([*first.components[:3], "-"][:3])
-            scope = parse_scope(prefix)
-            if scope is None or first.components[2:3] == ["-"]:
+        for first in _first_rows(
+            self._connector, self._tables.of(dataset), len(dataset.session_fields) + dataset.led_by_year
+        ):
+            scope = scope_of_key(dataset, first.components)
+            if scope is None or scope.dataset is not dataset or first.components[2:3] == ["-"]:
                 detail = f"the row {first.key!r} is none that f1hbase makes"
                 survey.foreign.append(Difference(Kind.FOREIGN, detail, found=1))
                 strange += 1
@@ -87,12 +96,11 @@ class HBaseAuditor:
                     )
                     break
                 continue
-            survey.prefixes.add(prefix)
-            others = first.families - {_own_endpoint(scope).family}
-            if len(first.components) <= 3 and others:
+            survey.prefixes.add(scope.prefix)
+            others = first.families - {own_endpoint(scope).family}
+            if first.key == _own_key(scope) and others:
                 detail = f"its own row has cells of {', '.join(sorted(others))}"
                 survey.foreign.append(Difference(Kind.FOREIGN, detail, scope, found=1))
-        return survey
 
     def runs(self) -> Sequence[RunState]:
         """Return the runs of the reports."""
@@ -116,8 +124,10 @@ class HBaseAuditor:
 
     def describe(self, scope: Scope) -> Scope:
         """Return a scope with what its own row says."""
-        own, endpoint = _own_key(scope), _own_endpoint(scope)
-        rows = dict(self._connector.scan(self._tables.data, own, columns=[endpoint.family.encode()]))
+        own, endpoint = _own_key(scope), own_endpoint(scope)
+        if scope.dataset not in self._there:
+            return scope
+        rows = dict(self._connector.scan(self._table(scope), own, columns=[endpoint.family.encode()]))
         if own not in rows:
             return scope
         try:
@@ -135,7 +145,7 @@ class HBaseAuditor:
         self, scope: Scope, reconciliations: Mapping[str, Reconciliation], tick: Tick, *, deep: bool
     ) -> Iterator[Difference]:
         """Count the rows of a scope, family by family, and yield what belongs to no endpoint at all."""
-        for family in dict.fromkeys(ENDPOINTS[name].family for name in reconciliations):
+        for family in dict.fromkeys(ALL_ENDPOINTS[name].family for name in reconciliations):
             mine = [one for one in reconciliations.values() if one.endpoint.family == family]
             others = [one for one in endpoints_of(scope) if one.family == family and one.name not in reconciliations]
             counter = FamilyCount(mine, len(_own_key(scope)), others)
@@ -151,16 +161,17 @@ class HBaseAuditor:
     def count_family(self, family: str) -> int:
         """Have HBase's RowCounter count the rows of a family in the whole table."""
         _log.info("counting the rows of the family '%s' with HBase's RowCounter", family)
-        return count_rows(self._hbase_command, self._tables.data, family)
+        (dataset,) = (one for one in DATASETS if family in one.families)
+        return count_rows(self._hbase_command, self._tables.of(dataset), family)
 
     def encode(self, batch: Batch) -> Iterator[StoredRecord]:
         """Yield the rows of a batch."""
-        endpoint = ENDPOINTS[batch.unit.endpoint]
+        endpoint = ALL_ENDPOINTS[batch.unit.endpoint]
         return (encode(endpoint, batch.unit.scope.year, record) for record in batch.records)
 
     def stored(self, unit: Unit) -> Iterator[StoredRecord]:
         """Yield the rows of a unit with the cells of its family."""
-        endpoint = ENDPOINTS[unit.endpoint]
+        endpoint = ALL_ENDPOINTS[unit.endpoint]
         rows = self._rows_in_window(unit) if endpoint.sampled else self._rows_of_unit(endpoint, unit)
         return (row for row in rows if _is_of(endpoint, unit, row[0]))
 
@@ -172,7 +183,7 @@ class HBaseAuditor:
         self, scope: Scope, family: str, counter: FamilyCount, tick: Callable[[int], None], *, deep: bool
     ) -> None:
         rows = 0
-        keyless = any(not endpoint.key for endpoint in ENDPOINTS.values() if endpoint.family == family)
+        keyless = any(not endpoint.key for endpoint in ALL_ENDPOINTS.values() if endpoint.family == family)
         row_filter = None if deep else ONE_CELL_KEYS_ONLY
         for key, cells in self._rows(scope, family, b"" if keyless else _HASH, row_filter):
             counter.add(key, cells if deep else None)
@@ -188,7 +199,9 @@ class HBaseAuditor:
         `begin` is what the rest of their keys begins with, after the scope's own key; nothing includes its own row.
         """
         own = _own_key(scope)
-        rows = self._connector.stream(self._tables.data, own + begin, columns=[family.encode()], row_filter=row_filter)
+        if scope.dataset not in self._there:
+            return ()
+        rows = self._connector.stream(self._table(scope), own + begin, columns=[family.encode()], row_filter=row_filter)
         if begin:
             return rows
         # The key of a session may be what another one's begins with.
@@ -211,21 +224,26 @@ class HBaseAuditor:
         last = None if end is None else f"{end + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S}".encode()
         for driver in self._drivers(unit, lead):
             mine = lead + driver + _HASH
-            columns = [ENDPOINTS[unit.endpoint].family.encode()]
-            for key, cells in self._connector.stream(self._tables.data, mine, start=mine + first, columns=columns):
+            columns = [ALL_ENDPOINTS[unit.endpoint].family.encode()]
+            for key, cells in self._connector.stream(
+                self._table(unit.scope), mine, start=mine + first, columns=columns
+            ):
                 if last is not None and key[len(mine) :] > last:
                     break
                 yield key, cells
+
+    def _table(self, scope: Scope) -> str:
+        return self._tables.of(scope.dataset)
 
     def _drivers(self, unit: Unit, lead: bytes) -> Iterator[bytes]:
         """Yield what the row keys of a sampled endpoint have for the driver, by seeking from one to the next."""
         if unit.driver is not None:
             yield str(unit.driver).encode()
             return
-        position, columns = lead, [ENDPOINTS[unit.endpoint].family.encode()]
+        position, columns = lead, [ALL_ENDPOINTS[unit.endpoint].family.encode()]
         while True:
             rows = self._connector.stream(
-                self._tables.data, lead, start=position, columns=columns, row_filter=ONE_CELL_KEYS_ONLY, chunk=1
+                self._table(unit.scope), lead, start=position, columns=columns, row_filter=ONE_CELL_KEYS_ONLY, chunk=1
             )
             key, _ = next(rows, (None, None))
             del rows  # and with it the scanner
@@ -258,8 +276,14 @@ class _FirstRow:
     families: set[str]
 
 
-def _first_rows(connector: HBaseConnector, table: str) -> Iterator[_FirstRow]:
-    """Yield the first row of each scope and its own one; takes about two short calls a session."""
+def _first_rows(connector: HBaseConnector, table: str, length: int = 3) -> Iterator[_FirstRow]:
+    """Yield the first row of each scope and its own one; takes about two short calls a session.
+
+    Args:
+        connector: The connection.
+        table: The table.
+        length: Of how many components the key of a session's own row is.
+    """
     position = b""
     while True:
         rows = connector.stream(table, start=position, row_filter=KEYS_ONLY, chunk=1)
@@ -270,17 +294,11 @@ def _first_rows(connector: HBaseConnector, table: str) -> Iterator[_FirstRow]:
         parts = key.split(_HASH)
         components = [part.decode(errors="backslashreplace") for part in parts]
         yield _FirstRow(key, components, {column.decode().partition(":")[0] for column in cells})
-        position = _HASH.join(parts[:3]) + _AFTER_HASH if len(parts) > 3 else key + b"\0"
+        position = _HASH.join(parts[:length]) + _AFTER_HASH if len(parts) > length else key + b"\0"
 
 
 def _own_key(scope: Scope) -> bytes:
-    return scope_prefix(scope.year, scope.meeting_key, scope.session_key).encode()
-
-
-def _own_endpoint(scope: Scope) -> Endpoint:
-    """Return the endpoint of a session's (or meeting's) own record."""
-    (endpoint,) = (one for one in endpoints_of(scope) if not one.key)
-    return endpoint
+    return scope.row_prefix.encode()
 
 
 def _is_of(endpoint: Endpoint, unit: Unit, key: bytes) -> bool:

@@ -10,7 +10,7 @@ from f1hbase.model.catalog import Endpoint, KeyHash, KeyInt, KeyText, KeyWord
 from f1hbase.model.records import LARGEST_INTEGER_DIGITS
 from f1hbase.model.units import SEPARATOR
 from f1hbase.operations.verify.reconcile import Reconciliation, Stray
-from f1hbase.stores.hbase.codec import Row, checksum
+from f1hbase.stores.hbase.codec import NO_NUMBER, Row, checksum
 
 _HASH = SEPARATOR.encode()
 _DIGEST = re.compile("[0-9a-f]{8}")
@@ -35,8 +35,8 @@ class KeyShape:
         self.date: int | None = None
         for index, part in enumerate(endpoint.key):
             match part:
-                case KeyInt(name):
-                    self._checks.append((index, _is_canonical_int))
+                case KeyInt(name, optional):
+                    self._checks.append((index, _is_int_or_none if optional else _is_canonical_int))
                     if name == "driver_number":
                         self.driver = index
                 case KeyWord(word):
@@ -109,6 +109,10 @@ class FamilyCount:
         mine.count("" if shape.date is None else components[shape.date], key, checked)
         self._sampled = mine if shape.is_of_samples else None
         self._lead = key[: key.rindex(_HASH) + 1] if shape.is_of_samples else b""
+
+
+def _is_int_or_none(text: str) -> bool:
+    return text == NO_NUMBER or _is_canonical_int(text)
 
 
 def _is_canonical_int(text: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from f1hbase.errors import F1HBaseError
+from f1hbase.model.catalog import TIMING
 from f1hbase.model.outcomes import RunState, UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, endpoints_of, parse_scope
@@ -153,7 +154,8 @@ class _Verifier:
             self._reported[book.endpoint.family] += book.reported
             if not book.is_exact:
                 self._inexact.add(book.endpoint.family)
-            self.sample.offer(scope, book)
+            if scope.dataset is TIMING:  # the API that is asked has no other
+                self.sample.offer(scope, book)
         found += [difference for differences in by_endpoint.values() for difference in differences]
         kept = [one for one in aside if one.endpoint in books]
         conflicts = [one.key for one in kept if one.reason.startswith(IDENTITY)]

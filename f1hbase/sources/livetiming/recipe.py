@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from f1hbase.config import Config
 from f1hbase.errors import ConfigError
+from f1hbase.model.catalog import TIMING
 from f1hbase.model.rates import Limits, parse_limits
-from f1hbase.sources.base import Source
+from f1hbase.sources.base import Source, check_endpoints
 from f1hbase.sources.livetiming.messages import STATIC_URL
 from f1hbase.sources.livetiming.schedule import FIRST_YEAR
 from f1hbase.sources.livetiming.source import LiveTimingOptions, open_source
@@ -37,6 +38,7 @@ def recipe(config: Config, location: str = "") -> LiveTimingRecipe:
     """
     del location  # its address is a setting of its own
     settings = config.settings
+    check_endpoints("livetiming", TIMING, settings.endpoint)
     for year in settings.year:
         if year < FIRST_YEAR:
             raise ConfigError(f"--year {year}: F1's live timing has no data before {FIRST_YEAR}.")

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
-import tenacity
-
-from f1hbase.errors import UnreachableError
-from f1hbase.model.answers import RequestStats
-from f1hbase.sources.http.answers import slow_down_seconds
+from f1hbase.sources.http.asking import Asker
 from f1hbase.sources.http.breaker import CircuitBreaker
-from f1hbase.sources.http.errors import AwayError, RequestError, SlowDownError, TransientError
 from f1hbase.sources.http.limiter import SharedRateLimiter
 from f1hbase.sources.livetiming.client import ArchiveClient, Body
-
-_log = logging.getLogger(__name__)
-
-_LONGEST_BACKOFF_SECONDS = 120.0
 
 MOST_AT_ONCE = 2
 """How many files a process asks for at once: the archive is a courtesy."""
 
 
-class ArchiveRequests:
-    """Fetches files persistently.
+class ArchiveRequests(Asker[Body | None]):
+    """Fetches files persistently; a file that the archive has not is None.
 
     Args:
         client: What sends the requests.
@@ -48,79 +38,14 @@ class ArchiveRequests:
         retry_delay: float = 5.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._client = client
-        self._limiter = limiter
-        self._breaker = breaker
-        self._places = asyncio.Semaphore(max(1, min(at_once, MOST_AT_ONCE)))
-        self._slow_downs = 0
-        self._slowed_since: float | None = None
-        self.spent = RequestStats()
-        """What was spent since it was last taken."""
-        self._retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            stop=tenacity.stop_after_attempt(max_retries + 1),
-            wait=tenacity.wait_random_exponential(multiplier=retry_delay, max=_LONGEST_BACKOFF_SECONDS),
+        super().__init__(
+            client.fetch,
+            lambda body: 0 if body is None else body.size,
+            limiter,
+            breaker,
+            whom="the archive",
+            at_once=min(at_once, MOST_AT_ONCE),
+            max_retries=max_retries,
+            retry_delay=retry_delay,
             sleep=sleep,
-            reraise=True,
         )
-
-    async def get(self, path: str) -> Body | None:
-        """Return a file; None if there is none.
-
-        Raises:
-            RequestError: If it failed for good.
-            AwayError: If the archive is away for longer than patience lasts.
-        """
-        async with self._places:
-            # A copy, because tenacity keeps the state of an iteration in the object itself.
-            async for attempt in self._retrying.copy():
-                number = attempt.retry_state.attempt_number
-                with attempt:
-                    try:
-                        return await self._send(path, again=number > 1)
-                    except TransientError as error:
-                        _log.warning("%s: %s (attempt %d)", path, error, number)
-                        raise
-        raise AssertionError("tenacity raises the last error")
-
-    async def _send(self, path: str, *, again: bool) -> Body | None:
-        """Ask until there is an answer, or a failure that is the request's own."""
-        while True:
-            await self._breaker.wait()
-            await self._limiter.acquire()
-            asked = self._breaker.now()
-            self.spent.requests += 1
-            self.spent.retries += again
-            again = True
-            try:
-                body = await self._client.fetch(path)
-            except SlowDownError as error:
-                self._breaker.answered()
-                self._slow_down(error)
-            except TransientError as error:
-                if not await self._breaker.away(error, asked):
-                    raise
-            except UnreachableError:
-                raise
-            except RequestError:
-                self._breaker.answered()
-                raise
-            else:
-                self._breaker.answered()
-                self._slow_downs, self._slowed_since = 0, None
-                size = 0 if body is None else body.size
-                self.spent.bytes += size
-                self._limiter.spend(size)
-                _log.debug("%s: %s, %.2f s", path, "missing" if body is None else f"{size:,} bytes",
-                           self._breaker.now() - asked)  # fmt: skip
-                return body
-
-    def _slow_down(self, error: SlowDownError) -> None:
-        now, patience = self._breaker.now(), self._breaker.patience
-        self._slowed_since = now if self._slowed_since is None else self._slowed_since
-        if now - self._slowed_since > patience:
-            raise AwayError(f"the archive has said nothing but {error} for {now - self._slowed_since:.0f} s")
-        seconds = min(slow_down_seconds(error.retry_after, self._slow_downs), max(patience, 1.0))
-        self._slow_downs += 1
-        _log.warning("%s; all processes wait %.0f s", error, seconds)
-        self._limiter.pause(seconds, str(error), bound=max(patience, 1.0))

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from f1hbase.errors import F1HBaseError, SetupError, UnreachableError
+from f1hbase.errors import F1HBaseError, UnreachableError
 from f1hbase.model.answers import Answer, Listing, Records, RequestStats
 from f1hbase.model.catalog import ENDPOINTS, QUALIFYING
 from f1hbase.model.coverage import subtract
@@ -24,9 +24,10 @@ from f1hbase.model.text import safe
 from f1hbase.model.times import LONG_AGO, lenient_time
 from f1hbase.model.units import Scope, Unit, Window, slice_time
 from f1hbase.sources.base import Deliver
+from f1hbase.sources.http.asking import open_limiter
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import AwayError, RequestError
-from f1hbase.sources.http.limiter import SharedRateLimiter, state_path
+from f1hbase.sources.http.limiter import state_path
 from f1hbase.sources.livetiming.archive import NAME, Archive, SessionArchive, now_year
 from f1hbase.sources.livetiming.client import ArchiveClient
 from f1hbase.sources.livetiming.files import Problems, SessionFiles, TopicFile
@@ -327,13 +328,7 @@ async def open_source(options: LiveTimingOptions, patience: float) -> AsyncItera
         SetupError: If the folder for what processes share cannot be written.
     """
     shared = shared_path(options)
-    try:
-        limiter = SharedRateLimiter(options.limits.requests, shared, byte_rates=options.limits.bytes, patience=patience)
-    except OSError as error:
-        raise SetupError(
-            f"cannot write '{error.filename or shared}', through which all processes share the archive's limits: "
-            f"{(error.strerror or str(error)).lower()}. Set XDG_STATE_HOME to a folder that can be written."
-        ) from error
+    limiter = open_limiter(options.limits, shared, patience, "the archive")
     async with ArchiveClient(options.url, options.request_timeout) as client:
         found: list[ArchiveRequests] = []
 

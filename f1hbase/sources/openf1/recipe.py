@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from f1hbase.config import Config, Settings
 from f1hbase.credentials import Credentials, check_destination
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ENDPOINTS, TIMING
 from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.model.units import Unit
-from f1hbase.sources.base import Source
+from f1hbase.sources.base import Source, check_endpoints
 from f1hbase.sources.openf1.query import FIRST_YEAR, FREE_LIMITS, OPENF1_URL, SUBSCRIPTION_LIMITS
 from f1hbase.sources.openf1.source import OpenF1Options, expected_requests, open_source
 
@@ -57,6 +57,8 @@ def recipe(config: Config, location: str = "") -> OpenF1Recipe:
         ConfigError: If a season is asked for that OpenF1 has not.
     """
     del location  # its address is a setting of its own
+    if config.settings.source == "openf1":
+        check_endpoints("openf1", TIMING, config.settings.endpoint)
     for year in config.settings.year:
         if year < FIRST_YEAR:
             raise ConfigError(f"--year {year}: OpenF1 has no data before {FIRST_YEAR}.")

@@ -14,11 +14,12 @@ from functools import lru_cache
 from itertools import islice, takewhile
 
 from f1hbase.config import Config
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, TIMING, Dataset, Endpoint
+from f1hbase.model.history import as_listed
 from f1hbase.model.outcomes import RunState, Status, UnitState
 from f1hbase.model.samples import Record
 from f1hbase.model.times import lenient_time, parse_time
-from f1hbase.model.units import SEPARATOR, Scope, Window, endpoints_of, parse_scope, scope_prefix
+from f1hbase.model.units import SEPARATOR, Scope, Window, own_endpoint, parse_scope, scope_of_key
 from f1hbase.state.hbase import cells as names
 from f1hbase.state.hbase.epochs import all_epochs
 from f1hbase.state.hbase.leases import lease_of
@@ -76,8 +77,12 @@ class HBaseView:
 
     def scopes(self) -> dict[str, Scope]:
         """Return every session and meeting that has a row of its own, by scope prefix."""
-        there = self._tables.data in self._connector.tables()
-        return all_described(self._connector, self._tables.data) if there else {}
+        listed = self._connector.tables()
+        found: dict[str, Scope] = {}
+        for dataset in DATASETS:
+            if self._tables.of(dataset) in listed:
+                found |= all_described(self._connector, self._tables.of(dataset), dataset)
+        return found
 
     def units(self, known: Collection[str]) -> list[UnitState]:
         """Return every unit in brief; those of sessions that were rolled back in full, to be judged by their epochs."""
@@ -159,31 +164,30 @@ def _meeting_of(lease_key: bytes) -> Scope | None:
 
 def own_key(scope: Scope) -> bytes:
     """Return the row key of a session's (or meeting's) own record."""
-    return scope_prefix(scope.year, scope.meeting_key, scope.session_key).encode()
+    return scope.row_prefix.encode()
 
 
 def described(connector: HBaseConnector, table: str, scope: Scope) -> Scope:
     """Add to a scope what its own row in the table says: its name and dates, and whether it was cancelled."""
-    (endpoint,) = (one for one in endpoints_of(scope) if not one.key)
+    endpoint = own_endpoint(scope)
     rows = dict(connector.scan(table, own_key(scope), columns=[endpoint.family.encode()]))
     cells = rows.get(own_key(scope))
     return scope if cells is None else _with_record(endpoint, scope, cells)
 
 
-def all_described(connector: HBaseConnector, table: str) -> dict[str, Scope]:
+def all_described(connector: HBaseConnector, table: str, dataset: Dataset = TIMING) -> dict[str, Scope]:
     """Return every session and meeting that has a row of its own, by scope prefix.
 
     One scan of two small families, which HBase keeps apart from those with the many rows.
     """
     found = {}
-    own = [endpoint for endpoint in ENDPOINTS.values() if not endpoint.key]
+    own = [ALL_ENDPOINTS[name] for name in dataset.listing]
     for key, cells in connector.stream(table, columns=[endpoint.family.encode() for endpoint in own]):
         parts = key.decode(errors="backslashreplace").split(SEPARATOR)
-        scope = parse_scope(SEPARATOR.join([*parts, "-"][:3]))
-        if scope is None or own_key(scope) != key:
+        scope = scope_of_key(dataset, parts)
+        if scope is None or scope.dataset is not dataset or own_key(scope) != key:
             continue
-        (endpoint,) = (one for one in endpoints_of(scope) if not one.key)
-        found[scope.prefix] = _with_record(endpoint, scope, cells)
+        found[scope.prefix] = _with_record(own_endpoint(scope), scope, cells)
     return found
 
 
@@ -303,7 +307,7 @@ def _window(start: str, end: str) -> Window:
 
 def _with_record(endpoint: Endpoint, scope: Scope, cells: Mapping[bytes, bytes]) -> Scope:
     try:
-        record = decode(endpoint, own_key(scope), cells)
+        record = as_listed(decode(endpoint, own_key(scope), cells))
     except ValueError as error:
         _log.warning("the row %s cannot be read: %s", scope.prefix, error)
         return scope

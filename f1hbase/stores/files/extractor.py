@@ -20,7 +20,7 @@ import msgspec
 
 from f1hbase.errors import StoreError
 from f1hbase.model.answers import RawAnswer
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import subtract
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.times import LONG_AGO, lenient_time
@@ -44,7 +44,7 @@ NAMES = "_state/names"
 PLURALS = {
     name: {"position": "positions", "location": "locations", "pit": "pits", "session_result": "session_results",
            "starting_grid": "starting_grids"}.get(name, name)
-    for name in ENDPOINTS
+    for name in ALL_ENDPOINTS
 }  # fmt: skip
 """What the files of an endpoint begin with; those of the others are called as the endpoint."""
 
@@ -133,6 +133,8 @@ class _Keys(msgspec.Struct):
     driver_number: Any = None
     session_key: Any = None
     meeting_key: Any = None
+    season: Any = None
+    round: Any = None
     date: Any = None
 
 
@@ -298,7 +300,7 @@ def _records(
     objects: Objects, scope: Scope, endpoint: str, pieces: Iterable[_Piece], added: Mapping[str, str | None]
 ) -> Iterator[bytes]:
     """Yield the texts of the records of some units."""
-    tail = fields_text({name: value for name, value in added.items() if name not in ENDPOINTS[endpoint].known})
+    tail = fields_text({name: value for name, value in added.items() if name not in ALL_ENDPOINTS[endpoint].known})
     for piece in pieces:
         try:
             for stored in piece.state.objects:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from f1hbase.model.ergast import is_page, read_page
 from f1hbase.stores.files.answers import JSON_LINES
 
 _SLICE_BYTES = 250_000
@@ -22,8 +23,9 @@ _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 def record_texts(content_type: str, body: bytes) -> Iterator[bytes]:
     """Yield the JSON text of each record of an answer: numbers and texts are spelt as they were.
 
-    CSV is what f1hbase asks for only where every value is a number but for the date, so its values stand as they are;
-    dates get the `T` that JSON answers have. What is no JSON although most readers take it (NaN) is left out, as it is
+    The records of a page of Jolpica are spelt as f1hbase has them (docs/jolpica.md). CSV is what f1hbase asks for only
+    where every value is a number but for the date, so its values stand as they are; dates get the `T` that JSON answers
+    have. What is no JSON although most readers take it (NaN) is left out, as it is
     in quarantine.
 
     Raises:
@@ -35,6 +37,9 @@ def record_texts(content_type: str, body: bytes) -> Iterator[bytes]:
         yield from (line for line in body.splitlines() if line.strip())
     elif content_type.startswith("text/csv"):
         yield from _of_csv(body)
+    elif is_page(body):
+        encode = msgspec.json.Encoder().encode
+        yield from (encode(record) for record in read_page(body).records)
     else:
         try:
             yield from map(bytes, _RAW.decode(body))

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from f1hbase.model.answers import RawAnswer
-from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.units import Scope, Unit
 from f1hbase.stores.files.answers import JSON_LINES, StoredAnswer, put_packed
@@ -58,7 +57,7 @@ def answer_path(unit: Unit, raw: RawAnswer, *, shared: bool) -> str:
         return f"source={safe_name(raw.source)}/{folder}/endpoint={unit.endpoint}/records-{raw.md5}.jsonl.gz"
     if shared:
         # Sessions and meetings come in one list of many meetings, all else in one answer for a meeting.
-        folder = "listing" if ENDPOINTS[unit.endpoint].keyed_by_year else scope_folder(unit.scope.meeting)
+        folder = "listing" if unit.endpoint in unit.scope.dataset.listing else scope_folder(unit.scope.meeting)
     kind = "csv" if raw.content_type.startswith("text/csv") else "json"
     name = f"{_asked(raw.request)}-{raw.md5}.{kind}.gz"
     return f"source={safe_name(raw.source)}/{folder}/endpoint={unit.endpoint}/{name}"

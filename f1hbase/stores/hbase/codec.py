@@ -21,7 +21,7 @@ from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord
+from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord
 from f1hbase.model.memo import Memo
 from f1hbase.model.records import JSON_SIGN, compact_json, key_hash
 from f1hbase.model.samples import Record, Samples
@@ -33,6 +33,10 @@ _SIGN = JSON_SIGN.encode()
 
 _FORMER_TEXTS = {"race_control": ("qualifying_phase",)}
 """Fields that earlier versions stored as texts, so that their rows may have signs of them; rewriting deletes those."""
+
+
+NO_NUMBER = "-"
+"""What stands in a row key where a number is null that may be."""
 
 
 class Row(NamedTuple):
@@ -90,7 +94,7 @@ def encode(endpoint: Endpoint, year: int, record: Record) -> Row:
     Args:
         endpoint: Where the record came from.
         year: The meeting's year, which every row key begins with.
-        record: The record, with `meeting_key` and (all but meetings) `session_key`.
+        record: The record, with the fields that say what it is of.
     """
     return Row(_row_key(endpoint, year, record), _cells(endpoint, record))
 
@@ -229,10 +233,8 @@ class _Columns(NamedTuple):
 
 @cache
 def _columns_of(endpoint_name: str) -> _Columns:
-    endpoint = ENDPOINTS[endpoint_name]
-    in_key = {"meeting_key", *endpoint.key_fields}
-    if not endpoint.of_meeting:
-        in_key.add("session_key")
+    endpoint = ALL_ENDPOINTS[endpoint_name]
+    in_key = {*endpoint.scope_fields, *endpoint.key_fields}
     prefix = f"{endpoint.family}:"
     names = {field: f"{prefix}{field}".encode() for field in endpoint.fields if field not in in_key}
     texts = [*sorted(endpoint.text), *_FORMER_TEXTS.get(endpoint_name, ())]
@@ -252,17 +254,16 @@ def _columns(endpoint: Endpoint) -> _Columns:
 
 
 def _row_key(endpoint: Endpoint, year: int, record: Record) -> bytes:
-    parts = [str(year), str(record["meeting_key"])]
-    if not endpoint.of_meeting:
-        parts.append(str(record["session_key"]))
+    parts = [str(year)] if endpoint.dataset.led_by_year else []
+    parts += [str(record[field]) for field in endpoint.scope_fields]
     parts.extend(_component(part, record) for part in endpoint.key)
     return SEPARATOR.join(parts).encode()
 
 
 def _component(part: KeyPart, record: Record) -> str:
     match part:
-        case KeyInt(field):
-            return str(record[field])
+        case KeyInt(field, optional):
+            return NO_NUMBER if optional and record.get(field) is None else str(record[field])
         case KeyText(field):
             return escape(record[field])
         case KeyWord(word):
@@ -318,19 +319,21 @@ def from_self_describing(value: bytes) -> Any:
         return text
 
 
+def _number_or_none(component: str) -> int | None:
+    return None if component == NO_NUMBER else int(component)
+
+
 def _key_values(endpoint: Endpoint, key: str) -> Record:
     """Take a row key apart into the fields it carries."""
     values: Record = {}
-    expected: list[tuple[str, Callable[[str], Any]] | str | None] = [
-        ("year", int) if endpoint.keyed_by_year else None,
-        ("meeting_key", int),
-    ]
-    if not endpoint.of_meeting:
-        expected.append(("session_key", int))
+    expected: list[tuple[str, Callable[[str], Any]] | str | None] = []
+    if endpoint.dataset.led_by_year:
+        expected.append(("year", int) if endpoint.keyed_by_year else None)
+    expected += [(field, int) for field in endpoint.scope_fields]
     for part in endpoint.key:
         match part:
-            case KeyInt(field):
-                expected.append((field, int))
+            case KeyInt(field, optional):
+                expected.append((field, _number_or_none if optional else int))
             case KeyText(field):
                 expected.append((field, unescape))
             case KeyWord(word):

@@ -1,4 +1,4 @@
-"""The two tables: their names, families and options, how they come to be, and whether they are as they should be.
+"""The tables: their names, families and options, how they come to be, and whether they are as they should be.
 
 Nothing here drops or alters anything. Thrift 1 can neither set the encoding of blocks nor split a table; `hbase shell`
 can.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from f1hbase.errors import F1HBaseError, SchemaError
-from f1hbase.model.catalog import DATA_FAMILIES
+from f1hbase.model.catalog import DATASETS, HISTORY, TIMING, Dataset
 from f1hbase.model.units import Scope, scope_prefix
 from f1hbase.stores.hbase.connector import HBaseConnector
 from f1hbase.stores.hbase.shell import ShellError, run_shell
@@ -52,10 +52,19 @@ class Tables:
 
     prefix: str = ""
 
+    def of(self, dataset: Dataset) -> str:
+        """Return the table of a data set's records."""
+        return f"{self.prefix}_{dataset.table}" if self.prefix else dataset.table
+
     @property
     def data(self) -> str:
-        """The table of records."""
-        return f"{self.prefix}_f1_data" if self.prefix else "f1_data"
+        """The table of what was measured."""
+        return self.of(TIMING)
+
+    @property
+    def history(self) -> str:
+        """The table of results since 1950; there only where some were loaded."""
+        return self.of(HISTORY)
 
     @property
     def reports(self) -> str:
@@ -64,8 +73,12 @@ class Tables:
 
     @property
     def families(self) -> dict[str, tuple[str, ...]]:
-        """The families each table must have."""
-        return {self.data: DATA_FAMILIES, self.reports: REPORT_FAMILIES}
+        """The families each table must have that every load needs."""
+        return self.families_of([TIMING])
+
+    def families_of(self, datasets: Iterable[Dataset]) -> dict[str, tuple[str, ...]]:
+        """Return the families each table must have that is needed for some data sets."""
+        return {**{self.of(one): one.families for one in datasets}, self.reports: REPORT_FAMILIES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,7 @@ class Layout:
     Attributes:
         compression: How blocks are compressed, such as `GZ`.
         splits: The first row key of each region of `f1_data` but the first. `f1_reports` is not split: a season is
-            some ten thousand rows, put a hundred at a time.
+            some ten thousand rows, put a hundred at a time. Nor is `f1_history`, whose source takes hours for it.
     """
 
     compression: str = _SAFE_COMPRESSION
@@ -97,24 +110,29 @@ def split_points(meetings: Iterable[Scope], regions: int = MOST_REGIONS) -> tupl
     """Choose where to split `f1_data`.
 
     Args:
-        meetings: Those that are to be loaded.
+        meetings: Those that are to be loaded; seasons of the history, a table of one region, are passed over.
         regions: How many regions there are to be, if there are as many meetings.
 
     Returns:
         The first row keys of all regions but the first, in HBase's order; evenly chosen meetings.
     """
-    keys = sorted({scope_prefix(scope.year, scope.meeting_key, None) for scope in meetings}, key=str.encode)
+    mine = [scope for scope in meetings if scope.dataset is TIMING]
+    keys = sorted({scope_prefix(scope.year, scope.meeting_key, None) for scope in mine}, key=str.encode)
     regions = min(regions, len(keys))
     return tuple(keys[number * len(keys) // regions] for number in range(1, regions))
 
 
-def creation_script(tables: Tables, layout: Layout) -> str:
+def creation_script(tables: Tables, layout: Layout, datasets: Sequence[Dataset] = (TIMING,)) -> str:
     """Return what to type into `hbase shell` to have the tables; those that exist it leaves alone."""
-    return "\n".join(_creations(tables, layout, tables.families))
+    return "\n".join(_creations(tables, layout, tables.families_of(datasets)))
 
 
 def ensure_tables(
-    connector: HBaseConnector, tables: Tables, layout: Layout | None = None, shell: str | None = None
+    connector: HBaseConnector,
+    tables: Tables,
+    layout: Layout | None = None,
+    shell: str | None = None,
+    datasets: Sequence[Dataset] = (TIMING,),
 ) -> list[str]:
     """Create the tables that are absent and check that those that exist have every family.
 
@@ -125,6 +143,7 @@ def ensure_tables(
         tables: The tables.
         layout: How new ones are stored.
         shell: The `hbase` command, if there is one.
+        datasets: Whose tables are needed.
 
     Returns:
         The names of the tables that were absent.
@@ -133,8 +152,9 @@ def ensure_tables(
         SchemaError: If a table lacks a family; names them and the command that adds them.
     """
     layout = layout or Layout()
+    wanted = tables.families_of(datasets)
     listed = connector.tables()
-    absent = [name for name in tables.families if name not in listed]
+    absent = [name for name in wanted if name not in listed]
     if absent and shell is not None:
         _create_in_shell(connector, shell, tables, layout, absent, listed)
         listed = connector.tables()
@@ -143,7 +163,7 @@ def ensure_tables(
     ]
     if over_thrift:
         _say_what_is_lost(over_thrift, tables, layout, shell)
-    for name, families in tables.families.items():
+    for name, families in wanted.items():
         present = connector.families(name)
         missing = [family for family in families if family not in present]
         if missing:
@@ -180,7 +200,7 @@ def _create_in_shell(
 
 def _create_over_thrift(connector: HBaseConnector, tables: Tables, layout: Layout, table: str) -> bool:
     """Create a table as well as Thrift can; False if somebody else was faster."""
-    families = tables.families[table]
+    families = tables.families_of(DATASETS)[table]
     try:
         return connector.create_table(table, families, _thrift_options(layout.compression))
     except F1HBaseError as error:
@@ -214,7 +234,7 @@ def _say_what_is_lost(created: Sequence[str], tables: Tables, layout: Layout, sh
 
 def _creations(tables: Tables, layout: Layout, names: Collection[str]) -> Iterator[str]:
     for name in names:
-        families = [f"  {_family(family, layout.options)}" for family in tables.families[name]]
+        families = [f"  {_family(family, layout.options)}" for family in tables.families_of(DATASETS)[name]]
         if name == tables.data and layout.splits:
             families.append(f"  SPLITS => [{', '.join(map(_quote, layout.splits))}]")
         yield f"unless exists {_quote(name)}\n create {_quote(name)},\n" + ",\n".join(families) + "\nend"
@@ -332,10 +352,12 @@ def check_tables(connector: SchemaReader, tables: Tables, layout: Layout, shell:
         UnreachableError: If HBase does not answer.
     """
     listed = connector.tables()
-    over_thrift = {name: connector.descriptions(name) for name in tables.families if name in listed}
+    # The history is not missed where none was loaded.
+    wanted = tables.families_of(DATASETS if tables.history in listed else [TIMING])
+    over_thrift = {name: connector.descriptions(name) for name in wanted if name in listed}
     in_shell = _shell_descriptions(shell, over_thrift) if shell is not None and over_thrift else {}
     checks = []
-    for name, families in tables.families.items():
+    for name, families in wanted.items():
         present = in_shell.get(name) or over_thrift.get(name, {})
         checks.append(
             TableCheck(
