@@ -155,6 +155,22 @@ def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
     return outcome[0]
 
 
+def run_with_source(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run what asks a source, as `run_async` does; of several errors at once the first one is raised by itself.
+
+    Raises:
+        F1HBaseError: The first error, where all are of this kind.
+    """
+    try:
+        return run_async(work)
+    except* F1HBaseError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        failure = error
+    raise failure
+
+
 def _aside(record: object, reason: str, found: datetime) -> Quarantined:
     return Quarantined(_NO_SCOPE, "sessions", raw_json(record), digest(record), reason, found)
 
