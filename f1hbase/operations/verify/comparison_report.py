@@ -7,20 +7,9 @@ from typing import Any
 
 from f1hbase.model.text import count, duration
 from f1hbase.operations.verify.comparing import Comparison, EndpointComparison, ScopeComparison
-from f1hbase.operations.verify.differences import Kind, difference_json, difference_lines
+from f1hbase.operations.verify.differences import difference_json, difference_lines
 
 _TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>11}{:>9}{:>9}{:>10}"
-
-_TAKE = "see which is right; 'load --from {other} --refresh' with the same session and endpoint takes what {other} has"
-
-_REMEDIES = {
-    Kind.MISSING_RECORDS: _TAKE,
-    Kind.OTHER_VALUES: _TAKE,
-    Kind.SHIFTED_TIMES: _TAKE,
-    Kind.BEYOND: "no load deletes rows: where {other} is right, 'rollback' the session and load it again",
-    Kind.NOT_COMPARED: "the rest was compared; put it right there, or leave it out with --endpoint or --session-key",
-}
-"""What to do about each kind of difference."""
 
 
 def comparison_json(result: Comparison) -> dict[str, Any]:
@@ -59,8 +48,7 @@ def comparison_lines(result: Comparison, *, verbose: bool = False) -> Iterator[s
                 yield _line(("", "", "", f"  {name}"), [part])
     if result.differences:
         yield ""
-        remedies = {kind: text.format(other=result.other_name) for kind, text in _REMEDIES.items()}
-        yield from difference_lines(result.differences, remedies)
+        yield from difference_lines(result.differences, other=result.other_name)
     if result.notes:
         yield ""
         yield from result.notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -34,6 +34,31 @@ class Kind(StrEnum):
     SHIFTED_TIMES = "shifted times"
     BEYOND = "beyond the other"
     NOT_COMPARED = "not compared"
+
+
+_TAKE = "see which is right; 'load --from {other} --refresh' with the same session and endpoint takes what {other} has"
+
+_REMEDIES = {
+    Kind.MISSING_ROWS: "'load --refresh' with the same session and endpoint fetches them again",
+    Kind.CELLS: "--against-api names them; 'load --refresh' with the same session and endpoint fetches them again",
+    Kind.SOURCE: "'load --refresh' with the same session and endpoint brings what the source has now",
+    Kind.FAILED: "'load' asks for it again",
+    Kind.PARTIAL: "'load' asks for it again",
+    Kind.NEVER: "'load' asks for it",
+    Kind.NOTHING: "'load' asks for it",
+    Kind.EXTRA_ROWS: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
+    Kind.STRAY: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
+    Kind.FOREIGN: "not f1hbase's: look at them in {viewer}",
+    Kind.TOTAL: "'verify' without --row-counter says where",
+    Kind.OBJECT: "'load --refresh' with the same session and endpoint fetches them again",
+    Kind.FILE: "delete the file, then 'load --refresh' with the same session and endpoint makes it anew",
+    Kind.MISSING_RECORDS: _TAKE,
+    Kind.OTHER_VALUES: _TAKE,
+    Kind.SHIFTED_TIMES: _TAKE,
+    Kind.BEYOND: "no load deletes rows: where {other} is right, 'rollback' the session and load it again",
+    Kind.NOT_COMPARED: "the rest was compared; put it right there, or leave it out with --endpoint or --session-key",
+}
+"""What to do about each kind of difference; `{viewer}` and `{other}` are those of `difference_lines`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +99,14 @@ class Difference:
         return f"{Unit(self.endpoint, scope)} drivers {', '.join(map(str, self.drivers))}{window}"
 
 
-def difference_lines(differences: Sequence[Difference], remedies: Mapping[Kind, str]) -> Iterator[str]:
-    """Yield differences for people, as many as one reads, and what to do about each kind."""
+def difference_lines(differences: Sequence[Difference], *, viewer: str = "", other: str = "") -> Iterator[str]:
+    """Yield differences for people, as many as one reads, and what to do about each kind.
+
+    Args:
+        differences: The differences.
+        viewer: With what one looks at single records.
+        other: What `--from` calls the place that was compared with.
+    """
     yield f"{count(len(differences), 'difference')}:"
     for difference in differences[:_SHOWN_DIFFERENCES]:
         yield f"  {difference}"
@@ -86,7 +117,7 @@ def difference_lines(differences: Sequence[Difference], remedies: Mapping[Kind, 
     yield "what to do:"
     kinds_of: dict[str, list[str]] = {}
     for kind in dict.fromkeys(difference.kind for difference in differences):
-        kinds_of.setdefault(remedies[kind], []).append(kind.value)
+        kinds_of.setdefault(_REMEDIES[kind].format(viewer=viewer, other=other), []).append(kind.value)
     yield from (f"  {', '.join(kinds)}: {remedy}" for remedy, kinds in kinds_of.items())
 
 

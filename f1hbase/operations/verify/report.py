@@ -12,29 +12,12 @@ from f1hbase.model.text import count, duration
 from f1hbase.model.units import Scope
 from f1hbase.operations.verify.against import Comparison
 from f1hbase.operations.verify.base import Depth
-from f1hbase.operations.verify.differences import Difference, Kind, difference_json, difference_lines
+from f1hbase.operations.verify.differences import Difference, difference_json, difference_lines
 from f1hbase.operations.verify.reconcile import Gap
 
 _TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>13}  {:<17} {}"
 
 _SHOWN_CONFLICTS = 10
-
-_REMEDIES = {
-    Kind.MISSING_ROWS: "'load --refresh' with the same session and endpoint fetches them again",
-    Kind.CELLS: "--against-api names them; 'load --refresh' with the same session and endpoint fetches them again",
-    Kind.SOURCE: "'load --refresh' with the same session and endpoint brings what the source has now",
-    Kind.FAILED: "'load' asks for it again",
-    Kind.PARTIAL: "'load' asks for it again",
-    Kind.NEVER: "'load' asks for it",
-    Kind.NOTHING: "'load' asks for it",
-    Kind.EXTRA_ROWS: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
-    Kind.STRAY: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
-    Kind.FOREIGN: "not f1hbase's: look at them in {viewer}",
-    Kind.TOTAL: "'verify' without --row-counter says where",
-    Kind.OBJECT: "'load --refresh' with the same session and endpoint fetches them again",
-    Kind.FILE: "delete the file, then 'load --refresh' with the same session and endpoint makes it anew",
-}
-"""What to do about each kind of difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +143,7 @@ def verify_lines(result: Verification, *, verbose: bool = False) -> Iterator[str
     yield from _comparisons(result)
     if result.differences:
         yield ""
-        remedies = {kind: text.format(viewer=result.viewer) for kind, text in _REMEDIES.items()}
-        yield from difference_lines(result.differences, remedies)
+        yield from difference_lines(result.differences, viewer=result.viewer)
     notes = list(_notes(result))
     if notes:
         yield ""
