@@ -131,8 +131,8 @@ def load_command(**options: Any) -> None:
 def plan_command(*, as_json: bool, **options: Any) -> None:
     """Say what `load` with the same options would take: sessions, units, requests, rows, bytes and time.
 
-    Of landing zones also their size, and what S3 asks for that. What has a ~ is an estimate, learnt from the sessions already loaded where there are any. Counts what is due again
-    in the seasons that are loaded, too. Touches nothing.
+    Of landing zones also their size, and what S3 asks for that. What has a ~ is an estimate, learnt from the sessions
+    already loaded where there are any. Counts what is due again in the seasons that are loaded, too. Touches nothing.
     """
     config = config_of(options)
     config.settings.check()
