@@ -304,7 +304,7 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
     """
     objects = Objects(location, patience)
     zone = find_zone(objects)
-    if zone is not None and (not zone.layout.reads_without_state or next(objects.under(UNITS), None) is not None):
+    if zone is not None and (not zone.layout.reads_without_state or not objects.is_empty(UNITS)):
         return ZoneReader(zone)
     if not objects.exists:
         raise LocationError(f"there is no folder '{location}', and no source of that name.")
@@ -317,7 +317,7 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
         return files
     if zone is not None:
         return ZoneReader(zone)
-    if next(objects.under(""), None) is None:
+    if objects.is_empty():
         raise LocationError(f"'{location}' is empty: there is nothing to load.")
     raise LocationError(
         f"'{location}' is nothing that f1hbase can load from: neither a landing zone ({MARKER} at its root) nor files "
