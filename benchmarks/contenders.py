@@ -25,6 +25,7 @@ from benchmarks.naive import NaiveJob
 from benchmarks.records import CELLS, Meeting, Records, bodies
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
+from benchmarks.zones import fill
 from f1hbase.destinations.hbase import HBaseWriter, connections_for
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.samples import Samples
@@ -426,6 +427,27 @@ class WholeLoad:
         found = sum(1 for key, _ in self._scene.stage.connector().stream(self._scene.tables.data, columns=[b"car:rpm"]))
         if found != self._scene.records.car_data:
             raise BenchmarkError(f"{self.name} loaded {found} rows of car_data, not {self._scene.records.car_data}")
+
+
+class ZoneLoad(WholeLoad):
+    """The command line, from a landing zone to the table; `seconds` is from the first look into the zone.
+
+    Args:
+        scene: Where it takes place.
+        processes: How many meetings at a time.
+    """
+
+    def __init__(self, scene: Scene, processes: int) -> None:
+        super().__init__(scene, processes, "auto")
+        self.name = "f1hbase, zone to table: --from ./zone"
+        self._zone = scene.stage.scratch / "contest-zone"
+        self._options += ["--from", str(self._zone)]
+
+    def prepare(self) -> None:
+        """Fill the zone, once, and empty both tables."""
+        if not self._zone.exists():
+            fill(self._scene.stage, self._scene.api, self._zone)
+        super().prepare()
 
 
 # --- (d) the naive way ---

@@ -15,6 +15,7 @@ from benchmarks.contenders import (
     PerformanceEvaluation,
     Scene,
     WholeLoad,
+    ZoneLoad,
     limit,
     naive,
     naive_batches,
@@ -75,6 +76,7 @@ def contenders(scene: Scene, options: Options) -> list[Contender]:
     everybody += [put_rows(scene, count) for count in counts]
     everybody += [put_records(scene, count) for count in counts]
     everybody += [WholeLoad(scene, count, window) for count in counts for window in ("auto", "15m")]
+    everybody += [ZoneLoad(scene, count) for count in counts]
     everybody += [naive(scene, options.naive_rows), naive_batches(scene, options.naive_rows * _BATCHES_ARE_FASTER)]
     return everybody
 

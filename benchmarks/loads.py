@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic, time
 
 from benchmarks.errors import BenchmarkError
@@ -26,7 +27,7 @@ class Load:
     """One load. Times are in seconds since the process was started.
 
     Attributes:
-        first_request: When the API had the first request.
+        first_request: When the API had the first request; of a load from a zone when it began to look into that.
         first_data_request: When it had the first one of a worker; if there was none, the last one of all.
         data_requests: How many requests the workers sent.
         last_row: When HBase took the line of the last unit, which is put once that unit's rows are acknowledged.
@@ -75,6 +76,8 @@ def run_load(stage: Stage, api: ReplayServer, tables: Tables, *arguments: str, l
         raise BenchmarkError(f"load: exit {process.returncode}\n{printed[-1500:]}")
     cpu = children_cpu() - cpu
     requests = api.requests_since(begun)
+    if not requests:  # from a zone
+        requests = [{"at": _load_began(stage, tables) - (time() - monotonic()), "path": ""}]
     data = [one for one in requests if one["path"] not in _PLANNING]
     rows, last_row = _units(stage, tables)
     return Load(
@@ -149,6 +152,16 @@ def _units(stage: Stage, tables: Tables) -> tuple[int, float]:
     finally:
         connection.close()
     return rows, last / 1000
+
+
+def _load_began(stage: Stage, tables: Tables) -> float:
+    """Return when the last run began, in seconds since 1970: before it asked what there is."""
+    connection = stage.happybase()
+    try:
+        *_, (_, cells) = connection.table(tables.reports).scan(row_prefix=b"run#")
+    finally:
+        connection.close()
+    return datetime.fromisoformat(cells[b"meta:end"].decode()).timestamp() - float(cells[b"stats:seconds"])
 
 
 def _told_seconds(stage: Stage, tables: Tables) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import choices, contest, growth, memory, requesting, season, startup, storage
+from benchmarks import choices, contest, growth, memory, requesting, season, startup, storage, zones
 from benchmarks.options import Options, Tell
 from benchmarks.stage import Stage
 
@@ -20,4 +20,5 @@ STUDIES: Mapping[str, Study] = {
     "startup": startup.run,
     "requests": requesting.run,
     "status": season.run,
+    "zones": zones.run,
 }

@@ -161,7 +161,8 @@ def plan(
         config: The settings file.
 
     Returns:
-        The estimate: `sessions`, `units`, `all_requests`, `rows`, `bytes`, and `seconds` at the source's limits.
+        The estimate: `sessions`, `units`, `all_requests`, `rows`, `bytes`, `seconds` at the source's limits, and
+        `footprints`: what keeping it takes in each landing zone.
 
     Raises:
         ValueError: If a value makes no sense; the message says which and what to write.
@@ -270,7 +271,7 @@ def estimate_of(config: Config) -> Estimate:
     Raises:
         f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
     """
-    from f1hbase.composition import selection_of, source_recipe, state_view
+    from f1hbase.composition import destination_recipe, selection_of, source_recipe, state_view
     from f1hbase.operations.estimate.forecast import estimate_load
     from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
     from f1hbase.pipeline.parts import Recipe
@@ -280,7 +281,8 @@ def estimate_of(config: Config) -> Estimate:
     selection = selection_of(config)
     found = plan_load(Recipe(source, ()), selection, STARTUP_PATIENCE_SECONDS)
     views = [partial(state_view, config, name) for name in settings.to]
-    return estimate_load(found, selection, source, views, refresh=settings.refresh)
+    recipes = [destination_recipe(config, name) for name in settings.to]
+    return estimate_load(found, selection, source, views, refresh=settings.refresh, recipes=recipes)
 
 
 def _resolved(arguments: Mapping[str, Any]) -> Config:

@@ -14,9 +14,11 @@ import pytest
 from samples import END, START, a_meeting, a_scope, sample
 
 from f1hbase.config import Config, Settings
+from f1hbase.destinations.files import FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.answers import Listing
 from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.footprints import Footprint
 from f1hbase.model.outcomes import RunState, Status, UnitState
 from f1hbase.model.plans import MeetingPlan, Plan, Selection, SessionPlan
 from f1hbase.model.rates import parse_limits, parse_rates
@@ -30,6 +32,7 @@ from f1hbase.operations.status.base import StateView
 from f1hbase.operations.status.judging import weight, window_seconds
 from f1hbase.sources.base import AskedByRequest
 from f1hbase.sources.openf1.recipe import OpenF1Recipe, recipe
+from f1hbase.stores.files.urls import parse_location
 
 RACE = a_scope(name="British Grand Prix, Race", kind="Race")
 QUARTER = timedelta(minutes=15)
@@ -334,6 +337,57 @@ def test_a_source_without_requests_takes_none_and_no_time() -> None:
     assert (estimate.all_requests, estimate.bytes, estimate.seconds) == (0, 0, None)
     assert estimate.rows > 1_000_000
     assert "1 session, 18 units" in list(estimate_lines(estimate))
+
+
+def taken_by(layout: str) -> Footprint:
+    """What a session of two hours takes in an empty zone."""
+    zone: Any = FilesRecipe(parse_location("s3://bucket/f1"), layout)
+    (taken,) = estimate_load(a_plan(), Selection(), openf1(), [away], recipes=[zone]).footprints
+    return taken
+
+
+def test_a_zone_takes_an_object_for_each_answer_and_manifest_and_a_layout_with_files_two_more() -> None:
+    estimate = estimated()
+    units, dated, extractor = (taken_by(layout) for layout in ("units", "dated", "extractor"))
+    sampled = estimate.all_requests - 13 - 2
+    # Answers, sessions' and meetings' included; a manifest for each unit, of samples for each answer.
+    least = estimate.all_requests + 2 + estimate.units - 2 + sampled
+    assert least <= units.objects <= least + 15
+    assert dated.objects == units.objects
+    assert extractor.objects == units.objects + 2 * 18
+    assert extractor.puts > extractor.objects, "large files are written in parts"
+
+
+def test_a_zone_of_packed_answers_takes_a_tenth_of_the_same_as_json() -> None:
+    units, dated, extractor = (taken_by(layout).bytes for layout in ("units", "dated", "extractor"))
+    assert 7 < units / estimated().rows < 9, "bytes a record, as in the zone of a real test day"
+    assert 10 < dated / units < 30
+    assert units + dated < extractor < 2 * (units + dated)
+
+
+def test_what_a_zone_takes_is_said_with_what_that_costs() -> None:
+    zone: Any = FilesRecipe(parse_location("s3://bucket/f1"), "extractor")
+    estimate = estimate_load(a_plan(), Selection(), openf1(), [away], recipes=[zone])
+    (taken,) = estimate.footprints
+    lines = list(estimate_lines(estimate))
+    begins = next(number for number, line in enumerate(lines) if line.startswith("in 's3://bucket/f1': about "))
+    assert lines[begins].endswith(f" in {taken.objects} objects, {taken.puts} PUT requests;")
+    assert lines[begins + 1].endswith("(us-east-1, prices of 2025-01)")
+    (zone_json,) = estimate_json(estimate)["landing_zones"]
+    assert zone_json["dollars_a_month"] == pytest.approx(taken.bytes / 2**30 * 0.023, abs=1e-4)
+    assert zone_json["dollars_once"] == pytest.approx(taken.puts * 0.005 / 1000, abs=1e-4)
+
+
+def test_a_zone_that_has_all_takes_nothing_more() -> None:
+    done = [replace(state(name), fetched=END + timedelta(days=90)) for name in ENDPOINTS]
+    full = View(*done, replace(done[0], scope_prefix=RACE.meeting.prefix))
+    places: Any = [FilesRecipe(parse_location(f"s3://bucket/{name}")) for name in ("full", "empty")]
+    views: list[Any] = [lambda: full, away]
+    estimate = estimate_load(a_plan(), Selection(), openf1(), views, recipes=places)
+    has_all, has_nothing = estimate.footprints
+    assert (has_all.bytes, has_all.objects) == (0, 0)
+    assert has_nothing.objects > 50
+    assert not [line for line in estimate_lines(estimate) if "bucket/full" in line]
 
 
 def test_the_same_is_there_as_json(estimate: Estimate) -> None:

@@ -243,6 +243,17 @@ def test_objects_of_an_earlier_version_are_named(tmp_path: Path) -> None:
     assert "unnamed" not in text
 
 
+def test_an_answer_by_date_that_a_killed_load_left_is_named(zones: Path, api: ReplayServer, tmp_path: Path) -> None:
+    zone = Path(shutil.copytree(zones / "dated", tmp_path / "dated"))
+    manifest = next(zone.glob("_state/units/**/weather__*.json"))
+    (left,) = (one["path"] for one in json.loads(manifest.read_text())["objects"])
+    for path in zone.glob("_state/units/**/weather__*.json"):
+        path.unlink()  # as if it had been killed before it wrote them
+    load("openf1", zone, "--api-url", api.url, "--window", "1m")
+    told = next(line for line in verify(zone, exit_code=0).splitlines() if line.startswith("unnamed: 1 object"))
+    assert f"'{left}'" in told
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_zone_is_compared_with_the_api(zone: Path, api: ReplayServer, damaged: bool) -> None:
     if damaged:
@@ -281,9 +292,9 @@ class Counting(Objects):
         self.asked.append(path)
         return super().get(path)
 
-    def under(self, prefix: str) -> Iterator[ObjectInfo]:
+    def under(self, prefix: str, most: int | None = None) -> Iterator[ObjectInfo]:
         self.asked.append(f"list {prefix}")
-        return super().under(prefix)
+        return super().under(prefix, most)
 
 
 @pytest.mark.parametrize("deep", [False, True])

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -22,6 +22,7 @@ from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
 from f1hbase.cli.progress import make_counter, make_display, terminal
+from f1hbase.config import flag
 from f1hbase.credentials import redacted
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.model.text import safe
@@ -52,6 +53,8 @@ _API = (
     "max_concurrent_requests",
 )
 _SIZES = ("window", "response_budget")
+_OF_AGAINST = ("mode", "num_sessions", "date", "driver")
+"""What `verify` takes with --against only."""
 
 _LONGEST_LINE = 10_000
 """How many characters of a line of a command are printed."""
@@ -138,8 +141,8 @@ def load_command(**options: Any) -> None:
 def plan_command(*, as_json: bool, **options: Any) -> None:
     """Say what `load` with the same options would take: sessions, units, requests, rows, bytes and time.
 
-    What has a ~ is an estimate, learnt from the sessions already loaded where there are any. Counts what is due again
-    in the seasons that are loaded, too. Touches nothing.
+    Of landing zones also their size, and what S3 asks for that. What has a ~ is an estimate, learnt from the sessions
+    already loaded where there are any. Counts what is due again in the seasons that are loaded, too. Touches nothing.
     """
     config = config_of(options)
     config.settings.check()
@@ -295,17 +298,24 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 )  # fmt: skip
 @click.option("--seed", type=int, metavar="S", help="With --against-api: choose the same units again.")
 @click.option(
+    "--against", default="", metavar="PLACE",
+    help="Compare every record with what another source or place has: openf1, livetiming, or the path or URL of a "
+    "landing zone or recording; instead of what is checked otherwise.",
+)  # fmt: skip
+@click.option(
     "--row-counter", is_flag=True,
     help="Have HBase's own RowCounter job count the whole table instead of scanning it; needs the command hbase.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--verbose", "every_endpoint", is_flag=True, help="Show each endpoint of every session.")
-@click_options(("to", *_CHOICE, *_API, *_WHERE, "patience"))
+@click_options(("to", *_WHAT, *_API, *_SIZES, *_WHERE, "patience"))
 def verify_command(
     *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None, row_counter: bool,
-    **options: Any,
+    against: str, **options: Any,
 ) -> None:  # fmt: skip
     """Compare what is stored with what the reports say, and that with what was asked for. Reads only.
+
+    With --against, compare it with what another source or place has instead, record by record.
 
     \b
     Examples:
@@ -313,17 +323,26 @@ def verify_command(
       verify --session-key 9159 --deep           one session, with its cells
       verify --year 2024 --against-api 20        a season, and twenty units of it against the API
       verify --to s3://bucket/f1 --deep          a landing zone: every object against its manifest
+      verify --against s3://bucket/f1            every record of a landing zone is in HBase
+      verify --against livetiming --session-key 9636 --endpoint laps   two sources of one session
 
     \b
     Exit codes:
       0 no difference    1 there are differences    2 wrong usage    3 the store or the API away
     """
+    if against:
+        if deep or row_counter or against_api or seed is not None:
+            raise click.UsageError("--against compares all: leave out --deep, --against-api, --seed and --row-counter.")
+        _verify_against(config_of(options), against, as_json=as_json, every_endpoint=every_endpoint)
     from f1hbase.composition import open_auditor, source_recipe
     from f1hbase.operations.verify.base import Depth
     from f1hbase.operations.verify.report import verdict, verify_json, verify_lines
     from f1hbase.operations.verify.run import VerifyRequest, verify
 
-    config = config_of(options)
+    for name in _OF_AGAINST:
+        if options[name] not in (None, ()):
+            raise click.UsageError(f"{flag(name)} goes with --against.")
+    config = config_of(options, names=[name for name in options if name not in _OF_AGAINST])
     settings = config.settings
     if row_counter and (deep or any(getattr(settings, name) for name in _CHOICE)):
         raise click.UsageError("--row-counter counts the whole table: leave out --deep, and what chooses a part of it.")
@@ -349,6 +368,31 @@ def verify_command(
     else:
         _print(verify_lines(result, verbose=every_endpoint))
         click.secho(verdict(result), fg="red" if result.differences else "green", bold=True)
+    sys.exit(1 if result.differences else 0)
+
+
+def _verify_against(config: Config, against: str, *, as_json: bool, every_endpoint: bool) -> NoReturn:
+    """Compare what is stored with another source or place, and exit."""
+    from f1hbase.composition import open_reader, source_recipe
+    from f1hbase.operations.verify.comparing import ComparisonRequest, compare
+    from f1hbase.operations.verify.comparison_report import comparison_json, comparison_lines, comparison_verdict
+
+    settings = config.settings
+    settings.check()
+    if len(settings.to) > 1 and config.origins["to"] == "given":
+        raise click.UsageError("--to: verify looks at one place at a time.")
+    if against == settings.to[0]:
+        raise click.UsageError(f"--against {against}: that is what is to be compared; name another place, or --to.")
+    set_up_logging(sys.stderr, None)
+    tell(config)
+    other = source_recipe(config, against)
+    request = ComparisonRequest(settings.selection, other, against, settings.patience.total_seconds())
+    result = compare(request, open_reader(config, settings.to[0]), make_counter)
+    if as_json:
+        click.echo(json.dumps(comparison_json(result), indent=2))
+    else:
+        _print(comparison_lines(result, verbose=every_endpoint))
+        click.secho(comparison_verdict(result), fg="red" if result.differences else "green", bold=True)
     sys.exit(1 if result.differences else 0)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from f1hbase.model.answers import RawAnswer
+from f1hbase.model.footprints import Footprint, Share
 from f1hbase.model.outcomes import Receipt
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Scope, Unit
@@ -68,6 +69,14 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Close everything."""
+
+
+@runtime_checkable
+class KeepsObjects(Protocol):
+    """A recipe whose destination is a store of objects, where room and requests are paid for."""
+
+    def footprint(self, shares: Iterable[Share]) -> Footprint:
+        """Return what keeping what is expected takes there."""
 
 
 class DestinationRecipe(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ import msgspec
 
 from f1hbase.destinations.base import Batch
 from f1hbase.model.answers import RawAnswer
+from f1hbase.model.footprints import Footprint, Share
 from f1hbase.model.outcomes import Receipt, UnitState
 from f1hbase.model.units import Scope, Unit
 from f1hbase.state.file_leases import FilesLeases
 from f1hbase.state.files import FilesState
 from f1hbase.stores.files.answers import JSON_LINES
+from f1hbase.stores.files.footprint import footprint
 from f1hbase.stores.files.layouts import DEFAULT_LAYOUT, layout_of
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import KNOWN_PLACES, Location, parse_location
@@ -145,6 +147,10 @@ class FilesRecipe:
     def name(self) -> str:
         """Where it is, for messages and logs."""
         return self.location.shown
+
+    def footprint(self, shares: Iterable[Share]) -> Footprint:
+        """Return what keeping what is expected takes, in the layout that a new zone would have."""
+        return footprint(layout_of(self.layout or self.default), self.name, shares)
 
     def prepare(self, meetings: Sequence[Scope]) -> None:
         """Make the zone where there is none, and check the one that is there."""

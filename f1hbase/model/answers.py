@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from f1hbase.model.samples import Samples
-from f1hbase.model.units import Unit
+from f1hbase.model.units import Unit, Window
 
 Records = Iterable[Samples | Sequence[Any]]
 """The records of an answer, some at a time. May be iterated more than once, each time from the beginning; decoding
@@ -82,6 +82,7 @@ class Answer:
         seconds: From the first request to the last byte.
         error: Why the unit could not be fetched, for people; None when it was.
         complete: Whether this is all of the unit, or the last part of it.
+        without: The drivers of whom other answers speak instead, and when: their records are not among these.
     """
 
     unit: Unit
@@ -94,6 +95,7 @@ class Answer:
     seconds: float = 0.0
     error: str | None = None
     complete: bool = True
+    without: Mapping[int, Sequence[Window]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ class Endpoint:
         numeric: Whether every known field but the date is a number.
         settles_after: How long after the session's end its records may still change.
         usual_in: The types of sessions that have at least one record of it when they were held.
+        noun: What people call one of its records.
         dataset: Which table it is of.
         first_year: The first season of which there are records.
     """
@@ -146,6 +147,7 @@ class Endpoint:
     numeric: bool = False
     settles_after: timedelta = SETTLES_AFTER
     usual_in: frozenset[str] = frozenset()
+    noun: str = "record"
     dataset: Dataset = TIMING
     first_year: int = 0
 
@@ -198,26 +200,26 @@ _DRIVER_TEXT = (
 _ALL = (
     Endpoint(
         "meetings", "meeting", key=(), fields=("meeting_key", *_PLACE, *_MEETING_TEXT),
-        text=_PLACE_TEXT | set(_MEETING_TEXT), of_meeting=True,
+        text=_PLACE_TEXT | set(_MEETING_TEXT), of_meeting=True, noun="meeting",
     ),
     Endpoint(
         "sessions", "session", key=(), fields=(*_S, *_PLACE, *_SESSION_TEXT),
-        text=_PLACE_TEXT | set(_SESSION_TEXT),
+        text=_PLACE_TEXT | set(_SESSION_TEXT), noun="session",
     ),
     Endpoint(
         "drivers", "driver", key=(_DRIVER,), fields=(*_S, "driver_number", *_DRIVER_TEXT),
-        text=frozenset(_DRIVER_TEXT), usual_in=_ALWAYS,
+        text=frozenset(_DRIVER_TEXT), usual_in=_ALWAYS, noun="driver",
     ),
     Endpoint(
         "session_result", "result", key=(_DRIVER,),
         fields=(
             *_S, "driver_number", "dnf", "dns", "dsq", "duration", "gap_to_leader", "number_of_laps", "position",
         ),
-        settles_after=RESULTS_SETTLE_AFTER, usual_in=_ALWAYS,
+        settles_after=RESULTS_SETTLE_AFTER, usual_in=_ALWAYS, noun="result",
     ),
     Endpoint(
         "starting_grid", "grid", key=(_DRIVER,), fields=(*_S, "driver_number", "lap_duration", "position"),
-        settles_after=RESULTS_SETTLE_AFTER,
+        settles_after=RESULTS_SETTLE_AFTER, noun="place",
     ),
     Endpoint(
         "championship_drivers", "championship", key=(_DRIVER,),
@@ -242,7 +244,7 @@ _ALL = (
     ),
     Endpoint(
         "team_radio", "teamradio", key=(_DRIVER, _DATE), fields=(*_S, "driver_number", "date", "recording_url"),
-        text=frozenset({"recording_url"}), time_field="date",
+        text=frozenset({"recording_url"}), time_field="date", noun="message",
     ),
     Endpoint(
         "laps", "laps", key=(_DRIVER, KeyInt("lap_number")),
@@ -252,17 +254,17 @@ _ALL = (
             "segments_sector_2", "segments_sector_3", "st_speed",
         ),
         # No time_field: a lap's date_start may be null, so a filter on it would lose laps.
-        text=frozenset({"date_start"}), usual_in=_ALWAYS,
+        text=frozenset({"date_start"}), usual_in=_ALWAYS, noun="lap",
     ),
     Endpoint(
         "pit", "pit", key=(_DRIVER, KeyInt("lap_number")),
         fields=(*_S, "driver_number", "lap_number", "date", "lane_duration", "pit_duration", "stop_duration"),
-        text=frozenset({"date"}), usual_in=frozenset({RACE}),
+        text=frozenset({"date"}), usual_in=frozenset({RACE}), noun="pit stop",
     ),
     Endpoint(
         "stints", "stints", key=(_DRIVER, KeyWord("stint"), KeyInt("stint_number")),
         fields=(*_S, "driver_number", "stint_number", "compound", "lap_end", "lap_start", "tyre_age_at_start"),
-        text=frozenset({"compound"}), usual_in=_ALWAYS,
+        text=frozenset({"compound"}), usual_in=_ALWAYS, noun="stint",
     ),
     Endpoint(
         "weather", "weather", key=(KeyWord("weather"), _DATE),
@@ -282,7 +284,7 @@ _ALL = (
             *_S, "date", "category", "driver_number", "flag", "lap_number", "message", "qualifying_phase", "scope",
             "sector",
         ),
-        text=frozenset({"category", "flag", "message", "scope"}), time_field="date", usual_in=_ALWAYS,
+        text=frozenset({"category", "flag", "message", "scope"}), time_field="date", usual_in=_ALWAYS, noun="message",
     ),
     Endpoint(
         "overtakes", "overtakes",
@@ -290,16 +292,16 @@ _ALL = (
             KeyWord("overtakes"), _DATE, KeyInt("overtaking_driver_number"), KeyInt("overtaken_driver_number"),
         ),
         fields=(*_S, "date", "overtaken_driver_number", "overtaking_driver_number", "position"),
-        time_field="date",
+        time_field="date", noun="overtake",
     ),
     Endpoint(
         "car_data", "car", key=(_DRIVER, _DATE),
         fields=(*_S, "driver_number", "date", "brake", "drs", "n_gear", "rpm", "speed", "throttle"),
-        sampled=True, time_field="date", numeric=True, usual_in=_ALWAYS,
+        sampled=True, time_field="date", numeric=True, usual_in=_ALWAYS, noun="sample",
     ),
     Endpoint(
         "location", "location", key=(_DRIVER, _DATE), fields=(*_S, "driver_number", "date", "x", "y", "z"),
-        sampled=True, time_field="date", numeric=True, usual_in=_ALWAYS,
+        sampled=True, time_field="date", numeric=True, usual_in=_ALWAYS, noun="sample",
     ),
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1Da
 from f1hbase.pipeline.display import Display, Lines, log_summary
 from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
 from f1hbase.pipeline.plan import make_plan, selected, session_name
+from f1hbase.state.all_leases import AllLeases
 from f1hbase.state.base import LeaseKeeper, new_run_id
 from f1hbase.version import __version__
 
@@ -82,7 +83,7 @@ def load(
     first = recipe.destinations[0]
     parts = Parts(
         [destination.open_state(options.patience, stop) for destination in recipe.destinations],
-        first.open_leases(run_id, options.patience, stop),
+        AllLeases([(one.name, one.open_leases(run_id, options.patience, stop)) for one in recipe.destinations]),
     )
     runs = first.open_runs(options.patience, stop)
     asked = ",".join(session.scope.prefix for session in sessions)
@@ -153,6 +154,22 @@ def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def run_with_source(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run what asks a source, as `run_async` does; of several errors at once the first one is raised by itself.
+
+    Raises:
+        F1HBaseError: The first error, where all are of this kind.
+    """
+    try:
+        return run_async(work)
+    except* F1HBaseError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        failure = error
+    raise failure
 
 
 def _aside(record: object, reason: str, found: datetime) -> Quarantined:

@@ -32,7 +32,7 @@ class Task:
         options: How.
         recipe: How to open source and destinations.
         run_id: The run that this is part of.
-        epochs: Those of the meeting's sessions in the first destination, of when its lease was taken.
+        epochs: Those of the meeting's sessions in each destination, of when the leases were taken.
         workers: How many workers there are at the same time.
         number: Which one of all that the run has started.
         listing: The answers that the plan was made from, by endpoint; none where no destination keeps answers.
@@ -43,7 +43,7 @@ class Task:
     options: LoadOptions
     recipe: Recipe
     run_id: str
-    epochs: Epochs
+    epochs: Sequence[Epochs]
     workers: int
     number: int
     listing: Mapping[str, RawAnswer] = field(default_factory=dict)

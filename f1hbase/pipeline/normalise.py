@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from f1hbase.destinations.base import Batch
 from f1hbase.model.answers import Answer, RequestStats
@@ -30,6 +30,9 @@ from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Unit
 
 _log = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 IDENTITY = "identity: another record of the same identity has other values"
 """The reason of a record in quarantine that lost against another one (docs/architecture.md)."""
@@ -97,6 +100,20 @@ class AnswerNormaliser:
             self._part = Account(self._answer.unit)
             yield from self._pass(conflicts)
         self._add_up()
+
+    def made(self, make: Callable[[Batch], Iterable[tuple[Key, Value]]]) -> dict[Key, Value]:
+        """Return what is made of the batches, by key; of those that turn out to be void nothing.
+
+        Raises:
+            Exception: Whatever decoding the records raises.
+        """
+        found: dict[Key, Value] = {}
+        for item in self.batches():
+            if isinstance(item, Restart):
+                found.clear()
+            else:
+                found.update(make(item))
+        return found
 
     def _pass(self, conflicts: frozenset[int]) -> Generator[Batch | Restart, None, frozenset[int]]:
         """Yield the batches of the samples whose identity is not among the conflicts, and of all other records.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.sources.base import SourceRecipe
-from f1hbase.state.base import Leases, State
+from f1hbase.state.all_leases import AllLeases
+from f1hbase.state.base import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Recipe:
 
     Attributes:
         source: How the source is opened.
-        destinations: How each destination is opened; the first one keeps runs and leases.
+        destinations: How each destination is opened; the first one keeps the runs.
     """
 
     source: SourceRecipe
@@ -29,11 +30,11 @@ class Parts:
 
     Attributes:
         states: What each destination remembers.
-        leases: The leases of this run.
+        leases: The leases of this run, in each destination.
     """
 
     states: Sequence[State]
-    leases: Leases
+    leases: AllLeases
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,10 +139,6 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
             states = await asyncio.to_thread(
                 lambda: [[s for one in task.meeting.scopes for s in d.state.unit_states(one)] for d in destinations]
             )
-            # The lease says those of the first; each of the others is rolled back by itself.
-            further = await asyncio.to_thread(
-                lambda: [destination.state.epochs(task.meeting.scope) for destination in destinations[1:]]
-            )
             refresh = task.run_id if task.options.refresh else ""
             loader = MeetingLoader(
                 task.meeting,
@@ -157,7 +153,7 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
                 source=source,
                 destinations=destinations,
                 run_id=task.run_id,
-                epochs=[task.epochs, *further],
+                epochs=task.epochs,
                 tell=link.tell,
                 stopping=stopping,
                 listing=task.listing,

@@ -16,14 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from f1hbase.model.answers import RawAnswer, Records
 from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY
-from f1hbase.model.outcomes import STORED, Status, UnitState
+from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
 from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
 from f1hbase.sources.json_files import recognise
-from f1hbase.sources.stored import Named, StoredPart, StoredSource, UnreadableError, selected, within
+from f1hbase.sources.stored import (
+    Named,
+    StoredPart,
+    StoredSource,
+    UnreadableError,
+    read_parts,
+    selected,
+    within,
+)
 from f1hbase.stores.files.manifests import UNITS, endpoint_of_path, scope_of_path
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.packing import DamagedError
@@ -75,17 +83,7 @@ class ZoneReader:
 
     def read(self, unit: Unit) -> Iterator[Samples | Sequence[Any]]:
         """Yield the records of a unit's endpoint, session, driver and window, some at a time."""
-        for state in self.units(unit.scope):
-            fits = state.driver is None or unit.driver in (None, state.driver)
-            if (
-                state.endpoint == unit.endpoint
-                and state.status in STORED
-                and fits
-                and state.window.overlaps(unit.window)
-            ):
-                for part in self.parts(unit, state):
-                    driver = {} if unit.driver is None else {"driver_number": unit.driver}
-                    yield from within(selected(part.records, driver), unit)
+        return read_parts(self, unit, self.units(unit.scope))
 
     def size(self, state: UnitState) -> int:
         """Return how many bytes the answers of a stored unit take in memory."""
@@ -312,7 +310,7 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
     """
     objects = Objects(location, patience)
     zone = find_zone(objects)
-    if zone is not None and (not zone.layout.reads_without_state or next(objects.under(UNITS), None) is not None):
+    if zone is not None and (not zone.layout.reads_without_state or not objects.is_empty(UNITS)):
         return ZoneReader(zone)
     if not objects.exists:
         raise LocationError(f"there is no folder '{location}', and no source of that name.")
@@ -325,7 +323,7 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
         return files
     if zone is not None:
         return ZoneReader(zone)
-    if next(objects.under(""), None) is None:
+    if objects.is_empty():
         raise LocationError(f"'{location}' is empty: there is nothing to load.")
     raise LocationError(
         f"'{location}' is nothing that f1hbase can load from: neither a landing zone ({MARKER} at its root) nor files "

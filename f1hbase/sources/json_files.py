@@ -274,13 +274,24 @@ def _unseen(
     seen |= mine
 
 
+_LOOKED_AT = 10_000
+"""How many objects are listed to find out what a place holds: ten requests to S3, where a bucket may have millions."""
+
+
 def recognise(objects: Objects) -> JsonFilesReader | None:
     """Return what reads an extractor's files or raw answers by date, if there are any."""
     extracted: list[tuple[str, str, ObjectInfo]] = []
     dated: list[tuple[str, tuple[float, int], ObjectInfo]] = []
     foreign = 0
     by_plural = {plural: name for name, plural in PLURALS.items()} | {name: name for name in PLURALS}
-    for info in objects.under(""):
+    first = list(objects.under("", most=_LOOKED_AT))
+    if len(first) == _LOOKED_AT and not any(_EXTRACTED.fullmatch(i.path) or _DATED.fullmatch(i.path) for i in first):
+        _log.warning(
+            "of the first %d objects of '%s' none is one that f1hbase knows, and the rest is not looked at: say in "
+            "which folder they are", _LOOKED_AT, objects.location,
+        )  # fmt: skip
+        return None
+    for info in first if len(first) < _LOOKED_AT else objects.under(""):
         name = info.path
         if (match := _EXTRACTED.fullmatch(name)) and match[1] in by_plural:
             extracted.append((by_plural[match[1]], match[2], info))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -98,14 +99,86 @@ class KnowsListingTime(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """What of a stored unit counts, as no later one has it, too.
+
+    Attributes:
+        state: The stored unit.
+        window: Its window, or a part of that.
+        later: The drivers of whom later units have some of that window, where this one is of all drivers.
+    """
+
+    state: UnitState
+    window: Window
+    later: Mapping[int, Sequence[Window]] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all records of the stored unit count."""
+        return self.window == self.state.window and not self.later
+
+    def of(self, records: Records, unit: Unit) -> Records:
+        """Return those of the stored unit's records that count; `unit` names their endpoint."""
+        if self.window != self.state.window:
+            records = within(records, replace(unit, window=self.window))
+        return without(records, unit.endpoint, self.later)
+
+
+@dataclass(frozen=True, slots=True)
 class _Job:
     """Something to answer with: a stored unit, or why there is none."""
 
     unit: Unit
     state: UnitState | None = None
     error: str | None = None
-    is_cut: bool = False  # only a piece of the stored window, as a later unit holds the rest
+    piece: Piece | None = None
     size: int = 0
+
+
+def pieces_of(unit: Unit, states: Iterable[UnitState]) -> list[Piece]:
+    """Return what is stored of a unit: of each moment and driver the latest answer, the earliest pieces first.
+
+    A piece may reach beyond the unit's window.
+    """
+    usable = [
+        state
+        for state in states
+        if state.endpoint == unit.endpoint
+        and state.status in STORED
+        and state.fetched is not None
+        and (state.driver is None or unit.driver in (None, state.driver))
+        and state.window.overlaps(unit.window)
+    ]
+    usable.sort(key=lambda state: (state.fetched, state.run), reverse=True)
+    pieces: list[Piece] = []
+    taken: list[UnitState] = []
+    for state in usable:
+        covered = [later.window for later in taken if later.driver is None or later.driver == state.driver]
+        by_driver: dict[int, list[Window]] = defaultdict(list)
+        for later in taken if state.driver is None else ():
+            if later.driver is not None and later.window.overlaps(state.window):
+                by_driver[later.driver].append(later.window)
+        windows = subtract(state.window, covered)
+        pieces += [Piece(state, window, by_driver) for window in windows if window.overlaps(unit.window)]
+        taken.append(state)
+    return pieces[::-1]
+
+
+def read_parts(reader: KeepsAnswers, unit: Unit, states: Iterable[UnitState]) -> Iterator[Samples | Sequence[Any]]:
+    """Yield the records of a unit from the answers that are kept, some at a time.
+
+    Args:
+        reader: Reads the answers.
+        unit: The endpoint, session, driver and window.
+        states: The units that are stored of the session.
+
+    Raises:
+        UnreadableError: If an answer is not there or damaged.
+    """
+    driver = {} if unit.driver is None else {"driver_number": unit.driver}
+    for piece in pieces_of(unit, states):
+        for part in reader.parts(unit, piece.state):
+            yield from within(piece.of(selected(part.records, driver), unit), unit)
 
 
 class StoredSource:
@@ -196,10 +269,11 @@ class StoredSource:
         if job.unit.driver is not None and state.driver is None:
             select["driver_number"] = job.unit.driver
             records = selected(records, {"driver_number": job.unit.driver})
-        if job.is_cut:
+        if job.piece is not None and not job.piece.is_whole:
             # No filter says which records of the answer these are, so that they go on without it.
-            records, raw, select = within(records, job.unit), None, {}
-        return Answer(job.unit, state.fetched, state.source or self.name, records, raw, select, complete=complete)
+            records, raw, select = job.piece.of(records, job.unit), None, {}
+        answer = Answer(job.unit, state.fetched, state.source or self.name, records, raw, select, complete=complete)
+        return answer if job.piece is None else replace(answer, without=job.piece.later)
 
     def _parts(self, job: _Job) -> Sequence[StoredPart]:
         assert job.state is not None
@@ -219,34 +293,16 @@ class StoredSource:
 
     def _jobs(self, unit: Unit) -> Iterator[_Job]:
         states = [state for state in self._states_of(unit.scope) if state.endpoint == unit.endpoint]
-        usable = [
-            state
-            for state in states
-            if state.status in STORED
-            and state.fetched is not None
-            and (state.driver is None or unit.driver in (None, state.driver))
-            and state.window.overlaps(unit.window)
-        ]
-        # The latest answer counts; what it does not cover of an earlier one comes from that.
-        usable.sort(key=lambda state: (state.fetched, state.run), reverse=True)
-        jobs: list[_Job] = []
-        taken: list[tuple[int | None, Window]] = []
-        for state in usable:
-            covered = [window for driver, window in taken if driver is None or driver == state.driver]
-            pieces = subtract(state.window, covered)
-            driver = unit.driver if state.driver is None else state.driver
-            for piece in pieces:
-                if piece.overlaps(unit.window):
-                    mine = Unit(unit.endpoint, unit.scope, driver, piece)
-                    cut = piece != state.window
-                    jobs.append(_Job(mine, state, is_cut=cut, size=self._size(state)))
-            taken.append((state.driver, state.window))
-        yield from reversed(jobs)
-        everybody = [window for driver, window in taken if driver is None or driver == unit.driver]
+        pieces = pieces_of(unit, states)
+        for piece in pieces:
+            driver = unit.driver if piece.state.driver is None else piece.state.driver
+            mine = Unit(unit.endpoint, unit.scope, driver, piece.window)
+            yield _Job(mine, piece.state, piece=piece, size=self._size(piece.state))
         if not states and not self._must_have(unit):
             # Not answered: it stays as not done, and is loaded when the store has it.
             self._lacking[unit] = None
             return
+        everybody = [piece.window for piece in pieces if piece.state.driver in (None, unit.driver)]
         for missing in subtract(unit.window, everybody):
             lacking = replace(unit, window=missing)
             yield _Job(lacking, error=self._why_missing(lacking, states))
@@ -340,6 +396,35 @@ def _filtered(records: Records, select: Mapping[str, int]) -> Iterator[Samples |
         mine = [one for one in some if isinstance(one, dict) and all(one.get(n) == v for n, v in select.items())]
         if mine:
             yield mine
+
+
+def without(records: Records, endpoint: str, left_out: Mapping[int, Sequence[Window]]) -> Records:
+    """Return records but for those of some drivers and windows; one without a time is in every window."""
+    if not left_out:
+        return records
+    return _Again(lambda: _without(records, endpoint, left_out))
+
+
+def _without(
+    records: Records, endpoint: str, left_out: Mapping[int, Sequence[Window]]
+) -> Iterator[Samples | Sequence[Any]]:
+    name = ALL_ENDPOINTS[endpoint].time_field
+
+    def is_left_out(driver: object, time: object) -> bool:
+        windows = left_out.get(driver) if isinstance(driver, int) else None
+        if windows is None:
+            return False
+        moment = lenient_time(time)
+        return moment is None or any(moment in window for window in windows)
+
+    for some in records:
+        if isinstance(some, Samples):
+            yield Samples(some.endpoint, [row for row in some.rows if not is_left_out(row[2], row[3])])
+        else:
+            yield [
+                record for record in some
+                if not isinstance(record, dict) or not is_left_out(record.get("driver_number"), record.get(str(name)))
+            ]  # fmt: skip
 
 
 def within(records: Records, unit: Unit) -> Records:

@@ -1,4 +1,4 @@
-"""The seam towards what is remembered: units and quarantine of each destination, runs and leases of the first one."""
+"""The seam towards what is remembered: units, quarantine and leases of each destination, runs of the first one."""
 
 from __future__ import annotations
 
@@ -44,9 +44,6 @@ class State(Protocol):
 
     def delete_quarantine(self, keys: Collection[str]) -> None:
         """Take records out of quarantine, by their keys."""
-
-    def epochs(self, meeting: Scope) -> Epochs:
-        """Return how often the sessions of a meeting were rolled back in this destination."""
 
 
 def quarantine_key(record: Quarantined) -> str:
@@ -142,6 +139,13 @@ class StateIndex(Protocol):
         """Yield the meetings that are being loaded now, and by whom, for people."""
 
 
+class Renewable(Protocol):
+    """What has to be renewed while it is held."""
+
+    def renew(self) -> None:
+        """Make it last longer; any thread may call it."""
+
+
 class LeaseKeeper:
     """A thread that renews the leases of a run while the block runs.
 
@@ -150,7 +154,7 @@ class LeaseKeeper:
         every: How often, in seconds.
     """
 
-    def __init__(self, leases: Leases, every: float = RENEW_SECONDS) -> None:
+    def __init__(self, leases: Renewable, every: float = RENEW_SECONDS) -> None:
         self._leases = leases
         self._every = every
         self._stop = threading.Event()

@@ -36,7 +36,7 @@ def check_zone(config: Config, place: str) -> Iterator[Check]:
         zone = find_zone(objects)
         if zone is not None:
             yield Check(Grade.OK, _ZONE, f"{location} is one of the layout {zone.layout.name}")
-        elif next(objects.under(""), None) is None:
+        elif objects.is_empty():
             yield Check(Grade.OK, _ZONE, f"{location} is empty: load begins a zone there")
         else:
             found = f"{location} is no landing zone, but not empty either"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from f1hbase.destinations.base import DestinationRecipe, KeepsObjects
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ALL_ENDPOINTS
+from f1hbase.model.footprints import Footprint, Share
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import MeetingPlan, Plan, Selection
 from f1hbase.model.rates import Limits
@@ -20,6 +23,9 @@ from f1hbase.pipeline.remaining import Remaining
 from f1hbase.sources.base import AskedByRequest
 
 _log = logging.getLogger(__name__)
+
+_RECORDS_AN_ANSWER = 60_000
+"""Of samples, in an answer of 4 MB."""
 
 _MOST_UNITS = 20_000
 """From how many units is learnt, at most."""
@@ -56,6 +62,7 @@ class Estimate:
         costs: What the estimates rest on.
         limits: The source's.
         exact: Whether the requests are exact, as long as nothing fails.
+        footprints: What keeping it takes, in each destination that is a store of objects.
     """
 
     parts: Sequence[SessionEstimate]
@@ -63,6 +70,7 @@ class Estimate:
     costs: CostModel
     limits: Limits = field(default_factory=Limits)
     exact: bool = False
+    footprints: Sequence[Footprint] = ()
 
     @property
     def sessions(self) -> list[SessionEstimate]:
@@ -107,7 +115,13 @@ class Estimate:
 
 
 def estimate_load(
-    plan: Plan, selection: Selection, source: object, destinations: Sequence[OpenView], *, refresh: bool = False
+    plan: Plan,
+    selection: Selection,
+    source: object,
+    destinations: Sequence[OpenView],
+    *,
+    refresh: bool = False,
+    recipes: Sequence[DestinationRecipe] = (),
 ) -> Estimate:
     """Return what is missing of each session, and what it takes to load that.
 
@@ -117,29 +131,42 @@ def estimate_load(
         source: The recipe of the source.
         destinations: What each destination remembers; one that cannot be reached counts as empty, and is named.
         refresh: Whether what is done is asked for again.
+        recipes: How each destination is opened, in the same order; without them nothing is said of what it takes.
     """
     now = datetime.now(UTC)
     asked = source if isinstance(source, AskedByRequest) else None
-    views = [view for view in map(_opened, destinations) if view is not None]
-    empty = len(destinations) - len(views)
+    places = [_opened(one) for one in destinations]
+    views = [view for view in places if view is not None]
+    keeps_answers = [recipe.keeps_answers for recipe in recipes]
+    shares: list[list[Share]] = [[] for _ in recipes]
     try:
         costs = _learnt(views[0], plan, now) if views else CostModel()
         parts: list[SessionEstimate] = []
         requests: dict[tuple[int, int], int] = {}
         exact = True
         for meeting in plan.meetings:
-            states = [[state for scope in meeting.scopes for state in view.unit_states(scope)] for view in views]
-            nothing: list[list[UnitState]] = [[] for _ in range(empty)]
+            states: list[list[UnitState]] = [
+                [] if view is None else [state for scope in meeting.scopes for state in view.unit_states(scope)]
+                for view in places
+            ]
             # A run that has stored nothing yet: with refresh, all remains.
-            remaining = Remaining(meeting, [*states, *nothing], selection, now, "-" if refresh else "")
+            remaining = Remaining(meeting, states, selection, now, "-" if refresh else "", keeps_answers)
             units = remaining.units()
             # The records of meetings and sessions come with the plan.
             to_ask = [unit for unit in units if unit.endpoint not in unit.scope.dataset.listing]
             requests[meeting.scope.year, meeting.scope.meeting_key] = costs.requests(to_ask, asked)
             parts += _parts(meeting, units, costs, asked)
+            for place, mine in enumerate(shares):
+                lacking = [unit for unit in units if remaining.lacking(unit)[place]]
+                mine += _shares(lacking, costs, asked, is_first=meeting is plan.meetings[0])
             if asked is not None and asked.learns_sizes:
                 exact &= not any(ALL_ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
-        return Estimate(parts, requests, costs, Limits() if asked is None else asked.limits, exact)
+        footprints = [
+            recipe.footprint(mine)
+            for recipe, mine in zip(recipes, shares, strict=True)
+            if isinstance(recipe, KeepsObjects)
+        ]
+        return Estimate(parts, requests, costs, Limits() if asked is None else asked.limits, exact, footprints)
     finally:
         for view in views:
             view.close()
@@ -160,6 +187,27 @@ def _learnt(view: StateView, plan: Plan, now: datetime) -> CostModel:
     known = {prefix: scope for prefix, scope in {**view.scopes(), **planned}.items() if not scope.goes_on(now)}
     sized = {run.run_id for run in view.runs() if run.meta.get("window") == ""}
     return learn(view.measured(_MOST_UNITS), known, sized)
+
+
+def _shares(
+    units: Sequence[Unit], costs: CostModel, source: AskedByRequest | None, *, is_first: bool
+) -> Iterator[Share]:
+    """Yield what units of a meeting bring, by endpoint.
+
+    Sessions and meetings come in one answer for all, which counts with the first meeting.
+    """
+    for name in dict.fromkeys(unit.endpoint for unit in units):
+        endpoint, mine = ALL_ENDPOINTS[name], [unit for unit in units if unit.endpoint == name]
+        records = sum(costs.rows(unit) for unit in mine)
+        if endpoint.keyed_by_year:
+            answers, records = int(is_first), len(mine)
+        elif endpoint.sampled and source is None:
+            answers = max(len(mine), math.ceil(records / _RECORDS_AN_ANSWER))
+        else:
+            answers = costs.requests(mine, source) or len(mine)
+        stored = max(answers, len(mine)) if endpoint.sampled else len(mine)
+        scopes = len({unit.scope for unit in mine})
+        yield Share(name, mine[0].scope.meeting_key, stored, answers, scopes, records)
 
 
 def _parts(

@@ -7,8 +7,10 @@ from itertools import groupby
 from typing import Any
 
 from f1hbase.model.catalog import TIMING
+from f1hbase.model.footprints import Footprint
 from f1hbase.model.text import count, duration, size
 from f1hbase.operations.estimate.forecast import Estimate, SessionEstimate
+from f1hbase.operations.estimate.prices import S3_STANDARD
 
 _LAYOUT = "{:<27}{:<16}{:>9}{:>9}{:>11}{:>8}"
 _NAME = 52
@@ -33,7 +35,24 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
         "seconds_at_limits": None if seconds is None else round(seconds, 1),
         "seconds_with_limit_of_bytes": None if by_bytes is None else round(by_bytes, 1),
         "learnt_from_units": estimate.costs.units,
+        "landing_zones": [_footprint_json(taken) for taken in estimate.footprints],
     }
+
+
+def _footprint_json(taken: Footprint) -> dict[str, Any]:
+    prices = S3_STANDARD
+    return {
+        "place": taken.place,
+        "expected_bytes": taken.bytes,
+        "objects": taken.objects,
+        "put_requests": taken.puts,
+        "dollars_a_month": round(prices.month(taken), 4),
+        "dollars_once": round(prices.once(taken), 4),
+        "prices": {
+            "of": prices.service, "region": prices.region, "date": prices.date, "gb_month": prices.gb_month,
+            "thousand_puts": prices.thousand_puts,
+        },
+    }  # fmt: skip
 
 
 def _session_json(part: SessionEstimate) -> dict[str, Any]:
@@ -83,9 +102,28 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     if estimate.seconds_by_bytes:
         limit = ",".join(map(str, estimate.limits.bytes))
         yield f"at least {duration(estimate.seconds_by_bytes)} with the limit of bytes ({limit})"
+    for taken in estimate.footprints:
+        yield from _footprint_lines(taken)
     if estimate.rows:
         measured = any(part.scope.dataset is TIMING for part in estimate.parts)
         yield from estimate.costs.lines(measured=measured)
+
+
+def _footprint_lines(taken: Footprint) -> Iterator[str]:
+    if not taken.bytes:
+        return
+    prices = S3_STANDARD
+    yield (
+        f"in '{taken.place}': about {size(taken.bytes)} in {count(taken.objects, 'object')}, "
+        f"{count(taken.puts, 'PUT request')};"
+    )
+    month, once = _dollars(prices.month(taken)), _dollars(prices.once(taken))
+    where = f"{prices.region}, prices of {prices.date}"
+    yield f"  on {prices.service} {month} a month, and {once} once for the requests ({where})"
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 0.01 else "less than $0.01"
 
 
 def _line(part: SessionEstimate, estimate: Estimate) -> str:

@@ -1,8 +1,8 @@
 """Asks a source for units once more and compares them with what is stored, cell by cell.
 
 The answers go through the pipeline's own normaliser and are encoded as the place would store them, so that what differs
-is what loading the unit again would change. The source is handed in: `--against-api` asks OpenF1; another source or a
-landing zone (`--against`) is another recipe for `compare_with_source`.
+is what loading the unit again would change. For a sample of units; `verify/comparing.py` compares all records with
+another place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from f1hbase.errors import F1HBaseError
 from f1hbase.model.answers import Answer
 from f1hbase.model.coverage import subtract
 from f1hbase.model.times import LONG_AGO
@@ -20,8 +19,8 @@ from f1hbase.model.units import Scope, Unit
 from f1hbase.operations.verify.base import Auditor, StoredRecord
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.reconcile import Reconciliation, Standing
-from f1hbase.pipeline.load import run_async
-from f1hbase.pipeline.normalise import Account, AnswerNormaliser, Restart
+from f1hbase.pipeline.load import run_with_source
+from f1hbase.pipeline.normalise import Account, AnswerNormaliser
 from f1hbase.sources.base import Source, SourceRecipe
 
 _EXAMPLES = 3
@@ -122,14 +121,7 @@ def compare_with_source(
     Raises:
         UnreachableError: If the source, or the store, is away longer than patience lasts.
     """
-    try:
-        return run_async(_compare(source, patience, units, auditor))
-    except* F1HBaseError as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        failure = error
-    raise failure
+    return run_with_source(_compare(source, patience, units, auditor))
 
 
 async def _compare(recipe: SourceRecipe, patience: float, units: Sequence[Unit], auditor: Auditor) -> list[Comparison]:
@@ -192,14 +184,8 @@ class _Collector:
 
     def _encoded(self, answer: Answer) -> _Rows:
         """Return the rows of an answer, or raise what decoding it raises, and nothing of it counts."""
-        rows: _Rows = {}
         knows = self._source.knows(answer.unit.endpoint)
-        for batch in AnswerNormaliser(answer, Account(answer.unit), knows).batches():
-            if isinstance(batch, Restart):
-                rows.clear()
-            else:
-                rows.update(self._auditor.encode(batch))
-        return rows
+        return AnswerNormaliser(answer, Account(answer.unit), knows).made(self._auditor.encode)
 
 
 def compare(

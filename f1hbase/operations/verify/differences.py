@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from f1hbase.model.text import count
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
+
+_SHOWN_DIFFERENCES = 50
 
 
 class Kind(StrEnum):
@@ -24,6 +29,36 @@ class Kind(StrEnum):
     TOTAL = "row counter"
     OBJECT = "objects"
     FILE = "files"
+    MISSING_RECORDS = "missing records"
+    OTHER_VALUES = "other values"
+    SHIFTED_TIMES = "shifted times"
+    BEYOND = "beyond the other"
+    NOT_COMPARED = "not compared"
+
+
+_TAKE = "see which is right; 'load --from {other} --refresh' with the same session and endpoint takes what {other} has"
+
+_REMEDIES = {
+    Kind.MISSING_ROWS: "'load --refresh' with the same session and endpoint fetches them again",
+    Kind.CELLS: "--against-api names them; 'load --refresh' with the same session and endpoint fetches them again",
+    Kind.SOURCE: "'load --refresh' with the same session and endpoint brings what the source has now",
+    Kind.FAILED: "'load' asks for it again",
+    Kind.PARTIAL: "'load' asks for it again",
+    Kind.NEVER: "'load' asks for it",
+    Kind.NOTHING: "'load' asks for it",
+    Kind.EXTRA_ROWS: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
+    Kind.STRAY: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
+    Kind.FOREIGN: "not f1hbase's: look at them in {viewer}",
+    Kind.TOTAL: "'verify' without --row-counter says where",
+    Kind.OBJECT: "'load --refresh' with the same session and endpoint fetches them again",
+    Kind.FILE: "delete the file, then 'load --refresh' with the same session and endpoint makes it anew",
+    Kind.MISSING_RECORDS: _TAKE,
+    Kind.OTHER_VALUES: _TAKE,
+    Kind.SHIFTED_TIMES: _TAKE,
+    Kind.BEYOND: "no load deletes rows: where {other} is right, 'rollback' the session and load it again",
+    Kind.NOT_COMPARED: "the rest was compared; put it right there, or leave it out with --endpoint or --session-key",
+}
+"""What to do about each kind of difference; `{viewer}` and `{other}` are those of `difference_lines`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +97,45 @@ class Difference:
             return str(Unit(self.endpoint, scope, next(iter(self.drivers), None), self.window))
         window = "" if self.window == ALL_TIME else f" {self.window}"
         return f"{Unit(self.endpoint, scope)} drivers {', '.join(map(str, self.drivers))}{window}"
+
+
+def difference_lines(differences: Sequence[Difference], *, viewer: str = "", other: str = "") -> Iterator[str]:
+    """Yield differences for people, as many as one reads, and what to do about each kind.
+
+    Args:
+        differences: The differences.
+        viewer: With what one looks at single records.
+        other: What `--from` calls the place that was compared with.
+    """
+    yield f"{count(len(differences), 'difference')}:"
+    for difference in differences[:_SHOWN_DIFFERENCES]:
+        yield f"  {difference}"
+        yield from (f"    {example}" for example in difference.examples)
+    more = len(differences) - _SHOWN_DIFFERENCES
+    if more > 0:
+        yield f"  and {more:,} more; --json has all"
+    yield "what to do:"
+    kinds_of: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(difference.kind for difference in differences):
+        kinds_of.setdefault(_REMEDIES[kind].format(viewer=viewer, other=other), []).append(kind.value)
+    yield from (f"  {', '.join(kinds)}: {remedy}" for remedy, kinds in kinds_of.items())
+
+
+def difference_json(difference: Difference) -> dict[str, Any]:
+    """Return a difference in JSON's types."""
+    scope = difference.scope
+    start, end = difference.window.start, difference.window.end
+    return {
+        "kind": difference.kind.value,
+        "text": str(difference),
+        "scope": None if scope is None else scope.prefix,
+        "year": None if scope is None else scope.year,
+        "meeting_key": None if scope is None else scope.meeting_key,
+        "session_key": None if scope is None else scope.session_key,
+        "endpoint": difference.endpoint,
+        "drivers": list(difference.drivers),
+        "window": [None if edge is None else edge.isoformat() for edge in (start, end)],
+        "expected": difference.expected,
+        "found": difference.found,
+        "examples": list(difference.examples),
+    }

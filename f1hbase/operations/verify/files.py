@@ -25,7 +25,7 @@ from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.expected import described
 from f1hbase.operations.verify.files_objects import ObjectChecks
 from f1hbase.operations.verify.reconcile import ExpectedRange, Reconciliation, Standing
-from f1hbase.pipeline.normalise import Account, AnswerNormaliser, Restart
+from f1hbase.pipeline.normalise import Account, AnswerNormaliser
 from f1hbase.sources.files import ZoneReader
 from f1hbase.sources.stored import StoredSource
 from f1hbase.state.files import FilesState
@@ -196,13 +196,8 @@ class FilesAuditor:
         rows: dict[bytes, Mapping[bytes, bytes]] = {}
 
         async def deliver(answer: Answer) -> None:
-            mine: dict[bytes, Mapping[bytes, bytes]] = {}
-            for batch in AnswerNormaliser(answer, Account(answer.unit), source.knows(unit.endpoint)).batches():
-                if isinstance(batch, Restart):
-                    mine.clear()
-                else:
-                    mine.update(self.encode(batch))
-            rows.update(mine)
+            normalised = AnswerNormaliser(answer, Account(answer.unit), source.knows(unit.endpoint))
+            rows.update(normalised.made(self.encode))
 
         await source.fetch([unit], deliver)
         return rows

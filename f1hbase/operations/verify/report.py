@@ -12,31 +12,12 @@ from f1hbase.model.text import count, duration
 from f1hbase.model.units import Scope
 from f1hbase.operations.verify.against import Comparison
 from f1hbase.operations.verify.base import Depth
-from f1hbase.operations.verify.differences import Difference, Kind
+from f1hbase.operations.verify.differences import Difference, difference_json, difference_lines
 from f1hbase.operations.verify.reconcile import Gap
-
-_SHOWN_DIFFERENCES = 50
 
 _TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>13}  {:<17} {}"
 
 _SHOWN_CONFLICTS = 10
-
-_REMEDIES = {
-    Kind.MISSING_ROWS: "'load --refresh' with the same session and endpoint fetches them again",
-    Kind.CELLS: "--against-api names them; 'load --refresh' with the same session and endpoint fetches them again",
-    Kind.SOURCE: "'load --refresh' with the same session and endpoint brings what the source has now",
-    Kind.FAILED: "'load' asks for it again",
-    Kind.PARTIAL: "'load' asks for it again",
-    Kind.NEVER: "'load' asks for it",
-    Kind.NOTHING: "'load' asks for it",
-    Kind.EXTRA_ROWS: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
-    Kind.STRAY: "no load deletes rows: look at them in {viewer}, or 'rollback' the session and load it again",
-    Kind.FOREIGN: "not f1hbase's: look at them in {viewer}",
-    Kind.TOTAL: "'verify' without --row-counter says where",
-    Kind.OBJECT: "'load --refresh' with the same session and endpoint fetches them again",
-    Kind.FILE: "delete the file, then 'load --refresh' with the same session and endpoint makes it anew",
-}
-"""What to do about each kind of difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +113,7 @@ def verify_json(result: Verification) -> dict[str, Any]:
         "notes": result.notes,
         "sessions": [_scope_json(scope) for scope in result.scopes],
         "quarantined_elsewhere": result.quarantined_elsewhere,
-        "differences": [_difference_json(difference) for difference in result.differences],
+        "differences": [difference_json(difference) for difference in result.differences],
         "against_api": None if not result.depth.against_source else {
             "seed": result.depth.seed,
             "units": [
@@ -162,18 +143,7 @@ def verify_lines(result: Verification, *, verbose: bool = False) -> Iterator[str
     yield from _comparisons(result)
     if result.differences:
         yield ""
-        yield f"{count(len(result.differences), 'difference')}:"
-        for difference in result.differences[:_SHOWN_DIFFERENCES]:
-            yield f"  {difference}"
-            yield from (f"    {example}" for example in difference.examples)
-        more = len(result.differences) - _SHOWN_DIFFERENCES
-        if more > 0:
-            yield f"  and {more:,} more; --json has all"
-        yield "what to do:"
-        remedies: dict[str, list[str]] = {}
-        for kind in dict.fromkeys(difference.kind for difference in result.differences):
-            remedies.setdefault(_REMEDIES[kind].format(viewer=result.viewer), []).append(kind.value)
-        yield from (f"  {', '.join(kinds)}: {remedy}" for remedy, kinds in remedies.items())
+        yield from difference_lines(result.differences, viewer=result.viewer)
     notes = list(_notes(result))
     if notes:
         yield ""
@@ -350,23 +320,4 @@ def _scope_json(one: ScopeResult) -> dict[str, Any]:
             }
             for name, part in one.endpoints.items()
         },
-    }
-
-
-def _difference_json(difference: Difference) -> dict[str, Any]:
-    scope = difference.scope
-    start, end = difference.window.start, difference.window.end
-    return {
-        "kind": difference.kind.value,
-        "text": str(difference),
-        "scope": None if scope is None else scope.prefix,
-        "year": None if scope is None else scope.year,
-        "meeting_key": None if scope is None else scope.meeting_key,
-        "session_key": None if scope is None else scope.session_key,
-        "endpoint": difference.endpoint,
-        "drivers": list(difference.drivers),
-        "window": [None if edge is None else edge.isoformat() for edge in (start, end)],
-        "expected": difference.expected,
-        "found": difference.found,
-        "examples": list(difference.examples),
     }

@@ -29,6 +29,7 @@ class DatedLayout:
     name = "dated"
     version = 1
     names_by_content = False
+    packs = False
     makes_files = False
     reads_without_state = True
 

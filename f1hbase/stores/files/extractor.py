@@ -76,6 +76,7 @@ class ExtractorLayout:
     name = "extractor"
     version = 1
     names_by_content = True
+    packs = True
     makes_files = True
     reads_without_state = True
 

@@ -28,6 +28,7 @@ class Layout(Protocol):
         name: As in `--layout`.
         version: Which form of it this is; a zone of a later one is not read.
         names_by_content: Whether the same answer always has the same path, so that it is seen there.
+        packs: Whether answers are packed with gzip.
         makes_files: Whether `publish` does anything.
         reads_without_state: Whether its objects say what they are without manifests.
     """
@@ -35,6 +36,7 @@ class Layout(Protocol):
     name: str
     version: int
     names_by_content: bool
+    packs: bool
     makes_files: bool
     reads_without_state: bool
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -171,14 +172,19 @@ class Objects:
 
         return self._call("written", once) or self.get(path) == content
 
-    def under(self, prefix: str) -> Iterator[ObjectInfo]:
+    def under(self, prefix: str, most: int | None = None) -> Iterator[ObjectInfo]:
         """Yield the objects whose paths begin with these folders, in no order.
 
         Args:
             prefix: Whole folders, such as `_state/units/year=2024`; empty for all.
+            most: After how many to stop; S3 lists a thousand with each request.
         """
         # An object store lists a folder that does not exist as an empty one, and so does this.
-        yield from self._call("listed", lambda: list(self._list(prefix)))
+        yield from self._call("listed", lambda: list(islice(self._list(prefix), most)))
+
+    def is_empty(self, prefix: str = "") -> bool:
+        """Return whether there is no object below these folders; takes one request, however many there are."""
+        return next(self.under(prefix, most=1), None) is None
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that do not exist are none the worse for it."""

@@ -27,6 +27,7 @@ class UnitsLayout:
     name = "units"
     version = 1
     names_by_content = True
+    packs = True
     makes_files = False
     reads_without_state = False
 
