@@ -40,7 +40,7 @@ LONGEST_QUERY_BYTES = 64 * 1024
 """uvicorn, on which OpenF1 runs, takes no more in the whole head of a request."""
 
 _BLOCK_BYTES = 256 * 1024
-_AT_ONCE_BYTES = 4 * _BLOCK_BYTES
+_AT_ONCE_BYTES = 64 * 1024  # what the buffer of a socket takes
 
 THREADS = 16
 """How many answers are worked at in the same moment. An answer has a thread only while a block of it is being made,
@@ -166,7 +166,6 @@ class _Api:
             body = self._stream(request, iter(pieces))
             return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
         size = sum(map(len, pieces))
-        # aiohttp warns of a large body given whole: it would be copied into the socket's buffer at once.
         if size <= _AT_ONCE_BYTES:
             return web.Response(body=b"".join(pieces), content_type=kind, charset=charset, headers=headers)
         headers["Content-Length"] = str(size)

@@ -35,7 +35,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "Server": "f1hbase",
 }
 """The headers of every answer that has none of its own of that name; a page that needs scripts says so itself."""
 
@@ -134,6 +133,7 @@ def header_layer(access: Access) -> Callable[[web.Request, web.StreamResponse], 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
+        response.headers["Server"] = "f1hbase"
         if access.origins:
             response.headers["Vary"] = "Origin"
         if (origin := _allowed(access, request)) is not None:
