@@ -24,6 +24,7 @@ from f1hbase.serve import openapi
 from f1hbase.serve.query import NoLatestError, Query, QueryError, parse_query
 from f1hbase.serve.security import OPEN, Access, access_layer, header_layer
 from f1hbase.serve.store import (
+    HoldsOpen,
     Piece,
     RecordStore,
     SaysWhatIsMissing,
@@ -112,6 +113,8 @@ class _Api:
     async def close(self, _: web.Application) -> None:
         """Let go of the threads; what they are at is waited for by nobody."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._store, HoldsOpen):
+            self._store.close()
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.method != "GET":

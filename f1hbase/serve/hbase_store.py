@@ -35,8 +35,11 @@ some as well."""
 ROWS_A_CALL = 2_000
 """How many rows one call brings at most: 0.4 MB of car_data as JSON, which is what the reader of an answer may hold."""
 
-AT_ONCE = 4
-"""How many ranges of one answer are read at the same time; of windows of time, which are small, twice as many."""
+AT_ONCE = 8
+"""How many ranges of one answer are read at the same time where they are small: windows of time, or whole endpoints
+that have no samples. What is read of all of them together is no more than what one large range gives."""
+
+_FEWEST_ROWS = ROWS_A_CALL // AT_ONCE
 
 FRESH_SECONDS = 2.0
 """For how long the sessions, and what is loaded of them, are remembered."""
@@ -75,7 +78,7 @@ class HBaseRecords:
         """Yield the wanted records of some sessions, in the order of their keys."""
         rest = wanted.rest
         ranges = (keys for scope in scopes for keys in self._ranges(wanted, listed, scope))
-        at_once = AT_ONCE if wanted.windows == (ALL_TIME,) else 2 * AT_ONCE
+        at_once = 1 if wanted.endpoint.sampled and wanted.windows == (ALL_TIME,) else AT_ONCE
         work: deque[_Reading] = deque()
         while True:
             work.extend(_Reading(keys) for keys in islice(ranges, at_once - len(work)))
@@ -127,9 +130,10 @@ class HBaseRecords:
 
     def _read(self, readings: Sequence[_Reading], endpoint: Endpoint) -> None:
         """Read the first rows of some ranges, all at the same time."""
+        most = ROWS_A_CALL if len(readings) == 1 else _FEWEST_ROWS
 
         def read(one: _Reading) -> None:
-            one.parts, one.others = self._reader.read_some(endpoint, one.keys, ROWS_A_CALL)
+            one.parts, one.others = self._reader.read_some(endpoint, one.keys, most)
 
         if len(readings) == 1:
             read(readings[0])

@@ -59,6 +59,9 @@ class ZoneRecords:
                 yield EMPTY
                 yield from _selected(store, wanted)
 
+    def close(self) -> None:
+        """Do nothing: nothing is held open."""
+
     def _is_wanted(self, wanted: Wanted, piece: Unit) -> bool:
         if piece.driver is not None and not wanted.wants_driver(piece.driver):
             return False
