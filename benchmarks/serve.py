@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,8 @@ from f1hbase.stores.hbase.schema import Layout, Tables, creation_script
 from simulator import Plan, simulate
 
 CLIENTS = (1, 16)
+SLOW = 1_000
+_LAPS_ASKED = 40
 _ROUNDS = 3
 _PREFIX = "bench_serve"
 
@@ -150,6 +154,18 @@ async def _read_all(port: int, query: str) -> tuple[int, float]:
 
 
 @contextmanager
+def slow_readers(port: int, query: str) -> Iterator[None]:
+    """Ask over many connections, and read nothing."""
+    with ExitStack() as stack:
+        for _ in range(SLOW):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((HOST, port))
+            connection.sendall(f"GET /v1/{query} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        yield
+
+
+@contextmanager
 def serving(place: Path | str, *arguments: str) -> Iterator[tuple[int, int]]:
     """Run `f1hbase serve` over a place; gives its port and its process id."""
     words = [sys.executable, str(ROOT / "hbase_populate_openF1.py"), "serve", "--from", str(place), "--port", "0"]
@@ -189,7 +205,7 @@ def run(stage: Stage, scratch: Path, minutes: float | None, rounds: int, tell: T
         "landing zone": (zone, []),
         "folder": (folder, []),
     }
-    lines, whole, kinds = [], [], []
+    lines, whole, kinds, slow = [], [], [], []
     for title, (place, arguments) in places.items():
         with serving(place, *arguments) as (port, pid):
             tell(f"{title}: asking")
@@ -208,6 +224,16 @@ def run(stage: Stage, scratch: Path, minutes: float | None, rounds: int, tell: T
             whole.append([
                 title, number(size / 1e6), f"{seconds:.1f}", number(psutil.Process(pid).memory_info().rss / 1e6),
             ])  # fmt: skip
+        with serving(place, *arguments) as (port, pid):
+            tell(f"{title}: {SLOW} slow readers")
+            everything, few = f"car_data?session_key={race.scope.session_key}", [asked[14]]
+            alone = measure(port, pid, 1, _LAPS_ASKED, few)
+            with slow_readers(port, everything):
+                beside = measure(port, pid, 1, _LAPS_ASKED, few)
+            slow.append([
+                title, f"{median(alone.all) * 1000:.0f}", f"{median(beside.all) * 1000:.0f}",
+                f"{max(beside.all) * 1000:.0f}", number(beside.peak / 1e6),
+            ])  # fmt: skip
     stage.drop(tables.data, tables.reports)
     names = list(dict.fromkeys(title for _, title in asked))
     return "\n\n".join([
@@ -216,6 +242,8 @@ def run(stage: Stage, scratch: Path, minutes: float | None, rounds: int, tell: T
         markdown_table(["store", "first time", *names], kinds, texts=1),
         "All car data of the race in one answer:",
         markdown_table(["store", "MB", "seconds", "memory afterwards, MB"], whole, texts=1),
+        f"Laps of the race while {SLOW} other clients have asked for all car data and read nothing, in ms:",
+        markdown_table(["store", "p50 without them", "p50", "slowest", "memory, MB"], slow, texts=1),
     ])  # fmt: skip
 
 
@@ -238,6 +266,8 @@ def main(minutes: float | None, rounds: int) -> None:
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * SLOW)), hard))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="f1hbase-benchmark-")))
         tell("starting HBase")
