@@ -6,6 +6,8 @@ A new kind is one module with a function `recipe(config, location)`, and one lin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.errors import ConfigError
+from f1hbase.frames.needs import need
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
 from f1hbase.pipeline.load import LoadRequest
@@ -22,6 +25,7 @@ from f1hbase.sources.base import Reader, SourceRecipe
 
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
+    from f1hbase.serve.pages import SharedStore
 
 SOURCES = {
     "hbase": "f1hbase.sources.hbase",
@@ -55,6 +59,9 @@ READERS = {
     "hbase": "f1hbase.sources.hbase",
 }
 """The module that reads back what is stored in each place: one with a function `reader(config, location, patience)`."""
+
+PAGES_PATIENCE_SECONDS = 5.0
+"""How long a page waits for a store that is away before it says so, and tries again."""
 
 _RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
@@ -97,6 +104,25 @@ def open_reader(config: Config, name: str | None = None) -> Reader:
     location = config.settings.source if name is None else name
     read: Callable[[Config, str, float], Reader] = _module(READERS, _ANY_URL_READER, location, "reading back").reader
     return read(config, location, config.settings.patience.total_seconds())
+
+
+def shared_store(config: Config, name: str | None = None) -> SharedStore:
+    """Return what the web pages are about: a place by its name or URL; by default the source of the settings.
+
+    It is opened when a page asks for something, and given up after `PAGES_PATIENCE_SECONDS` while it is away.
+
+    Raises:
+        MissingPackageError: If pyarrow or numpy is not installed; says how they are.
+    """
+    for package in ("pyarrow", "numpy"):
+        need(package, "the web pages")
+    from f1hbase.frames.store import Store
+    from f1hbase.serve.pages import SharedStore
+
+    location = config.settings.source if name is None else name
+    patience = timedelta(seconds=PAGES_PATIENCE_SECONDS)
+    impatient = replace(config, settings=replace(config.settings, patience=patience))
+    return SharedStore(lambda: Store(open_reader(impatient, location)), lambda: state_view(impatient, location))
 
 
 def _module(modules: Mapping[str, str], otherwise: str, location: str, action: str) -> ModuleType:

@@ -52,7 +52,7 @@ class AssetsError(Exception):
 
 
 class WebAssetsHook(BuildHookInterface):  # type: ignore[type-arg,unused-ignore]
-    """Fetches the library before the package is built; without it, the pages say what is missing, and all else works."""
+    """Fetches the library before the package is built; without it, the pages say so, and all else works."""
 
     PLUGIN_NAME = "custom"
 
