@@ -5,7 +5,7 @@ A new kind is one module with a function `recipe(config, location)`, and one lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -26,6 +26,7 @@ from f1hbase.sources.base import Reader, SourceRecipe
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
     from f1hbase.serve.pages import SharedStore
+    from f1hbase.serve.store import RecordStore
 
 SOURCES = {
     "hbase": "f1hbase.sources.hbase",
@@ -59,6 +60,11 @@ READERS = {
     "hbase": "f1hbase.sources.hbase",
 }
 """The module that reads back what is stored in each place: one with a function `reader(config, location, patience)`."""
+
+SERVED = {
+    "hbase": "f1hbase.serve.hbase_store",
+}
+"""The module that serves what is stored in each place: `record_store(config, location, most_seconds)`."""
 
 PAGES_PATIENCE_SECONDS = 5.0
 """How long a page waits for a store that is away before it says so, and tries again."""
@@ -104,6 +110,35 @@ def open_reader(config: Config, name: str | None = None) -> Reader:
     location = config.settings.source if name is None else name
     read: Callable[[Config, str, float], Reader] = _module(READERS, _ANY_URL_READER, location, "reading back").reader
     return read(config, location, config.settings.patience.total_seconds())
+
+
+def open_record_store(
+    config: Config, places: Sequence[str], most_seconds: float, read_files: Callable[[list[Path]], RecordStore]
+) -> RecordStore:
+    """Open what answers are made from, by names or URLs.
+
+    Args:
+        config: The settings.
+        places: One place; or several folders of JSON lines, which are one API.
+        most_seconds: How long a query may take until its first records are there.
+        read_files: Reads folders of JSON lines into memory.
+
+    Raises:
+        F1HBaseError: If it cannot be opened; says why and what to do.
+    """
+    from f1hbase.serve import zone_store
+    from f1hbase.sources.files import are_json_lines
+
+    if len(places) == 1 and places[0] in SERVED:
+        build: Callable[[Config, str, float], RecordStore] = import_module(SERVED[places[0]]).record_store
+        return build(config, places[0], most_seconds)
+    if all(are_json_lines(place) for place in places):
+        return read_files([Path(place) for place in places])
+    if len(places) > 1:
+        raise ConfigError("several --from are one API only where each is a folder of JSON lines; name one of them.")
+    settings = replace(config.settings, patience=timedelta(seconds=zone_store.PATIENCE_SECONDS))
+    served = replace(config, settings=settings)
+    return zone_store.record_store(lambda: open_reader(served, places[0]), most_seconds)
 
 
 def shared_store(config: Config, name: str | None = None) -> SharedStore:

@@ -119,7 +119,7 @@ class _SlowStore:
 
     def select(self, endpoint: str, query: Query, limit: int | None = None) -> Selection:
         selection = self._store.select(endpoint, query, limit)
-        if selection.rows > self._rows:
+        if (selection.rows or 0) > self._rows:
             raise StoreFailedError(TIMED_OUT)
         return selection
 

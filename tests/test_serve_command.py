@@ -111,7 +111,7 @@ def test_what_a_client_does_wrong_is_no_stack_trace_in_the_log(folder: Path) -> 
     ("make", "arguments", "code", "message"),
     [
         (None, ["--from", "nowhere"], 2, "there is no folder nowhere"),
-        ("other.txt", ["--from", "."], 2, "no file named <endpoint>.jsonl"),
+        ("other.txt", ["--from", "."], 2, "is nothing that f1hbase can load from"),
         ("laps.jsonl", ["--from", "."], 2, "laps.jsonl, line 1: "),
         ("laps.jsonl.gz", ["--from", "."], 2, "laps.jsonl.gz cannot be read"),
         (None, [], 2, "--from"),

@@ -27,10 +27,11 @@ from f1hbase.model.text import safe
 from f1hbase.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from f1hbase.config import Config, Settings
     from f1hbase.model.plans import Plan
+    from f1hbase.serve.pages import SharedStore
     from f1hbase.stores.hbase.schema import SchemaReader
 
 _log = logging.getLogger(__name__)
@@ -390,15 +391,17 @@ def rollback_command(
     rollback.carry_out(lambda expected: make_deletion_display(expected, terminal()))
 
 
-@cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
+@cli.command("serve", short_help="Serve stored records as the OpenF1 API does, and as web pages.")
 @click.option(
     "--from",
-    "folders",
+    "places",
     multiple=True,
     required=True,
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="A folder of <endpoint>.jsonl[.gz], at any depth; repeatable, all of them being one API.",
+    metavar="PLACE",
+    help=(
+        "hbase, the path or URL of a landing zone, or a folder of <endpoint>.jsonl[.gz], at any depth; such folders "
+        "are repeatable, all of them being one API."
+    ),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; by default only this machine.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
@@ -410,24 +413,77 @@ def rollback_command(
     help="An answer without a record: 200 [] as OpenF1's own software, or 404 as its host.",
 )
 @click.option("--max-rows", type=click.IntRange(1), metavar="N", help="Answers with more records are a 422.")
-def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str, max_rows: int | None) -> None:
-    """Answer /v1/<endpoint> as the OpenF1 API does, from files. Reads only, and needs neither HBase nor a network.
+@click.option(
+    "--max-seconds",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600),
+    metavar="S",
+    help="A query that has no answer by then is a 500.",
+)
+@click.option("--public", is_flag=True, help="Whoever reaches the server may ask it, without a token.")
+@click.option(
+    "--cors", "origins", multiple=True, metavar="ORIGIN",
+    help="A web page whose scripts may read answers, such as https://example.org; repeatable, * for all.",
+)  # fmt: skip
+@click_options((*_WHERE, "hbase_timeout"))
+def serve_command(
+    *,
+    places: tuple[str, ...],
+    host: str,
+    port: int,
+    empty: str,
+    max_rows: int | None,
+    max_seconds: float,
+    public: bool,
+    origins: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Answer /v1/<endpoint> as the OpenF1 API does, and show it as web pages, from what is stored. Asks no API.
+
+    It listens on this machine only. Any other --host needs F1HBASE_SERVE_TOKEN in the environment, which requests must
+    then show (Authorization: Bearer ...), or --public. /docs says what can be asked.
 
     \b
     Examples:
+      serve --from hbase
+      serve --from s3://bucket/f1 --max-rows 50000
       serve --from out/weekend
       curl 'http://127.0.0.1:8000/v1/laps?session_key=latest&driver_number=1&lap_duration<95'
 
     \b
     Exit codes:
-      0 stopped by Ctrl-C or SIGTERM    2 wrong usage, or files that are no records    3 the address is taken
+      0 stopped by Ctrl-C or SIGTERM    2 wrong usage, or nothing that can be served
+      3 the address is taken, or HBase does not answer
     """  # fmt: skip
+    from f1hbase.composition import open_record_store
     from f1hbase.serve.app import EMPTY_FORMS, create_app
     from f1hbase.serve.run import open_files, serve
+    from f1hbase.serve.security import access_of
 
     set_up_logging(sys.stderr, None)
-    app = create_app(open_files(folders, sys.stderr), max_rows=max_rows, empty=EMPTY_FORMS[empty])
-    serve(app, host, port, click.echo)
+    config = config_of(options)
+    tell(config)
+    access = access_of(host, public=public, origins=origins)
+    store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr))
+    pages = _pages(config, places)
+    app = create_app(store, max_rows=max_rows, empty=EMPTY_FORMS[empty], access=access, pages=pages)
+    serve(app, host, port, click.echo, has_pages=pages is not None)
+
+
+def _pages(config: Config, places: Sequence[str]) -> SharedStore | None:
+    """Return what the web pages of `serve` are about; None, and why is said, where there are none."""
+    from f1hbase.composition import shared_store
+    from f1hbase.frames.needs import MissingPackageError
+
+    if len(places) > 1:
+        click.echo("no web pages: they are about one place, and several --from are given", err=True)
+        return None
+    try:
+        return shared_store(config, places[0])
+    except MissingPackageError as error:
+        click.echo(f"no web pages: {error}", err=True)
+        return None
 
 
 def _plan(config: Config) -> Plan:

@@ -49,20 +49,33 @@ def read_made(
     if isinstance(reader, ReadsAtOnce):
         yield from reader.read_made(unit, make)
         return
-    for stored, records in _stored(reader, unit, states):
-        # What a landing zone keeps is as it came: a record may be there twice, or be none.
-        made: list[_Made] = []
-        answer = Answer(stored, datetime.now(UTC), records=records)
-        for batch in AnswerNormaliser(answer, Account(stored), frozenset()).batches():
-            if isinstance(batch, Restart):
-                made.clear()
-            else:
-                made.append(make(batch.records))
-        yield from made
+    for stored, records in stored_pieces(reader, unit, states):
+        yield from piece_made(stored, records, make)
 
 
-def _stored(reader: Reader, unit: Unit, states: Sequence[UnitState]) -> Iterator[tuple[Unit, Records]]:
-    """Yield the pieces that make up a unit: of each stored unit what no later one holds."""
+def piece_made(stored: Unit, records: Records, make: Callable[[Part], _Made]) -> list[_Made]:
+    """Return what is made of the records of a stored piece; see `stored_pieces`.
+
+    What a landing zone keeps is as it came: a record may be there twice, or be none.
+
+    Raises:
+        UnreadableError: If something stored is damaged.
+    """
+    made: list[_Made] = []
+    answer = Answer(stored, datetime.now(UTC), records=records)
+    for batch in AnswerNormaliser(answer, Account(stored), frozenset()).batches():
+        if isinstance(batch, Restart):
+            made.clear()
+        else:
+            made.append(make(batch.records))
+    return made
+
+
+def stored_pieces(reader: Reader, unit: Unit, states: Sequence[UnitState]) -> Iterator[tuple[Unit, Records]]:
+    """Yield the pieces that make up a unit, in order of time: of each stored unit what no later one holds.
+
+    Their records are read when they are iterated.
+    """
     usable = [
         state
         for state in states

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -24,7 +24,7 @@ def to_csv(records: Sequence[dict[str, Any]]) -> bytes:
     Lists and booleans are spelled as Python prints them, and lines end in CRLF, as the API's do.
     """
     fields = sorted(set().union(*records))
-    return b"".join((csv_line(fields), *(_line(fields, record) for record in records)))
+    return csv_line(fields) + csv_lines(fields, records)
 
 
 def csv_pieces(lines: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
@@ -39,13 +39,20 @@ def csv_pieces(lines: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
     yield csv_line(header)
     source = lines()
     while batch := list(islice(source, _LINES_AT_ONCE)):
-        yield b"".join(_line(header, json.loads(line)) for line in batch)
+        yield csv_lines(header, map(json.loads, batch))
 
 
 def csv_line(values: Iterable[Any]) -> bytes:
     """Return one line of CSV, its end included."""
     out = io.StringIO()
     csv.writer(out).writerow(values)
+    return out.getvalue().encode()
+
+
+def csv_lines(fields: Sequence[str], records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the lines of records under a header of some fields."""
+    out = io.StringIO()
+    csv.writer(out).writerows([_cell(field, record.get(field)) for field in fields] for record in records)
     return out.getvalue().encode()
 
 
@@ -99,10 +106,6 @@ class CsvLines:
     def lines(self, first: int, last: int) -> memoryview:
         """Return some of the lines; there are none where `fields` is None."""
         return memoryview(self._blob)[self._starts[first] : self._starts[last]]
-
-
-def _line(fields: Sequence[str], record: dict[str, Any]) -> bytes:
-    return csv_line([_cell(field, record.get(field)) for field in fields])
 
 
 def _cell(field: str, value: Any) -> Any:

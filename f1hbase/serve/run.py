@@ -6,7 +6,6 @@ It is handed what it says things with, and knows no command line.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
@@ -30,6 +29,10 @@ KEEP_ALIVE_SECONDS = 5.0
 """After so long uvicorn, on which OpenF1 runs, closes a connection without a request."""
 
 _LINE_SECONDS = 5.0
+_MOST_FILES = 16_384
+_BACKLOG = 1_024
+"""How many connections may wait to be taken."""
+
 _LONGEST_LINE_BYTES = LONGEST_QUERY_BYTES + 8 * 1024  # of which what is too long can still be told
 
 
@@ -86,7 +89,13 @@ def open_files(folders: Iterable[Path], stream: TextIO) -> FileStore:
 
 
 def serve(
-    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None = None
+    app: web.Application,
+    host: str,
+    port: int,
+    tell: Callable[[str], None],
+    port_file: Path | None = None,
+    *,
+    has_pages: bool = False,
 ) -> None:
     """Serve an application until SIGTERM or Ctrl-C.
 
@@ -94,17 +103,18 @@ def serve(
         app: What to serve.
         host: The address to listen at.
         port: The port; 0 takes a free one.
-        tell: Called once it listens, with ``serving http://HOST:PORT/v1``.
+        tell: Called once it listens, with ``serving http://HOST:PORT/v1``, and with where the pages are.
         port_file: A file that gets the port.
+        has_pages: Whether it has web pages.
 
     Raises:
         ListenError: When the address is taken, or not this machine's.
     """
-    asyncio.run(_serve(app, host, port, tell, port_file))
+    asyncio.run(_serve(app, host, port, tell, port_file, has_pages))
 
 
 async def _serve(
-    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None
+    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None, has_pages: bool
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -122,7 +132,7 @@ async def _serve(
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
         except (OSError, OverflowError) as error:
             number = getattr(error, "errno", None)
             reason = os.strerror(number) if number and number > 0 else str(error)
@@ -132,12 +142,26 @@ async def _serve(
         port = runner.addresses[0][1]
         if port_file is not None:
             await asyncio.to_thread(port_file.write_text, f"{port}\n")
-        if not is_loopback(host):
-            _log.warning("whoever reaches %s can read what is served", host)
+        _raise_file_limit()
         tell(f"serving http://{_in_url(host)}:{port}/v1")
+        if has_pages:
+            tell(f"web pages: http://{_in_url(host)}:{port}/")
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system does: each is an open file, and many systems begin with 1,024."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _logger() -> logging.Logger:
@@ -155,18 +179,6 @@ def _shorten(record: logging.LogRecord) -> bool:
         record.msg, record.args = "a request that is not HTTP: %s", (str(error.message).splitlines()[0][:200],)
         record.exc_info = None
     return True
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server at an address or a name.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _in_url(host: str) -> str:

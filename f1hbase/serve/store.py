@@ -5,8 +5,8 @@ It knows neither files nor HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from f1hbase.serve.query import Query
 
@@ -31,12 +31,16 @@ class StoreFailedError(Exception):
     """The store cannot answer now. The text is what the last line of the answer, a 500, says: ``Kind: reason``."""
 
 
+class StoreUnavailableError(StoreFailedError):
+    """The store is away, or what was to be read is gone: an answer of 503, as it may be back soon."""
+
+
 class Selection(Protocol):
     """The records that fulfil a query. Its pieces are made in a thread, and read once."""
 
     @property
-    def rows(self) -> int:
-        """How many there are."""
+    def rows(self) -> int | None:
+        """How many there are; None if there are some, and only reading them all would tell."""
         ...
 
     def json(self) -> Iterable[Piece]:
@@ -52,6 +56,16 @@ class Selection(Protocol):
 
     def lines(self) -> Iterator[bytes]:
         """Yield the compact JSON of each."""
+        ...
+
+
+@runtime_checkable
+class SaysWhatIsMissing(Protocol):
+    """A selection whose store remembers what was loaded, and so knows what was not."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What of the query's sessions is not loaded as a whole: a text such as `9558 partial` for each."""
         ...
 
 

@@ -327,6 +327,25 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
     )
 
 
+def are_json_lines(place: str) -> bool:
+    """Return whether a place is a folder with `<endpoint>.jsonl[.gz]` files, at any depth, and no landing zone.
+
+    A folder that is not there counts as one: whoever reads it says so.
+
+    Raises:
+        LocationError: If the place is none.
+    """
+    location = parse_location(place)
+    if not location.is_local:
+        return False
+    folder = Path(location.root)
+    if not folder.is_dir():
+        return True
+    return not (folder / MARKER).exists() and any(
+        path.name.endswith((".jsonl", ".jsonl.gz")) for path in folder.rglob("*.jsonl*")
+    )
+
+
 def reader(config: Config, location: str, patience: float) -> Reader:
     """Return what reads a landing zone or folder back.
 

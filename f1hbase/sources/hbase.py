@@ -113,6 +113,19 @@ class HBaseReader:
         for some in self._scanner.read(self._tables.data, [(keys, columns) for keys in ranges], made):
             yield from some
 
+    def read_some(self, endpoint: Endpoint, keys: KeyRange, most: int) -> tuple[list[Part], KeyRange | None]:
+        """Return the records of the first rows of a range, and the range of the others; None if there are none.
+
+        Nothing stays open between two calls; see `ScanConnector.some_rows`. Raises what `read` does.
+        """
+        with self._scanner.connector() as connector:
+            runs, rest = connector.some_rows(self._tables.data, keys, expected_columns(endpoint.name), most)
+        return list(self._parts(endpoint, keys, Unit(endpoint.name, Scope(0, 0, None)), runs)), rest
+
+    def drivers(self, endpoint: Endpoint, scope: Scope) -> list[int]:
+        """Return whoever has records of an endpoint in a session, by seeking from one to the next: a row each."""
+        return self._drivers(endpoint, scope)
+
     def close(self) -> None:
         """Close all connections."""
         self._scanner.close()

@@ -139,7 +139,7 @@ def create_pages(shared: SharedStore, *, idle_seconds: float | None = None) -> w
 # --- pages ---
 
 
-async def _page(request: web.Request) -> web.Response:
+async def _page(_: web.Request) -> web.Response:
     return _html(LOADED)
 
 
@@ -316,7 +316,7 @@ async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse
     except F1HBaseError as error:
         _log.warning("%s: %s", request.path, error)
         return _told(request, HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whoever asks gets an answer, and the log the stack
         _log.exception("%s cannot be answered", request.path)
         return _told(request, HTTPStatus.INTERNAL_SERVER_ERROR, "this cannot be answered; the server's log says why")
 

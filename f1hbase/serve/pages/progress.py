@@ -88,7 +88,7 @@ class Progress:
                 event = _event("overview", overview)
             except F1HBaseError as error:
                 event = _event("away", {"detail": str(error)})
-            except Exception:
+            except Exception:  # noqa: BLE001 - the next try may do better, and the log has the stack
                 _log.exception("what is loaded cannot be told")
                 event = _event("away", {"detail": "what is loaded cannot be told; the server's log says why"})
             if event != self._last:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, Full, LifoQueue, Queue
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 import happybase  # noqa: F401 - makes the module Hbase_thrift
@@ -34,6 +35,10 @@ _CHUNKS_AHEAD = 12
 """How many answers of each range are read ahead of the one that is being used."""
 
 _RECEIVE_BYTES = 1 << 18
+
+_IDLE_SECONDS = 45.0
+"""A connection that idled so long is opened anew: a gateway closes it after 60 s, which shows only when it is used."""
+
 _STOP_LOOK_SECONDS = 0.2
 
 
@@ -46,6 +51,9 @@ class KeyRange(NamedTuple):
 
 class ScanConnector(HBaseConnector):
     """A connection that reads ranges of rows; see `HBaseConnector`."""
+
+    used_at = 0.0
+    """When it was last given back, by the monotonic clock in seconds."""
 
     def rows(self, table: str, keys: KeyRange, columns: Sequence[bytes]) -> Iterator[list[Run]]:
         """Yield the rows of a range that have a cell in the family of some columns, in the order of their keys.
@@ -95,6 +103,39 @@ class ScanConnector(HBaseConnector):
                 with suppress(Exception):
                     opened.client.scannerClose(scanner)
 
+    def some_rows(
+        self, table: str, keys: KeyRange, columns: Sequence[bytes], most: int = ROWS_A_CALL
+    ) -> tuple[list[Run], KeyRange | None]:
+        """Return the first rows of a range, and the range of the others; None if there are none.
+
+        Nothing stays open between two calls, so whoever takes long over the rows holds no connection.
+
+        Args:
+            table: The table to read.
+            keys: The range.
+            columns: The columns that are expected, as of `rows`.
+            most: How many rows.
+
+        Raises:
+            StoreError, UnreachableError: As `rows`.
+        """
+        scan = TScan(startRow=keys.start, stopRow=keys.stop, columns=[columns[0].partition(b":")[0]], caching=most)
+
+        def ask(connection: Any) -> tuple[list[Run], bytes]:
+            scanner = _checked(connection, table, lambda: _open(connection, table, scan))
+            try:
+                found = _checked(connection, table, lambda: self._next_rows(connection, scanner, columns, most))
+            except BaseException:
+                self.close()  # the rest of an answer may be on its way
+                raise
+            connection.client.scannerClose(scanner)
+            return found
+
+        runs, last_key = self._call(ask, table)
+        if count_rows(runs) < most:
+            return runs, None
+        return runs, KeyRange(last_key + b"\0", keys.stop)
+
     def next_key(self, table: str, keys: KeyRange, family: bytes) -> bytes | None:
         """Return the first key of a range of which there is a row with a cell in a family; None if there is none."""
         scan = TScan(
@@ -109,13 +150,15 @@ class ScanConnector(HBaseConnector):
 
         return self._call(ask, table)
 
-    def _next_rows(self, connection: Any, scanner: int, columns: Sequence[bytes]) -> tuple[list[Run], bytes]:
+    def _next_rows(
+        self, connection: Any, scanner: int, columns: Sequence[bytes], most: int = ROWS_A_CALL
+    ) -> tuple[list[Run], bytes]:
         if self._gateway.dialect.protocol != "binary":
-            found = connection.client.scannerGetList(scanner, ROWS_A_CALL)
+            found = connection.client.scannerGetList(scanner, most)
             others = [OtherRow(one.row, {name: cell.value for name, cell in one.columns.items()}) for one in found]
             return list(others), others[-1].key if others else b""
         framed = self._gateway.dialect.transport == "framed"
-        call = scanner_get_list(scanner, ROWS_A_CALL)
+        call = scanner_get_list(scanner, most)
         # Between two calls nothing is in the transport's buffers.
         connection.transport.sock.sendall((len(call).to_bytes(4, "big") if framed else b"") + call)
         reader = AnswerReader(columns)
@@ -169,8 +212,11 @@ class Scanner:
         """Lend a connection for a while; waits until one is free."""
         connector = self._free.get()
         try:
+            if monotonic() - connector.used_at > _IDLE_SECONDS:
+                connector.close()
             yield connector
         finally:
+            connector.used_at = monotonic()
             self._free.put(connector)
 
     def read(
@@ -251,6 +297,11 @@ class Scanner:
         self._stop.set()
         for connector in self._all:
             connector.close()
+
+
+def count_rows(runs: Sequence[Run]) -> int:
+    """Return how many rows there are in some runs."""
+    return sum(1 if isinstance(run, OtherRow) else len(run.keys) for run in runs)
 
 
 def _open(connection: Any, table: str, scan: Any) -> int:
