@@ -66,7 +66,7 @@ SERVED = {
 }
 """The module that serves what is stored in each place: `record_store(config, location, most_seconds)`."""
 
-PAGES_PATIENCE_SECONDS = 5.0
+PAGES_PATIENCE_SECONDS = 3.0
 """How long a page waits for a store that is away before it says so, and tries again."""
 
 _RECORDING_SOURCE = "f1hbase.sources.recordings"

@@ -46,6 +46,8 @@ HEADERS = {
 }
 """What every answer has, unless the server around it says otherwise."""
 
+_WORDS = {404: "There is no such page.", 405: "The pages only read: they answer GET."}
+
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 _COMPRESSED_FROM = 2048
 _MOST_LAPS = 8
@@ -81,13 +83,12 @@ class BadQuestionError(ValueError):
     """A part of the address makes no sense; the message says which."""
 
 
-def mount(app: web.Application, shared: SharedStore, *, idle_seconds: float | None = None) -> None:
+def mount(app: web.Application, shared: SharedStore) -> None:
     """Put the pages into a server's application, under `/pages/`; `/` leads there.
 
     Args:
         app: The application; its catch-all routes come after this.
         shared: What the pages are about; is closed with the application.
-        idle_seconds: How often the store is asked what is loaded while nobody loads.
     """
 
     async def to_pages(_: web.Request) -> web.Response:
@@ -95,13 +96,13 @@ def mount(app: web.Application, shared: SharedStore, *, idle_seconds: float | No
 
     app.router.add_get("/", to_pages)
     app.router.add_get(PREFIX, to_pages)
-    app.add_subapp(PREFIX, create_pages(shared, idle_seconds=idle_seconds))
+    app.add_subapp(PREFIX, create_pages(shared))
 
 
-def create_pages(shared: SharedStore, *, idle_seconds: float | None = None) -> web.Application:
+def create_pages(shared: SharedStore) -> web.Application:
     """Return the application of the pages; see `mount`."""
     from f1hbase.serve.pages.overview import overview
-    from f1hbase.serve.pages.progress import IDLE_SECONDS, Progress
+    from f1hbase.serve.pages.progress import Progress
 
     app = web.Application(middlewares=[_answered])
     app[_SHARED] = shared
@@ -109,7 +110,7 @@ def create_pages(shared: SharedStore, *, idle_seconds: float | None = None) -> w
     def read_overview() -> dict[str, object]:
         return shared.with_store(lambda store: overview(store.home, shared.view(), lambda: store))
 
-    progress = Progress(shared, read_overview, IDLE_SECONDS if idle_seconds is None else idle_seconds)
+    progress = Progress(shared, read_overview)
 
     async def loaded(_: web.Request) -> web.Response:
         from f1hbase.serve.pages.answers import encoded
@@ -306,7 +307,9 @@ async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return _told(request, error.status, error.text or error.reason)
+        # The router's own words are the status once more.
+        text = error.text or ""
+        return _told(request, error.status, _WORDS.get(error.status, error.reason) if text[:3].isdigit() else text)
     except NotLoadedError as error:
         return _told(request, HTTPStatus.NOT_FOUND, str(error))
     except BadQuestionError as error:

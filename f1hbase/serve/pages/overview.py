@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
+from f1hbase.errors import StoreError
 from f1hbase.frames.store import Store
 from f1hbase.model.plans import Selection
 from f1hbase.model.times import lenient_time
@@ -29,11 +30,18 @@ def overview(home: str, view: StateView | None, listed: Callable[[], Store]) -> 
     Raises:
         F1HBaseError: If it does not answer.
     """
-    if view is not None:
-        with closing(view):
-            if view.absent() is None:
-                return of_status(home, StatusReader(view, Selection()).read())
-    return of_listing(home, listed())
+    if view is None:
+        return of_listing(home, listed())
+    with closing(view):
+        absent = view.absent()
+        if absent is None:
+            return of_status(home, StatusReader(view, Selection()).read())
+    try:
+        found = of_listing(home, listed())
+    except StoreError:
+        # There is no table, so that nothing can be listed.
+        found = _of_nothing(home)
+    return found if found["sessions"] else {**found, "note": absent}
 
 
 def of_status(home: str, found: Overview) -> dict[str, Any]:
@@ -73,10 +81,13 @@ def of_listing(home: str, store: Store) -> dict[str, Any]:
         ScopeStatus(row["year"], key, None, row.get("meeting_name") or "", row["date_start"])
         for key, row in meetings.items()
     ]
+    return {**_of_nothing(home), "seasons": _seasons([*named, *scopes]), "sessions": len(scopes)}
+
+
+def _of_nothing(home: str) -> dict[str, Any]:
     return {
-        "home": home, "has_reports": False, "seasons": _seasons([*named, *scopes]), "rows": None,
-        "sessions": len(scopes), "percent_done": None, "seconds_left": None, "failures": [], "loading": [],
-        "requests_per_minute": None, "runs": [],
+        "home": home, "has_reports": False, "seasons": [], "rows": None, "sessions": 0, "percent_done": None,
+        "seconds_left": None, "failures": [], "loading": [], "requests_per_minute": None, "runs": [],
     }  # fmt: skip
 
 

@@ -36,13 +36,12 @@ class Progress:
     Args:
         shared: The store.
         read: Returns how everything stands; called in a thread.
-        idle_seconds: How often to ask while nobody loads.
     """
 
-    def __init__(self, shared: SharedStore, read: Callable[[], Overview], idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, shared: SharedStore, read: Callable[[], Overview]) -> None:
         self._shared = shared
         self._read = read
-        self._idle_seconds = idle_seconds
+        self._idle_seconds = IDLE_SECONDS
         self._listeners: set[asyncio.Queue[bytes]] = set()
         self._last: bytes = b""
         self._asking: asyncio.Task[None] | None = None

@@ -73,7 +73,7 @@ function show(found) {
     el("h2", {}, String(season.year)),
     season.meetings.map((meeting) => meetingCard(meeting, number++ < FIRST_OPEN, found.has_reports)))));
   if (!found.sessions && !found.seasons.length) {
-    byId("seasons").replaceChildren(el("section", { class: "card" }, el("p", {}, "Nothing is loaded here yet. This loads the latest session:"),
+    byId("seasons").replaceChildren(el("section", { class: "card" }, el("p", {}, found.note ?? "Nothing is loaded here yet."), el("p", {}, "This loads the latest session:"),
       el("pre", {}, "f1hbase load --mode latest --num-sessions 1")));
   }
   tellLoading(found);
