@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
+from f1hbase.frames.needs import need
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
 from f1hbase.operations.rollback.base import Rollback, Target
@@ -27,6 +28,7 @@ from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
 
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
+    from f1hbase.serve.pages import SharedStore
     from f1hbase.serve.store import RecordStore
     from f1hbase.sources.hbase import HBaseReader
 
@@ -72,6 +74,9 @@ SERVED = {
     "hbase": "f1hbase.serve.hbase_store",
 }
 """The module that serves what is stored in each place: `record_store(config, location, most_seconds)`."""
+
+PAGES_PATIENCE_SECONDS = 3.0
+"""How long a page waits for a store that is away before it says so, and tries again."""
 
 _RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
@@ -162,6 +167,25 @@ def open_record_store(
     settings = replace(config.settings, patience=timedelta(seconds=zone_store.PATIENCE_SECONDS))
     served = replace(config, settings=settings)
     return zone_store.record_store(lambda: open_reader(served, places[0]), most_seconds)
+
+
+def shared_store(config: Config, name: str | None = None) -> SharedStore:
+    """Return what the web pages are about: a place by its name or URL; by default the source of the settings.
+
+    It is opened when a page asks for something, and given up after `PAGES_PATIENCE_SECONDS` while it is away.
+
+    Raises:
+        MissingPackageError: If pyarrow or numpy is not installed; says how they are.
+    """
+    for package in ("pyarrow", "numpy"):
+        need(package, "the web pages")
+    from f1hbase.frames.store import Store
+    from f1hbase.serve.pages import SharedStore
+
+    location = config.settings.source if name is None else name
+    patience = timedelta(seconds=PAGES_PATIENCE_SECONDS)
+    impatient = replace(config, settings=replace(config.settings, patience=patience))
+    return SharedStore(lambda: Store(open_reader(impatient, location)), lambda: state_view(impatient, location))
 
 
 def _module(modules: Mapping[str, str], otherwise: str, location: str, action: str) -> ModuleType:

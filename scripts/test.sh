@@ -13,6 +13,9 @@ esac
 { scripts/local_hbase.sh fetch && scripts/local_hbase.sh fetch mapreduce; } &
 fetch=$!
 scripts/setup.sh
+# So is the browser, where apt may; else the tests of the web pages are skipped.
+.venv/bin/python tests/browser.py &
+browser=$!
 # So are the servers that stand in for Google's and Azure's stores, where Go and npm are; else their tests are skipped.
 .venv/bin/python tests/store_servers.py &
 stores=$!
@@ -22,5 +25,6 @@ wait "$fetch"
 .venv/bin/mypy
 .venv/bin/lint-imports
 wait "$stores"
+wait "$browser"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
 exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"

@@ -29,10 +29,11 @@ from f1hbase.model.text import safe
 from f1hbase.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from f1hbase.config import Config, Settings
     from f1hbase.model.plans import Plan
+    from f1hbase.serve.pages import SharedStore
     from f1hbase.stores.hbase.schema import SchemaReader
 
 _log = logging.getLogger(__name__)
@@ -446,7 +447,7 @@ def rollback_command(
     rollback.carry_out(lambda expected: make_deletion_display(expected, terminal()))
 
 
-@cli.command("serve", short_help="Serve stored records as the OpenF1 API does.")
+@cli.command("serve", short_help="Serve stored records as the OpenF1 API does, and as web pages.")
 @click.option(
     "--from",
     "places",
@@ -494,7 +495,7 @@ def serve_command(
     origins: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Answer /v1/<endpoint> as the OpenF1 API does, from what is stored. Reads only, and asks no API.
+    """Answer /v1/<endpoint> as the OpenF1 API does, and show it as web pages, from what is stored. Asks no API.
 
     It listens on this machine only. Any other --host needs F1HBASE_SERVE_TOKEN in the environment, which requests must
     then show (Authorization: Bearer ...), or --public. /docs says what can be asked.
@@ -521,8 +522,24 @@ def serve_command(
     tell(config)
     access = access_of(host, public=public, origins=origins)
     store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr))
-    app = create_app(store, max_rows=max_rows, empty=EMPTY_FORMS[empty], access=access)
-    serve(app, host, port, click.echo)
+    pages = _pages(config, places)
+    app = create_app(store, max_rows=max_rows, empty=EMPTY_FORMS[empty], access=access, pages=pages)
+    serve(app, host, port, click.echo, has_pages=pages is not None)
+
+
+def _pages(config: Config, places: Sequence[str]) -> SharedStore | None:
+    """Return what the web pages of `serve` are about; None, and why is said, where there are none."""
+    from f1hbase.composition import shared_store
+    from f1hbase.frames.needs import MissingPackageError
+
+    if len(places) > 1:
+        click.echo("no web pages: they are about one place, and several --from are given", err=True)
+        return None
+    try:
+        return shared_store(config, places[0])
+    except MissingPackageError as error:
+        click.echo(f"no web pages: {error}", err=True)
+        return None
 
 
 def _plan(config: Config) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from f1hbase.errors import F1HBaseError
 from f1hbase.frames import telemetry
 from f1hbase.frames.arrow import batch_of
 from f1hbase.frames.frame import Frame
-from f1hbase.frames.reading import Completeness, read_made
+from f1hbase.frames.reading import Completeness, read_made, stored_fingerprint
 from f1hbase.frames.schemas import schema_of, sort_keys
 from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
 from f1hbase.model.plans import SessionPlan
@@ -239,6 +240,26 @@ class Session:
         }  # fmt: skip
         schema = telemetry.SCHEMA.with_metadata({f"f1hbase.{name}": text for name, text in metadata.items()})
         return Frame(schema, batches, [("date", "ascending")])
+
+    def completeness(self) -> dict[str, Completeness]:
+        """Return how much of each endpoint is stored, by its name.
+
+        Those are in it that were asked for, and those that such a session usually has (`Endpoint.usual_in`).
+        """
+        asked = {state.endpoint for state in self._states}
+        return {
+            endpoint.name: Completeness(Unit(endpoint.name, self.scope), self._states)
+            for endpoint in endpoints_of(self.scope)
+            if endpoint.name in asked or self.scope.kind in endpoint.usual_in
+        }
+
+    def fingerprint(self) -> str:
+        """Return what changes when something else is stored of the session: hexadecimal digits."""
+        lines = [
+            [endpoint.name, *stored_fingerprint(Unit(endpoint.name, self.scope), self._states)]
+            for endpoint in endpoints_of(self.scope)
+        ]
+        return hashlib.sha256(json.dumps([self.record, lines], default=str).encode()).hexdigest()[:32]
 
     def refresh(self) -> None:
         """Forget what is known of the session, as more of it may have been loaded since."""

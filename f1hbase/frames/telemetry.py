@@ -64,9 +64,9 @@ def joined(car: pa.Table, location: pa.Table, start: datetime | None, end: datet
         at = at[at >= edges[0]]
     if end is not None:
         at = at[at <= edges[-1]]
-    steady = {name: _between(at, car_at, _numbers(car, name)) for name in _STEADY}
+    steady = {name: interpolated(at, car_at, _numbers(car, name)) for name in _STEADY}
     steps = {name: _before(at, car_at, car[name]) for name in _STEPS}
-    place = {name: _between(at, location_at, _numbers(location, name)) for name in _PLACE}
+    place = {name: interpolated(at, location_at, _numbers(location, name)) for name in _PLACE}
     time = (at - at[0]) / _MICROS if len(at) else np.array([], np.float64)
     distance = _distance(time, steady["speed"])
     whole = distance[-1] if len(distance) else 0.0
@@ -91,8 +91,14 @@ def _numbers(samples: pa.Table, name: str) -> _Numbers:
     return samples[name].cast(pa.float64()).to_numpy()  # type: ignore[no-any-return]
 
 
-def _between(at: _Micros, known_at: _Micros, known: _Numbers) -> _Numbers:
-    """Interpolate linearly; NaN outside of what is known and in long gaps."""
+def interpolated(at: _Micros, known_at: _Micros, known: _Numbers) -> _Numbers:
+    """Interpolate linearly between samples; NaN outside of them and in gaps of more than `LONGEST_GAP_SECONDS`.
+
+    Args:
+        at: The moments, in microseconds since 1970, in order.
+        known_at: Those of the samples, likewise.
+        known: What the samples have; NaN where one has nothing.
+    """
     there = ~np.isnan(known)
     known_at, known = known_at[there], known[there]
     if not len(known):

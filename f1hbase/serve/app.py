@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from f1hbase.serve import openapi
+from f1hbase.serve.pages import SharedStore, mount
 from f1hbase.serve.query import NoLatestError, Query, QueryError, parse_query
 from f1hbase.serve.security import OPEN, Access, access_layer, header_layer
 from f1hbase.serve.store import (
@@ -84,11 +85,13 @@ def create_app(
     middlewares: Iterable[Middleware] = (),
     access: Access = OPEN,
     stall_seconds: float = STALL_SECONDS,
+    pages: SharedStore | None = None,
 ) -> web.Application:
     """Return the application: ``store`` under ``/v1/``, to GET alone, and the description of that.
 
     ``max_rows``: an answer with more records is a 422. ``middlewares`` see requests first. ``access``: who may ask.
-    ``stall_seconds``: when a client that takes nothing is cut off.
+    ``stall_seconds``: when a client that takes nothing is cut off. ``pages``: what the web pages are about, if there
+    are any.
     """
     app = web.Application(middlewares=[access_layer(access), *middlewares])
     app.on_response_prepare.append(header_layer(access))
@@ -96,6 +99,8 @@ def create_app(
     app.on_cleanup.append(api.close)
     app.router.add_route("*", "/v1/{endpoint:[A-Za-z0-9_]+}", api.answer)
     openapi.add_routes(app)
+    if pages is not None:
+        mount(app, pages)
     app.router.add_route("*", "/{anything:.*}", _not_found)
     return app
 

@@ -89,7 +89,13 @@ def open_files(folders: Iterable[Path], stream: TextIO) -> FileStore:
 
 
 def serve(
-    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None = None
+    app: web.Application,
+    host: str,
+    port: int,
+    tell: Callable[[str], None],
+    port_file: Path | None = None,
+    *,
+    has_pages: bool = False,
 ) -> None:
     """Serve an application until SIGTERM or Ctrl-C.
 
@@ -97,17 +103,18 @@ def serve(
         app: What to serve.
         host: The address to listen at.
         port: The port; 0 takes a free one.
-        tell: Called once it listens, with ``serving http://HOST:PORT/v1``.
+        tell: Called once it listens, with ``serving http://HOST:PORT/v1``, and with where the pages are.
         port_file: A file that gets the port.
+        has_pages: Whether it has web pages.
 
     Raises:
         ListenError: When the address is taken, or not this machine's.
     """
-    asyncio.run(_serve(app, host, port, tell, port_file))
+    asyncio.run(_serve(app, host, port, tell, port_file, has_pages))
 
 
 async def _serve(
-    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None
+    app: web.Application, host: str, port: int, tell: Callable[[str], None], port_file: Path | None, has_pages: bool
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -137,6 +144,8 @@ async def _serve(
             await asyncio.to_thread(port_file.write_text, f"{port}\n")
         _raise_file_limit()
         tell(f"serving http://{_in_url(host)}:{port}/v1")
+        if has_pages:
+            tell(f"web pages: http://{_in_url(host)}:{port}/")
         await stop.wait()
     finally:
         await runner.cleanup()
