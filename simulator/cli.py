@@ -131,6 +131,21 @@ class MomentType(click.ParamType[float]):
             self.fail(f"{text!r} is neither +SECONDS, nor HH:MM[:SS], nor YYYY-MM-DDTHH:MM (UTC)", param, ctx)
 
 
+class AddressType(click.ParamType[tuple[str, int]]):
+    """A host and port such as ``localhost:1883``."""
+
+    name = "address"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return the host and the port that the text names."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            self.fail(f"{value!r} is no HOST:PORT such as localhost:1883", param, ctx)
+        return host.strip("[]"), int(port)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     """Simulate Formula 1 data, and serve data as the OpenF1 API would: no network needed.
@@ -521,6 +536,13 @@ def simulate(
     metavar="FILE",
     help="Writes a line of JSON for each message: number, topic, its time, and when it was played.",
 )
+@click.option(
+    "--mqtt",
+    type=AddressType(),
+    metavar="HOST:PORT",
+    help="Publishes the records to this broker, as OpenF1 does; the player does not wait for its subscribers.",
+)
+@click.option("--mqtt-password", envvar="F1HBASE_REPLAY_MQTT_PASSWORD", show_envvar=True, help="What the broker wants.")
 @click.option("--token", envvar="F1HBASE_REPLAY_TOKEN", show_envvar=True, help="The only good token.  [default: any]")
 @click.option(
     "--token-seconds",
@@ -593,6 +615,8 @@ def live(
     end_after: float | None,
     archive_at_once: bool,
     sent_file: Path | None,
+    mqtt: tuple[str, int] | None,
+    mqtt_password: str | None,
     token: str | None,
     token_seconds: float | None,
     shares: tuple[tuple[str, float], ...],
@@ -615,6 +639,8 @@ def live(
       python -m simulator live out/race --speed 20 --port 8001
     A recording, as fast as who listens takes it:
       python -m simulator live recording.txt.gz --speed 0 --hold 1
+    OpenF1's MQTT feed of it, to a broker:
+      python -m simulator live out/race --speed 20 --subscribers 0 --mqtt localhost:1883
     A bad day: connections that end, in the middle of a frame too, and what comes twice, late or not in order:
       python -m simulator live out/race --fault drop=0.0005 --fault cut=0.0005 --fault duplicate=0.01 \\
         --fault late=0.01 --fault reorder=0.05 --gap 20 --fault-seed 7
@@ -637,6 +663,8 @@ def live(
             end_after=end_after,
             port_file=port_file,
             sent_file=sent_file,
+            mqtt=mqtt,
+            mqtt_password=mqtt_password,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None

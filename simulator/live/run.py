@@ -16,6 +16,7 @@ from aiohttp import web
 from f1hbase.serve.run import ListenError
 from simulator.live.hub import Hub, HubSettings
 from simulator.live.player import Player, Timing
+from simulator.live.publisher import Publisher, broker
 from simulator.live.script import ScriptError, read_script
 
 
@@ -29,6 +30,8 @@ class LiveSettings:
         end_after: How many seconds after the last message everything ends; None serves until it is told to stop.
         port_file: A file that gets the port when it is listened at.
         sent_file: A file that gets a line for each message that was played.
+        mqtt: Host and port of a broker that gets the records; None for none.
+        mqtt_password: What the broker wants.
     """
 
     place: Path
@@ -40,6 +43,8 @@ class LiveSettings:
     end_after: float | None = None
     port_file: Path | None = None
     sent_file: Path | None = None
+    mqtt: tuple[str, int] | None = None
+    mqtt_password: str | None = field(default=None, repr=False)
 
 
 def play(settings: LiveSettings, tell: Callable[[str], None]) -> None:
@@ -76,13 +81,21 @@ async def _play(settings: LiveSettings, tell: Callable[[str], None]) -> None:
             f"playing session {script.context.session_key}, {len(script.lines):,} messages: hub {where}/signalrcore, "
             f"archive {where}/static"
         )
+        publisher = None
+        if settings.mqtt is not None:
+            publish = await stack.enter_async_context(broker(*settings.mqtt, settings.mqtt_password))
+            publisher = Publisher(player, publish, settings.hub.faults)
         playing = asyncio.create_task(player.run())
         stopping = asyncio.create_task(stop.wait())
         stack.push_async_callback(_cancelled, playing, stopping)
         await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             playing.result()
-            tell(f"all is played, {player.position:,} messages")
+            records = ""
+            if publisher is not None:
+                await publisher.flush()
+                records = f", {publisher.published:,} records published"
+            tell(f"all is played, {player.position:,} messages{records}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), settings.end_after)
 
