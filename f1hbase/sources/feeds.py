@@ -11,6 +11,7 @@ from typing import Protocol
 from f1hbase.model.answers import Listing
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Scope
+from f1hbase.state.live import LoggedMessage, MessageLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class FeedMessage:
         records: What it says, by endpoint; empty for a message of which nothing is made.
         raw: The message as a line to keep, without its end; None where these records belong to messages that were
             handed on before.
+        logged: The message as other instances may need it to fill a gap of their own; None where they do not.
     """
 
     arrived: datetime
     records: Sequence[FeedRecords] = ()
     raw: bytes | None = None
+    logged: LoggedMessage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +133,13 @@ class FeedRecipe(Protocol):
             F1HBaseError: If it cannot be had; says why and what to do.
         """
 
-    def open(self, scope: Scope, instance: str) -> AbstractAsyncContextManager[Feed]:
+    def open(self, scope: Scope, instance: str, log: MessageLog | None) -> AbstractAsyncContextManager[Feed]:
         """Open the feed of a session; records of other sessions are left out.
 
         Args:
             scope: The session.
             instance: The name of this instance, which no other one that runs has.
+            log: The messages that instances share: for a feed that needs all of them; read in another thread.
 
         Raises:
             F1HBaseError: If it cannot be opened; says why and what to do.
