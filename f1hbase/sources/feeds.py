@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from f1hbase.model.answers import Listing
 from f1hbase.model.samples import Record, Samples
@@ -121,6 +121,14 @@ class Feed(Protocol):
             F1HBaseError: If it cannot go on whatever one waits for (a refused token, another kind of server at that
                 address); says why and what to do, in one line.
         """
+
+
+@runtime_checkable
+class HasRest(Protocol):
+    """A feed that keeps messages back for a while, or of which some records are made only by the end of a session."""
+
+    def finish(self) -> FeedMessage | None:
+        """Return what all that has come makes and was not handed on yet; nothing comes after it."""
 
 
 class FeedRecipe(Protocol):
