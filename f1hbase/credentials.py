@@ -14,6 +14,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 USERNAME_VARIABLE = "F1HBASE_API_USERNAME"
 PASSWORD_VARIABLE = "F1HBASE_API_PASSWORD"  # noqa: S105 - a name, no password
+F1TV_VARIABLE = "F1HBASE_F1TV_TOKEN"
+SERVE_VARIABLE = "F1HBASE_SERVE_TOKEN"
 USERNAME_KEY = "api-username"
 PASSWORD_KEY = "api-password"  # noqa: S105 - a name, no password
 CREDENTIAL_KEYS = frozenset({USERNAME_KEY, PASSWORD_KEY})
@@ -146,7 +148,7 @@ def check_destination(
     except ValueError:
         port = -1
     unset = f"unset {USERNAME_VARIABLE} and {PASSWORD_VARIABLE} (or the keys of the file) to ask without them"
-    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(host)):
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback_host(host)):
         raise ValueError(f"the credentials for the API are sent over https only, not to {_origin(api_url)}; {unset}.")
     if host == OPENF1_HOST and port in {None, 443}:
         return
@@ -159,6 +161,37 @@ def check_destination(
             f"the credentials for the API are not sent to {_origin(api_url)}, which was not named beside them: set "
             f"{beside}, or {unset}."
         )
+
+
+def read_f1tv_token(environment: Mapping[str, str], url: str, url_source: str | None, own_url: str) -> Secret:
+    """Return the token of F1 TV from the environment, to be sent to a hub; empty if there is none.
+
+    Args:
+        environment: The variables.
+        url: The hub.
+        url_source: Where it was named: `ENVIRONMENT`, the path of a file, anything else for elsewhere.
+        own_url: F1's own hub, to whose host it may always go.
+
+    Raises:
+        ValueError: If it must not go there: over an open line, or to a host that a file names; or if it cannot be sent.
+    """
+    token = environment.get(F1TV_VARIABLE, "").strip()
+    if not token:
+        return Secret("")
+    register_secret(token)
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError(f"{F1TV_VARIABLE} has a character in it that no token has.")
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    if parts.scheme != "https" and not is_loopback_host(host):
+        raise ValueError(f"the token of F1 TV is sent over https only, not to {_origin(url)}; unset {F1TV_VARIABLE}.")
+    in_file = url_source not in {None, ENVIRONMENT, "given", "default"}
+    if in_file and host != (urlsplit(own_url).hostname or "") and not is_loopback_host(host):
+        raise ValueError(
+            f"the token of F1 TV is not sent to {_origin(url)}, which '{url_source}' names: name the hub with "
+            f"--hub-url or F1HBASE_HUB_URL, or unset {F1TV_VARIABLE}."
+        )
+    return Secret(token)
 
 
 def register_secret(value: str) -> None:
@@ -194,7 +227,8 @@ def _spellings(secret: str) -> set[str]:
     return {plain, *quoted, *(each.lower() for each in quoted if each != plain), *in_json, html.escape(plain)}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host is this machine, and nobody else can see what is sent there."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
