@@ -60,6 +60,7 @@ STATE_VIEWS = {
 
 FEEDS = {
     "livetiming": "f1hbase.sources.livetiming.feed",
+    "openf1": "f1hbase.sources.openf1.feed",
 }
 """The module of each feed by the name that `live --from` gives it: one with a function `feed_recipe(config)`."""
 

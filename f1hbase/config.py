@@ -41,6 +41,7 @@ DEFAULT_FILE = Path("f1hbase.toml")
 _LARGEST_FILE_BYTES = 1_000_000
 OPENF1_URL = "https://api.openf1.org/v1"
 HUB_URL = "https://livetiming.formula1.com/signalrcore"
+MQTT_URL = "mqtts://mqtt.openf1.org:8883"
 LIVETIMING_URL = "https://livetiming.formula1.com/static"
 
 _SECRET_VARIABLES = {USERNAME_VARIABLE, PASSWORD_VARIABLE, F1TV_VARIABLE, SERVE_VARIABLE}
@@ -85,6 +86,7 @@ class Settings:
     api_url: str = _setting(values.url, OPENF1_URL)
     livetiming_url: str = _setting(values.url, LIVETIMING_URL)
     hub_url: str = _setting(values.url, HUB_URL)
+    mqtt_url: str = _setting(values.broker_url, MQTT_URL)
     instance: str = _setting(values.text, "")
     begin_before: timedelta = _setting(values.duration(), timedelta(hours=2))
     idle_timeout: timedelta = _setting(values.duration(timedelta(seconds=1)), timedelta(minutes=90))

@@ -25,6 +25,7 @@ ENVIRONMENT = "the environment"
 """Where a setting comes from, as `check_destination` takes it; of a file it is its path as a text."""
 
 OPENF1_HOST = "api.openf1.org"
+OPENF1_BROKER = "mqtt.openf1.org"
 _SHORTEST_SECRET = 6
 """A shorter text would make holes in every message; a token or a password that short is none."""
 
@@ -192,6 +193,38 @@ def read_f1tv_token(environment: Mapping[str, str], url: str, url_source: str | 
             f"--hub-url or F1HBASE_HUB_URL, or unset {F1TV_VARIABLE}."
         )
     return Secret(token)
+
+
+def check_broker(credentials: Credentials | None, url: str, url_source: str | None) -> None:
+    """Refuse to send a token of OpenF1 to a broker over an open line, or to a host that only a file names.
+
+    Args:
+        credentials: What the token is got with; None if there are none: then only a broker of one's own will do.
+        url: The broker, such as `mqtts://mqtt.openf1.org:8883`.
+        url_source: Where it was named: `ENVIRONMENT`, the path of a file, anything else for elsewhere.
+
+    Raises:
+        ValueError: If it must not go there, or there is none to send; it says the way out.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    if is_loopback_host(host):
+        return
+    if credentials is None:
+        raise ValueError(
+            f"the live feed of OpenF1 needs a subscription: set {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}, or record "
+            "with --from livetiming."
+        )
+    if parts.scheme not in {"mqtts", "wss"}:
+        raise ValueError(
+            f"the token of OpenF1 is sent over TLS only, not to {_origin(url)}; such a broker is mqtts:// or wss://."
+        )
+    in_other_file = url_source not in {None, ENVIRONMENT, "given", "default", credentials.source}
+    if in_other_file and host != OPENF1_BROKER:
+        raise ValueError(
+            f"the token of OpenF1 is not sent to {_origin(url)}, which '{url_source}' names: name the broker with "
+            "--mqtt-url or F1HBASE_MQTT_URL."
+        )
 
 
 def register_secret(value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no type
     is_good: ClassVar[Callable[[str], bool]] = staticmethod(lambda _: True)
     refused: ClassVar[list[str]] = []
     admitted: ClassVar[list[str]] = []
+    server: ClassVar[Broker | None] = None
 
     @dataclass
     class Config:
@@ -57,6 +59,7 @@ async def broker(
     if certificate is not None:
         listener |= {"ssl": True, "certfile": str(certificate[0]), "keyfile": str(certificate[1])}
     server = Broker({"listeners": {"default": listener}, "plugins": {"mqtt_broker.PasswordPlugin": {}}})
+    PasswordPlugin.server = server
     await server.start()
     try:
         instance = server._servers["default"].instance
@@ -64,6 +67,16 @@ async def broker(
         yield instance.sockets[0].getsockname()[1]
     finally:
         await server.shutdown()
+        # amqtt forgets the connections that it has refused.
+        for writer in [one for one in gc.get_objects() if type(one) is asyncio.StreamWriter]:
+            writer.close()
+        await asyncio.sleep(0)
+
+
+def subscriptions() -> int:
+    """Return how many subscriptions the last broker with passwords has."""
+    assert PasswordPlugin.server is not None
+    return sum(len(several) for several in PasswordPlugin.server._subscriptions.values())
 
 
 @asynccontextmanager

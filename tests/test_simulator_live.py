@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,10 @@ async def test_fastf1s_recorder_records_a_session_that_loads_as_from_the_archive
 
     assert [one["authorised"] for one in state["connections"]] == [False]
     assert not RESTRICTED & set(state["connections"][0]["topics"])
-    source = RecordingSource(read_recordings([recorded]), str(recorded))
-    (scope,) = await scopes(source, mode="manual", session_key=(_KEY,))
-    live = await load_session(source, scope)
+    with closing(read_recordings([recorded])) as recording:
+        source = RecordingSource(recording, str(recorded))
+        (scope,) = await scopes(source, mode="manual", session_key=(_KEY,))
+        live = await load_session(source, scope)
     async with opened(script.archive) as archive:
         whole = await load_session(archive, scope)
     for endpoint in ("position", "weather", "drivers", "race_control", "laps", "stints"):

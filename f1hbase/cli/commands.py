@@ -432,8 +432,8 @@ def serve_command(*, folders: tuple[Path, ...], host: str, port: int, empty: str
 
 _LIVE = (
     "source", "to", "layout", "meeting_key", "session_key", "instance", "begin_before", "idle_timeout", "no_archive",
-    "serve", "hub_url", "livetiming_url", "api_url", "rate", "request_timeout", *_WHERE, "compression", "patience",
-    "hbase_timeout", "log_file", "quiet", "verbose",
+    "serve", "hub_url", "mqtt_url", "livetiming_url", "api_url", "rate", "request_timeout", *_WHERE, "compression",
+    "patience", "hbase_timeout", "log_file", "quiet", "verbose",
 )  # fmt: skip
 
 

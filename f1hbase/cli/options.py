@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SWITCHES = {"no_archive", "refresh", "dry_run", "quiet", "verbose"}
 
-_NOT_OF_LOAD = {"format", "hub_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve"}
+_NOT_OF_LOAD = {"format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve"}
 """The settings that `load` does not take."""
 
 _HELP: dict[str, tuple[str, str]] = {
@@ -86,6 +86,7 @@ _HELP: dict[str, tuple[str, str]] = {
     "api_url": ("URL", "The API of OpenF1."),
     "livetiming_url": ("URL", "The archive of F1's live timing, or a mirror of it."),
     "hub_url": ("URL", "The hub of F1's live timing, or a stand-in."),
+    "mqtt_url": ("URL", "The MQTT broker of OpenF1's live feed (mqtts:// or wss://), or another."),
     "instance": (
         "NAME",
         "The name of this instance, which no other one that records has.  [default: the host's, with a number]",
