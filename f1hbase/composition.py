@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,15 +17,20 @@ from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
 from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.frames.needs import need
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
+from f1hbase.model.units import Scope
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
-from f1hbase.pipeline.load import LoadRequest
+from f1hbase.pipeline.live.choosing import live_folder
+from f1hbase.pipeline.live.run import LiveParts, LiveRequest
+from f1hbase.pipeline.load import LoadRequest, load
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
+from f1hbase.sources.feeds import FeedRecipe
 
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
@@ -64,6 +70,19 @@ STATE_VIEWS = {
     "hbase": "f1hbase.state.hbase.brief",
 }
 """The module that reads what each destination remembers faster than session by session."""
+
+FEEDS = {
+    "livetiming": "f1hbase.sources.livetiming.feed",
+    "openf1": "f1hbase.sources.openf1.feed",
+}
+"""The module of each feed by the name that `live --from` gives it: one with a function `feed_recipe(config)`."""
+
+LIVE_DESTINATIONS = {
+    "hbase": "f1hbase.destinations.hbase_live",
+}
+"""The module that stores a feed's records in each destination: one with a function `live_recipe(config)`."""
+
+_RAW_LIVE_KEEPER = "f1hbase.pipeline.live.raw_lines"
 
 READERS = {
     "hbase": "f1hbase.sources.hbase",
@@ -247,6 +266,56 @@ def selection_of(config: Config) -> Selection:
     if selection.mode == "latest" and selection.num_sessions is None and latest is not None:
         return replace(selection, num_sessions=latest)
     return selection
+
+
+def live_parts(config: Config) -> LiveParts:
+    """Return how the feed, the destination and the keepers of raw lines of a recording are opened.
+
+    Raises:
+        F1HBaseError: If one of them cannot be; says why and what to do.
+    """
+    settings = config.settings
+    if settings.source not in FEEDS:
+        raise ConfigError(f"--from {settings.source}: there is no such feed; live records from {', '.join(FEEDS)}.")
+    stores = [name for name in settings.to if name in LIVE_DESTINATIONS]
+    places = [name for name in settings.to if name not in LIVE_DESTINATIONS]
+    if len(stores) != 1:
+        raise ConfigError("live stores records in HBase: say --to hbase, and a --to with a URL for the raw lines.")
+    if places and settings.layout != "raw-live":
+        raise ConfigError(f"--to {places[0]}: live keeps raw lines in a landing zone: say --layout raw-live, too.")
+    if settings.layout == "raw-live" and not places:
+        raise ConfigError("--layout raw-live: say where the raw lines go: --to s3://bucket/prefix, or --to ./folder.")
+    feed: Callable[[Config], FeedRecipe] = import_module(FEEDS[settings.source]).feed_recipe
+    store: Callable[[Config], LiveDestinationRecipe] = import_module(LIVE_DESTINATIONS[stores[0]]).live_recipe
+    feed_recipe = feed(config)
+    keepers = [import_module(_RAW_LIVE_KEEPER).keeper_recipe(config, place) for place in places]
+    return LiveParts(feed_recipe, store(config), keepers)
+
+
+def live_request(config: Config) -> LiveRequest:
+    """Return what the settings say that a recording is to do."""
+    settings = config.settings
+    again = None if settings.no_archive else partial(_load_again, config)
+    return LiveRequest(
+        settings.selection,
+        settings.instance,
+        settings.begin_before,
+        settings.idle_timeout,
+        live_folder(),
+        again,
+        settings.shown(),
+    )
+
+
+def _load_again(config: Config, scope: Scope) -> int:
+    """Load a session that was recorded once more, from the source of the same name; return the exit code."""
+    again = replace(
+        config.settings, to=("hbase",), layout=None, mode=None, year=(), date=(), meeting_key=(),
+        session_key=() if scope.session_key is None else (scope.session_key,), endpoint=(), driver=(),
+        num_sessions=None, refresh=False, dry_run=False,
+    )  # fmt: skip
+    settings = replace(config, settings=again)
+    return load(load_request(settings), load_recipe(settings)).exit_code
 
 
 def open_rollback(config: Config, target: Target) -> Rollback:

@@ -21,7 +21,9 @@ from f1hbase import values
 from f1hbase.credentials import (
     CREDENTIAL_KEYS,
     ENVIRONMENT,
+    F1TV_VARIABLE,
     PASSWORD_VARIABLE,
+    SERVE_VARIABLE,
     USERNAME_VARIABLE,
     Credentials,
     exposed_file_warning,
@@ -38,10 +40,12 @@ CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 DEFAULT_FILE = Path("f1hbase.toml")
 _LARGEST_FILE_BYTES = 1_000_000
 OPENF1_URL = "https://api.openf1.org/v1"
+HUB_URL = "https://livetiming.formula1.com/signalrcore"
+MQTT_URL = "mqtts://mqtt.openf1.org:8883"
 LIVETIMING_URL = "https://livetiming.formula1.com/static"
 JOLPICA_URL = "https://api.jolpi.ca/ergast/f1"
 
-_SECRET_VARIABLES = {USERNAME_VARIABLE, PASSWORD_VARIABLE, "F1HBASE_F1TV_TOKEN", "F1HBASE_SERVE_TOKEN"}
+_SECRET_VARIABLES = {USERNAME_VARIABLE, PASSWORD_VARIABLE, F1TV_VARIABLE, SERVE_VARIABLE}
 
 
 def _setting(parse: values.Parse, default: Any = None, *, name: str = "", multiple: bool = False) -> Any:
@@ -62,7 +66,7 @@ class Settings:
 
     source: str = _setting(values.text, "openf1", name="from")
     to: tuple[str, ...] = _setting(values.text, ("hbase",), multiple=True)
-    layout: str | None = _setting(values.one_of("units", "extractor", "dated"))
+    layout: str | None = _setting(values.one_of("units", "extractor", "dated", "raw-live"))
     format: str = _setting(values.one_of("parquet", "csv", "jsonl"), "parquet")
     mode: str | None = _setting(values.one_of("all", "latest", "year", "manual"))
     num_sessions: int | None = _setting(_COUNT)
@@ -83,6 +87,13 @@ class Settings:
     api_url: str = _setting(values.url, OPENF1_URL)
     livetiming_url: str = _setting(values.url, LIVETIMING_URL)
     jolpica_url: str = _setting(values.url, JOLPICA_URL)
+    hub_url: str = _setting(values.url, HUB_URL)
+    mqtt_url: str = _setting(values.broker_url, MQTT_URL)
+    instance: str = _setting(values.text, "")
+    begin_before: timedelta = _setting(values.duration(), timedelta(hours=2))
+    idle_timeout: timedelta = _setting(values.duration(timedelta(seconds=1)), timedelta(minutes=90))
+    no_archive: bool = _setting(values.switch, False)
+    serve: str = _setting(values.hosts, "")
     hbase_host: str = _setting(values.hosts, "localhost")
     hbase_port: int = _setting(values.whole_number(1, 65535), 9090)
     hbase_transport: str = _setting(values.one_of("auto", "buffered", "framed"), "auto")

@@ -14,6 +14,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 USERNAME_VARIABLE = "F1HBASE_API_USERNAME"
 PASSWORD_VARIABLE = "F1HBASE_API_PASSWORD"  # noqa: S105 - a name, no password
+F1TV_VARIABLE = "F1HBASE_F1TV_TOKEN"
+SERVE_VARIABLE = "F1HBASE_SERVE_TOKEN"
 USERNAME_KEY = "api-username"
 PASSWORD_KEY = "api-password"  # noqa: S105 - a name, no password
 CREDENTIAL_KEYS = frozenset({USERNAME_KEY, PASSWORD_KEY})
@@ -23,6 +25,7 @@ ENVIRONMENT = "the environment"
 """Where a setting comes from, as `check_destination` takes it; of a file it is its path as a text."""
 
 OPENF1_HOST = "api.openf1.org"
+OPENF1_BROKER = "mqtt.openf1.org"
 _SHORTEST_SECRET = 6
 """A shorter text would make holes in every message; a token or a password that short is none."""
 
@@ -146,7 +149,7 @@ def check_destination(
     except ValueError:
         port = -1
     unset = f"unset {USERNAME_VARIABLE} and {PASSWORD_VARIABLE} (or the keys of the file) to ask without them"
-    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(host)):
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback_host(host)):
         raise ValueError(f"the credentials for the API are sent over https only, not to {_origin(api_url)}; {unset}.")
     if host == OPENF1_HOST and port in {None, 443}:
         return
@@ -158,6 +161,69 @@ def check_destination(
         raise ValueError(
             f"the credentials for the API are not sent to {_origin(api_url)}, which was not named beside them: set "
             f"{beside}, or {unset}."
+        )
+
+
+def read_f1tv_token(environment: Mapping[str, str], url: str, url_source: str | None, own_url: str) -> Secret:
+    """Return the token of F1 TV from the environment, to be sent to a hub; empty if there is none.
+
+    Args:
+        environment: The variables.
+        url: The hub.
+        url_source: Where it was named: `ENVIRONMENT`, the path of a file, anything else for elsewhere.
+        own_url: F1's own hub, to whose host it may always go.
+
+    Raises:
+        ValueError: If it must not go there: over an open line, or to a host that a file names; or if it cannot be sent.
+    """
+    token = environment.get(F1TV_VARIABLE, "").strip()
+    if not token:
+        return Secret("")
+    register_secret(token)
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError(f"{F1TV_VARIABLE} has a character in it that no token has.")
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    if parts.scheme != "https" and not is_loopback_host(host):
+        raise ValueError(f"the token of F1 TV is sent over https only, not to {_origin(url)}; unset {F1TV_VARIABLE}.")
+    in_file = url_source not in {None, ENVIRONMENT, "given", "default"}
+    if in_file and host != (urlsplit(own_url).hostname or "") and not is_loopback_host(host):
+        raise ValueError(
+            f"the token of F1 TV is not sent to {_origin(url)}, which '{url_source}' names: name the hub with "
+            f"--hub-url or F1HBASE_HUB_URL, or unset {F1TV_VARIABLE}."
+        )
+    return Secret(token)
+
+
+def check_broker(credentials: Credentials | None, url: str, url_source: str | None) -> None:
+    """Refuse to send a token of OpenF1 to a broker over an open line, or to a host that only a file names.
+
+    Args:
+        credentials: What the token is got with; None if there are none: then only a broker of one's own will do.
+        url: The broker, such as `mqtts://mqtt.openf1.org:8883`.
+        url_source: Where it was named: `ENVIRONMENT`, the path of a file, anything else for elsewhere.
+
+    Raises:
+        ValueError: If it must not go there, or there is none to send; it says the way out.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    if is_loopback_host(host):
+        return
+    if credentials is None:
+        raise ValueError(
+            f"the live feed of OpenF1 needs a subscription: set {USERNAME_VARIABLE} and {PASSWORD_VARIABLE}, or record "
+            "with --from livetiming."
+        )
+    if parts.scheme not in {"mqtts", "wss"}:
+        raise ValueError(
+            f"the token of OpenF1 is sent over TLS only, not to {_origin(url)}; such a broker is mqtts:// or wss://."
+        )
+    in_other_file = url_source not in {None, ENVIRONMENT, "given", "default", credentials.source}
+    if in_other_file and host != OPENF1_BROKER:
+        raise ValueError(
+            f"the token of OpenF1 is not sent to {_origin(url)}, which '{url_source}' names: name the broker with "
+            "--mqtt-url or F1HBASE_MQTT_URL."
         )
 
 
@@ -194,7 +260,8 @@ def _spellings(secret: str) -> set[str]:
     return {plain, *quoted, *(each.lower() for each in quoted if each != plain), *in_json, html.escape(plain)}
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host is this machine, and nobody else can see what is sent there."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

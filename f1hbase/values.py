@@ -19,6 +19,7 @@ Parse = Callable[[str], Any]
 """Reads a text; raises ValueError with what is wrong and what to write."""
 
 _EXAMPLE_URL = "https://api.openf1.org/v1"
+_EXAMPLE_BROKER = "mqtts://mqtt.openf1.org:8883"
 _LONGEST_DURATION = timedelta(days=30)
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_TABLE_PREFIX = 100
@@ -122,6 +123,15 @@ def limits(text: str) -> Limits:
 
 def url(text: str) -> str:
     """Read an http or https address; a slash at its end is taken away."""
+    return _address(text, {"http", "https"}, _EXAMPLE_URL)
+
+
+def broker_url(text: str) -> str:
+    """Read the address of an MQTT broker; a slash at its end is taken away."""
+    return _address(text, {"mqtt", "mqtts", "ws", "wss"}, _EXAMPLE_BROKER)
+
+
+def _address(text: str, schemes: set[str], example: str) -> str:
     address = text.rstrip("/")
     shown = shortened(text)
     if "@" in address:
@@ -137,9 +147,9 @@ def url(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"'{shown}' is not an address: {error}.") from None
     if parts.query or parts.fragment or address.endswith(("?", "#")):
-        raise ValueError(f"'{shown}' must not have a '?' or '#'; it looks like {_EXAMPLE_URL}.")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"'{shown}' is not an address; it looks like {_EXAMPLE_URL}.")
+        raise ValueError(f"'{shown}' must not have a '?' or '#'; it looks like {example}.")
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"'{shown}' is not an address; it looks like {example}.")
     check_host(parts.hostname)
     return address
 

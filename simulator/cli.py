@@ -2,9 +2,12 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
+from math import inf
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
@@ -21,6 +24,10 @@ from simulator.faults import DEFAULT_KINDS, Faults, FaultSettings, LockOut
 from simulator.faults import KINDS as FAULT_KINDS
 from simulator.history import FIRST, LAST, History, Scale
 from simulator.history_server import create_history, run_history
+from simulator.live.faults import FEED_KINDS, HUB_KINDS, FeedFaults
+from simulator.live.hub import HubSettings
+from simulator.live.player import Timing
+from simulator.live.run import LiveSettings, ScriptError, play
 from simulator.people import MOST_DRIVERS
 from simulator.season import KINDS, WEEKEND
 
@@ -60,6 +67,11 @@ class _FaultOption(click.Option):
 
 
 class _ServeCommand(click.Command):
+    """A command whose help lists the options for faults, and the kinds of faults, apart."""
+
+    faults_heading = "Failures on purpose (POST /_faults changes them, GET /_faults counts them)"
+    kinds: ClassVar[Mapping[str, Mapping[str, str]]] = {"Kinds of faults": FAULT_KINDS}
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the usual options, those for faults, and the kinds of faults, each under a heading."""
         options: list[tuple[str, str]] = []
@@ -70,11 +82,72 @@ class _ServeCommand(click.Command):
                 (faults if isinstance(param, _FaultOption) else options).append(record)
         for heading, rows in (
             ("Options", options),
-            ("Failures on purpose (POST /_faults changes them, GET /_faults counts them)", faults),
-            ("Kinds of faults", list(FAULT_KINDS.items())),
+            (self.faults_heading, faults),
+            *((heading, list(kinds.items())) for heading, kinds in self.kinds.items()),
         ):
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+
+class _LiveCommand(_ServeCommand):
+    faults_heading = 'Failures on purpose (POST /_live with {"cut": "all"} ends connections, GET /_live lists them)'
+    kinds: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "Kinds of --fault": FEED_KINDS,
+        "Kinds of --hub": HUB_KINDS,
+    }
+
+
+class ShareType(click.ParamType[tuple[str, float]]):
+    """A kind of fault and its share, such as ``drop=0.001``."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """Return the kind and the share that the text names."""
+        if isinstance(value, tuple):
+            return value
+        kind, _, share = str(value).partition("=")
+        try:
+            FeedFaults({kind: float(share)})
+        except ValueError as error:
+            self.fail(f"{value!r} is no KIND=SHARE such as drop=0.001: {error}", param, ctx)
+        return kind, float(share)
+
+
+class MomentType(click.ParamType[float]):
+    """A time of today (UTC) such as ``14:30`` or ``14:30:05``, a whole one, or ``+10`` seconds from now."""
+
+    name = "moment"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the moment that the text names, in seconds of ``time.time()``."""
+        if isinstance(value, float):
+            return value
+        text, now = str(value), datetime.now(UTC)
+        try:
+            if text.startswith("+"):
+                return (now + timedelta(seconds=float(text))).timestamp()
+            if "T" in text or "-" in text:
+                moment = datetime.fromisoformat(text)
+                return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            return datetime.combine(now.date(), time.fromisoformat(text), UTC).timestamp()
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is neither +SECONDS, nor HH:MM[:SS], nor YYYY-MM-DDTHH:MM (UTC)", param, ctx)
+
+
+class AddressType(click.ParamType[tuple[str, int]]):
+    """A host and port such as ``localhost:1883``."""
+
+    name = "address"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return the host and the port that the text names."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            self.fail(f"{value!r} is no HOST:PORT such as localhost:1883", param, ctx)
+        return host.strip("[]"), int(port)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -87,6 +160,10 @@ def main() -> None:
       python -m simulator serve out/demo --port 8000
       curl 'http://127.0.0.1:8000/v1/drivers?session_key=latest'
       python hbase_populate_openF1.py --api-url http://127.0.0.1:8000/v1
+
+    \b
+    A session as F1 sends it while it is on, twenty times as fast:
+      python -m simulator live out/demo --session-key 70001 --speed 20 --port 8001
     """
 
 
@@ -449,3 +526,205 @@ def simulate(
     except OSError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{total + meetings:,} records in {out}, the meetings' own among them")
+
+
+@main.command(cls=_LiveCommand)
+@click.argument("place", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--session-key", type=int, metavar="K", help="Which session, where there are several.")
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="N",
+    help="So many seconds of the session pass in one; 0: as fast as who listens takes it.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Writes the port there when ready.")
+@click.option(
+    "--start-at",
+    type=MomentType(),
+    metavar="WHEN",
+    help="+SECONDS, HH:MM[:SS] or YYYY-MM-DDTHH:MM (UTC).  [default: when --subscribers have subscribed]",
+)
+@click.option(
+    "--subscribers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Begins with so many subscribers; 0: at once.",
+)
+@click.option(
+    "--hold",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Stands still while there are fewer subscribers; the real hub never waits.",
+)
+@click.option(
+    "--skip",
+    default=0.0,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Begins so late in the session; what was before is in the snapshot alone.",
+)
+@click.option("--until", default=inf, type=click.FloatRange(0), metavar="SECONDS", help="Ends so late in the session.")
+@click.option(
+    "--end-after",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Ends so long after the last message.  [default: on SIGTERM or Ctrl-C]",
+)
+@click.option(
+    "--archive-at-once",
+    is_flag=True,
+    help="The session's files are in the archive from the beginning, and not only when it is over.",
+)
+@click.option(
+    "--sent-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Writes a line of JSON for each message: number, topic, its time, and when it was played.",
+)
+@click.option(
+    "--mqtt",
+    type=AddressType(),
+    metavar="HOST:PORT",
+    help="Publishes the records to this broker, as OpenF1 does; the player does not wait for its subscribers.",
+)
+@click.option("--mqtt-password", envvar="F1HBASE_REPLAY_MQTT_PASSWORD", show_envvar=True, help="What the broker wants.")
+@click.option("--token", envvar="F1HBASE_REPLAY_TOKEN", show_envvar=True, help="The only good token.  [default: any]")
+@click.option(
+    "--token-seconds",
+    cls=_FaultOption,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Then the token is good no more: its connections are closed, new ones are a 401.",
+)
+@click.option(
+    "--fault",
+    "shares",
+    cls=_FaultOption,
+    type=ShareType(),
+    multiple=True,
+    metavar="KIND=SHARE",
+    help="This share of the messages meets the fault, such as drop=0.0005; repeatable.",
+)
+@click.option(
+    "--fault-seed",
+    cls=_FaultOption,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The same seed deals the same faults to the same messages of the connection of the same number.",
+)
+@click.option(
+    "--late",
+    cls=_FaultOption,
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How much later, in the session, a late message comes.",
+)
+@click.option(
+    "--gap",
+    cls=_FaultOption,
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="For so long, in the session, nobody can subscribe after a connection was ended.",
+)
+@click.option(
+    "--hub",
+    "refuses",
+    cls=_FaultOption,
+    type=click.Choice(list(HUB_KINDS)),
+    help="What the hub does instead of its work.",
+)
+@click.option(
+    "--hub-times",
+    cls=_FaultOption,
+    type=click.IntRange(0),
+    metavar="N",
+    help="How often it does that, before it works.  [default: always]",
+)
+def live(
+    place: Path,
+    session_key: int | None,
+    speed: float,
+    host: str,
+    port: int,
+    port_file: Path | None,
+    start_at: float | None,
+    subscribers: int,
+    hold: int,
+    skip: float,
+    until: float,
+    end_after: float | None,
+    archive_at_once: bool,
+    sent_file: Path | None,
+    mqtt: tuple[str, int] | None,
+    mqtt_password: str | None,
+    token: str | None,
+    token_seconds: float | None,
+    shares: tuple[tuple[str, float], ...],
+    fault_seed: int,
+    late: float,
+    gap: float,
+    refuses: str | None,
+    hub_times: int | None,
+) -> None:
+    """Play a session as F1 sends it while it is on: SignalR hub and archive at one port.
+
+    FOLDER is what `make` wrote, an archive of live timing (its root, or one session of it), or a recording. Prints a
+    line with both addresses when ready, and plays once, from the first subscriber on unless told otherwise. Topics that
+    F1 gives to subscribers alone (CarData.z, Position.z, DriverRaceInfo, PitStop, ChampionshipPrediction) are for who
+    sends a Bearer token.
+
+    \b
+    A simulated race, twenty times as fast:
+      python -m simulator make out/race --sessions race --minutes 10
+      python -m simulator live out/race --speed 20 --port 8001
+    A recording, as fast as who listens takes it:
+      python -m simulator live recording.txt.gz --speed 0 --hold 1
+    OpenF1's MQTT feed of it, to a broker:
+      python -m simulator live out/race --speed 20 --subscribers 0 --mqtt localhost:1883
+    A bad day: connections that end, in the middle of a frame too, and what comes twice, late or not in order:
+      python -m simulator live out/race --fault drop=0.0005 --fault cut=0.0005 --fault duplicate=0.01 \\
+        --fault late=0.01 --fault reorder=0.05 --gap 20 --fault-seed 7
+    """
+    try:
+        settings = LiveSettings(
+            place=place,
+            session_key=session_key,
+            timing=Timing(speed, start_at, subscribers, hold, skip, until),
+            hub=HubSettings(
+                token=token,
+                token_seconds=token_seconds,
+                faults=FeedFaults(dict(shares), fault_seed, late, gap),
+                refuses=refuses,
+                refusals=hub_times,
+                archive_at_once=archive_at_once,
+            ),
+            host=host,
+            port=port,
+            end_after=end_after,
+            port_file=port_file,
+            sent_file=sent_file,
+            mqtt=mqtt,
+            mqtt_password=mqtt_password,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        play(settings, click.echo)
+    except F1HBaseError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (ScriptError, OSError) as error:
+        raise click.ClickException(str(error)) from None

@@ -327,15 +327,19 @@ def _utc(moment: datetime) -> str:
     return moment.isoformat().removesuffix("+00:00") + "Z"
 
 
-def _line(topic: str, since: timedelta, content: Any) -> bytes:
+def archive_line(since: timedelta, body: bytes) -> bytes:
+    """Return a line of a topic's file: a time since the start of its clock, cut to milliseconds, and what it holds."""
     milliseconds = since // timedelta(milliseconds=1)
     seconds, rest = divmod(milliseconds, 1000)
-    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}".encode() + body + b"\r\n"
+
+
+def _line(topic: str, since: timedelta, content: Any) -> bytes:
     body = _json(content)
     if topic.endswith(".z"):
         packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         body = b'"' + base64.b64encode(packer.compress(_BOM + body) + packer.flush()) + b'"'
-    return clock.encode() + body + b"\r\n"
+    return archive_line(since, body)
 
 
 def _json(content: Any) -> bytes:

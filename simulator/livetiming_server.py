@@ -9,7 +9,7 @@ import asyncio
 import email.utils
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,8 +68,13 @@ class ArchiveLog:
     most_at_once: int = 0
 
 
-def create_archive(folder: Path, faults: ArchiveFaults | None = None, log: ArchiveLog | None = None) -> web.Application:
-    """Return an application that serves a folder below `/static`."""
+def create_archive(
+    folder: Path,
+    faults: ArchiveFaults | None = None,
+    log: ArchiveLog | None = None,
+    hidden: Callable[[str], bool] = lambda _: False,
+) -> web.Application:
+    """Return an application that serves a folder below `/static`; what is `hidden` is missing for now."""
     faults = faults or ArchiveFaults()
     log = log or ArchiveLog()
     root = folder.resolve()
@@ -95,7 +100,7 @@ def create_archive(folder: Path, faults: ArchiveFaults | None = None, log: Archi
         if fault is not None and fault != "cut":
             return _fault(fault)
         file = (root / path).resolve()
-        if root not in file.parents or not file.is_file():
+        if root not in file.parents or not file.is_file() or hidden(path):
             return web.Response(status=404, body=_MISSING, content_type="application/xml")
         body = await asyncio.to_thread(file.read_bytes)
         if fault == "cut":

@@ -21,6 +21,7 @@ from f1hbase.cli.options import click_options, config_of
 from f1hbase.config import (
     JOLPICA_URL,
     LIVETIMING_URL,
+    MQTT_URL,
     OPENF1_URL,
     Config,
     Settings,
@@ -152,6 +153,7 @@ EXAMPLES = (
             ("http://a", "http://b/static", "https://c:1/s"), LIVETIMING_URL),
     example("jolpica_url", "http://a http://b/static https://c:1/s",
             ("http://a", "http://b/static", "https://c:1/s"), JOLPICA_URL),
+    example("mqtt_url", "mqtts://a mqtt://b:1 wss://c:1/mqtt", ("mqtts://a", "mqtt://b:1", "wss://c:1/mqtt"), MQTT_URL),
     example("hbase_host", "a b c", ("a", "b", "c"), "localhost"),
     example("hbase_port", "1 9091 65535", (1, 9091, 65535), 9090),
     example("hbase_transport", "buffered framed auto", ("buffered", "framed", "auto"), "auto"),

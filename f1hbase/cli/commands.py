@@ -23,7 +23,7 @@ from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
 from f1hbase.cli.progress import make_counter, make_display, terminal
 from f1hbase.config import flag
-from f1hbase.credentials import redacted
+from f1hbase.credentials import SERVE_VARIABLE, redacted
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.model.text import safe
 from f1hbase.version import __version__
@@ -540,6 +540,49 @@ def _pages(config: Config, places: Sequence[str]) -> SharedStore | None:
     except MissingPackageError as error:
         click.echo(f"no web pages: {error}", err=True)
         return None
+
+
+_LIVE = (
+    "source", "to", "layout", "meeting_key", "session_key", "instance", "begin_before", "idle_timeout", "no_archive",
+    "serve", "hub_url", "mqtt_url", "livetiming_url", "api_url", "rate", "request_timeout", *_WHERE, "compression",
+    "patience", "hbase_timeout", "log_file", "quiet", "verbose",
+)  # fmt: skip
+
+
+@cli.command("live", short_help="Store records as they happen, until the session is over.")
+@click_options(_LIVE)
+def live_command(**options: Any) -> None:
+    """Record the session that is on, or wait for the next one; two instances at once are better than one.
+
+    Begins two hours before the session, ends when it is over or nothing has come for 90 minutes, and loads it once
+    more from the archive then. What HBase does not take waits, beyond 16 MB on disk.
+
+    \b
+    Examples:
+      live --from livetiming                                     the session that is on, or the next one
+      live --from livetiming --session-key 9873 --no-archive     that one, and nothing after it
+      live --from livetiming --to hbase --to s3://bucket/live --layout raw-live
+      live --from livetiming --serve 127.0.0.1:8080              when it is told to: curl -X POST 127.0.0.1:8080
+
+    \b
+    Exit codes:
+      0 recorded    1 something went to quarantine, or could not be stored or loaded again    2 wrong usage
+      3 HBase or the feed away    130 interrupted: start it again to go on
+    """
+    from f1hbase.composition import live_parts, live_request
+    from f1hbase.pipeline.live.service import record_until_told, serve_until_told
+    from f1hbase.pipeline.load import run_async
+
+    config = config_of(options)
+    settings = config.settings
+    if settings.quiet and settings.verbose:
+        raise ConfigError("--quiet and --verbose exclude each other.")
+    set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
+    tell(config)
+    if settings.serve:
+        token = os.environ.get(SERVE_VARIABLE, "")
+        sys.exit(run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config))))
+    sys.exit(run_async(record_until_told(live_request(config), live_parts(config))))
 
 
 def _plan(config: Config) -> Plan:

@@ -18,9 +18,9 @@ _log = logging.getLogger(__name__)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_SWITCHES = {"refresh", "dry_run", "quiet", "verbose"}
+_SWITCHES = {"no_archive", "refresh", "dry_run", "quiet", "verbose"}
 
-_NOT_OF_LOAD = {"format"}
+_NOT_OF_LOAD = {"format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve"}
 """The settings that `load` does not take."""
 
 _HELP: dict[str, tuple[str, str]] = {
@@ -39,11 +39,11 @@ _HELP: dict[str, tuple[str, str]] = {
         ),
     ),
     "layout": (
-        "units|extractor|dated",
+        "units|extractor|dated|raw-live",
         (
             "How a landing zone is laid out: the answers by unit, a JSON list for each endpoint and session, or the "
-            "answers by date.  [default: as the zone that is there; of a new one units, of 'local' and 'databricks' "
-            "extractor]"
+            "answers by date; of 'live' raw-live, the lines of the feed by the minute.  [default: as the zone that is "
+            "there; of a new one units, of 'local' and 'databricks' extractor]"
         ),
     ),
     "format": ("parquet|csv|jsonl", "What the files of an export are; jsonl can be loaded from again."),
@@ -89,6 +89,19 @@ _HELP: dict[str, tuple[str, str]] = {
     "api_url": ("URL", "The API of OpenF1."),
     "livetiming_url": ("URL", "The archive of F1's live timing, or a mirror of it."),
     "jolpica_url": ("URL", "Jolpica's API, or another one of Ergast's form."),
+    "hub_url": ("URL", "The hub of F1's live timing, or a stand-in."),
+    "mqtt_url": ("URL", "The MQTT broker of OpenF1's live feed (mqtts:// or wss://), or another."),
+    "instance": (
+        "NAME",
+        "The name of this instance, which no other one that records has.  [default: the host's, with a number]",
+    ),
+    "begin_before": ("DURATION", "How long before its scheduled start a session is listened for."),
+    "idle_timeout": ("DURATION", "After how long without data a recording ends."),
+    "no_archive": ("", "Do not load the session once more from the archive when it is over."),
+    "serve": (
+        "HOST:PORT",
+        "Run as a service that records when it is told to: POST / starts, /stop stops, /health and /metrics tell.",
+    ),
     "hbase_host": (
         "HOST[,HOST...]",
         (

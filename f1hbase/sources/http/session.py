@@ -11,19 +11,23 @@ CHUNK_BYTES = 256 * 1024
 """How much of an answer is read at a time."""
 
 
-def new_session(timeout: aiohttp.ClientTimeout, keep_alive: float, purpose: str = "") -> aiohttp.ClientSession:
+def new_session(
+    timeout: aiohttp.ClientTimeout, keep_alive: float, purpose: str = "", *, cookies: bool = False
+) -> aiohttp.ClientSession:
     """Return a session, to be closed by whoever asked for it.
 
     Args:
         timeout: How long a request may take.
         keep_alive: After how many idle seconds a connection is closed: sooner than the server does it.
         purpose: What the server is told, beside the version, about who asks.
+        cookies: Whether cookies are kept even of a server that is named by its IP address, as a stand-in is.
     """
     return aiohttp.ClientSession(
         timeout=timeout,
         trust_env=True,  # HTTPS_PROXY and NO_PROXY
         headers={"User-Agent": f"f1hbase/{__version__}{purpose and f' ({purpose})'}"},
         middlewares=[_once],
+        cookie_jar=aiohttp.CookieJar(unsafe=True) if cookies else None,
         # The rate limiter and the queue decide how many requests there are, not the connection pool.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive),
         read_bufsize=CHUNK_BYTES,

@@ -161,6 +161,11 @@ class TokenProvider:
         """
         return await self._good_token(session, Secret(stale))
 
+    def seconds_left(self) -> float:
+        """Return for how long the newest known token is good yet, in seconds; 0 without one."""
+        now = self._clock()
+        return max((token.good_until - now for token in self._tokens() if token.good_at(now)), default=0.0)
+
     async def _good_token(self, session: aiohttp.ClientSession, stale: Secret | None) -> Secret:
         known = self._known(stale)
         if known is not None:
@@ -187,9 +192,13 @@ class TokenProvider:
     def _known(self, stale: Secret | None) -> Secret | None:
         """Return the newest token there is, if it is good."""
         now = self._clock()
-        tokens = [token for token in (self._file.read(), self._token) if token is not None and token.good_at(now)]
+        tokens = [token for token in self._tokens() if token.good_at(now)]
         newest = max(tokens, key=lambda token: token.since, default=None)
         return None if newest is None or newest.text == stale else newest.text
+
+    def _tokens(self) -> list[_Token]:
+        """Return what tokens there are: what all processes share, and this one's own."""
+        return [token for token in (self._file.read(), self._token) if token is not None]
 
     async def _ask(self, session: aiohttp.ClientSession) -> _Token:
         since = self._clock()
@@ -270,8 +279,12 @@ class _Token:
 
     def good_at(self, now: float) -> bool:
         """Tell whether it is worth using; not before `since`: the clock was set back, and `until` means nothing."""
-        margin = min(_MARGIN_SECONDS, _MARGIN_SHARE * (self.until - self.since))
-        return self.since <= now < self.until - margin
+        return self.since <= now < self.good_until
+
+    @property
+    def good_until(self) -> float:
+        """When it is to be renewed."""
+        return self.until - min(_MARGIN_SECONDS, _MARGIN_SHARE * (self.until - self.since))
 
 
 class _TokenStore:

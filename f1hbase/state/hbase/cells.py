@@ -16,6 +16,8 @@ RUN = b"run#"
 UNIT = b"unit#"
 QUARANTINE = b"quarantine#"
 LEASE = b"lease#"
+LIVE = b"live#"
+LIVE_MESSAGE = b"livemessage#"
 """What the keys of each kind of row begin with."""
 
 STATUS, RUN_ID, FETCHED = b"meta:status", b"meta:run", b"meta:fetched"

@@ -33,14 +33,17 @@ class RaceControl:
         self._session = session
         self._lap: int | None = None
         self._phase: int | None = None
+        self._series: list[tuple[str, int | None, int | None]] = []
 
     def take(self, message: Message) -> Iterator[Record]:
         """Yield a record for each message of race control and each change of the session's state."""
         if message.topic == "RaceControlMessages":
             for entry in items(message.content.get("Messages", [])):
-                phase = self._phase if entry.get("Category") in _PHASED else None
+                date = spelled_utc(entry["Utc"])
+                _, phase = self._at(date, message)
+                phase = phase if entry.get("Category") in _PHASED else None
                 yield self._record(
-                    date=spelled_utc(entry["Utc"]),
+                    date=date,
                     driver_number=whole(entry.get("RacingNumber")),
                     lap_number=entry.get("Lap"),
                     category=entry.get("Category"),
@@ -54,20 +57,33 @@ class RaceControl:
         for entry in items(message.content.get("Series", [])):
             self._lap = whole(entry.get("Lap", self._lap))
             self._phase = whole(entry.get("QualifyingPart", self._phase))
+            if message.baseline and isinstance(entry.get("Utc"), str):
+                self._series.append((spelled_utc(entry["Utc"]), self._lap, self._phase))
         for entry in items(message.content.get("StatusSeries", [])):
             status = entry.get("SessionStatus")
             if isinstance(status, str) and status not in _UNTOLD:
+                date = spelled_utc(entry["Utc"])
+                lap, phase = self._at(date, message)
                 yield self._record(
-                    date=spelled_utc(entry["Utc"]),
-                    lap_number=self._lap,
+                    date=date,
+                    lap_number=lap,
                     category="SessionStatus",
                     message=f"SESSION {status.upper()}",
-                    qualifying_phase=self._phase,
+                    qualifying_phase=phase,
                 )
 
     def end(self) -> Sequence[Record]:
         """Return nothing."""
         return ()
+
+    def _at(self, date: str, message: Message) -> tuple[int | None, int | None]:
+        """Return the lap and the part of qualifying in which something was said.
+
+        They are the present ones, but for a message of the past that comes in a whole state.
+        """
+        if not message.baseline:
+            return self._lap, self._phase
+        return next(((lap, phase) for when, lap, phase in reversed(self._series) if when <= date), (None, None))
 
     def _record(self, **values: Any) -> Record:
         nothing = dict.fromkeys(sorted(self.fields - {"meeting_key", "session_key"}))

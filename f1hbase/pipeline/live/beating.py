@@ -1,0 +1,81 @@
+"""The thread that writes the heartbeat of this instance, and says when another one stops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from f1hbase.errors import F1HBaseError
+from f1hbase.model.units import Scope
+from f1hbase.state.live import BEAT_SECONDS, Heartbeat, Heartbeats
+
+_log = logging.getLogger(__name__)
+
+
+class Beating:
+    """Writes a heartbeat every few seconds while the block runs, and a last one at its end.
+
+    Args:
+        heartbeats: Where.
+        scope: The session.
+        beat: Makes the present heartbeat.
+        every: How often, in seconds.
+    """
+
+    def __init__(
+        self, heartbeats: Heartbeats, scope: Scope, beat: Callable[[], Heartbeat], every: float = BEAT_SECONDS
+    ) -> None:
+        self._heartbeats = heartbeats
+        self._scope = scope
+        self._beat = beat
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="f1hbase-heartbeat", daemon=True)
+        self._silent: set[str] = set()
+
+    def __enter__(self) -> Beating:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        try:
+            self._heartbeats.write(self._beat())
+        except F1HBaseError as error:
+            _log.debug("the last heartbeat is not written: %s", error)
+
+    def others(self) -> list[Heartbeat]:
+        """Return the last heartbeats of the other instances; none if they cannot be read."""
+        mine = self._beat().instance
+        try:
+            return [beat for beat in self._heartbeats.read(self._scope) if beat.instance != mine]
+        except F1HBaseError:
+            return []
+
+    def _run(self) -> None:
+        while True:
+            try:
+                mine = self._beat()
+                self._heartbeats.write(mine)
+                self._watch(self._heartbeats.read(self._scope), mine.instance)
+            except F1HBaseError as error:
+                _log.debug("the heartbeat is not written: %s", error)
+            if self._stop.wait(self._every):
+                return
+
+    def _watch(self, beats: Sequence[Heartbeat], mine: str) -> None:
+        now = datetime.now(UTC)
+        for beat in beats:
+            if beat.instance == mine:
+                continue
+            stopped = beat.has_stopped(now)
+            if stopped and beat.instance not in self._silent:
+                silent = (now - beat.at).total_seconds()
+                _log.warning("the instance %s has been silent for %.0f s: has it stopped?", beat.instance, silent)
+                self._silent.add(beat.instance)
+            elif not stopped and beat.instance in self._silent:
+                _log.warning("the instance %s is back", beat.instance)
+                self._silent.discard(beat.instance)

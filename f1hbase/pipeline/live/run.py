@@ -1,0 +1,393 @@
+"""A recording from its beginning to its end: waits for a session, follows the feed, and loads it once more at last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from f1hbase.destinations.live import LiveDestination, LiveDestinationRecipe
+from f1hbase.errors import F1HBaseError
+from f1hbase.levels import SUCCESS
+from f1hbase.model.answers import RequestStats
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.outcomes import Outcome, Receipt
+from f1hbase.model.plans import Selection
+from f1hbase.model.text import count, duration
+from f1hbase.model.times import minute
+from f1hbase.model.units import Scope, Unit
+from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED
+from f1hbase.pipeline.live.backlog import Backlog, wait_until_empty
+from f1hbase.pipeline.live.beating import Beating
+from f1hbase.pipeline.live.choosing import Chosen, choose, file_name, instance_name
+from f1hbase.pipeline.live.figures import Figures
+from f1hbase.pipeline.live.items import encode_message
+from f1hbase.pipeline.live.storing import Storing
+from f1hbase.sources.feeds import Back, Feed, FeedMessage, FeedRecipe, FeedRecords, HasRest, Lost, Over
+from f1hbase.state.base import new_run_id
+from f1hbase.state.live import CONNECTING, ENDED, LOST, RECORDING, STOPPED, WAITING, Heartbeat
+from f1hbase.version import __version__
+
+_log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 20.0
+"""How long messages are still taken after the session was said to be over."""
+
+_CHECK_SECONDS = 0.25
+_SAY_EVERY_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+"""How long what waits may take to be stored when the process is told to end; what is left stays on disk."""
+
+_END_SECONDS = 120.0
+_PARTIAL_EVERY_SECONDS = 60.0
+_BEFORE_OVER = timedelta(seconds=1)
+
+
+class Keeper(Protocol):
+    """Keeps raw lines; never raises and never waits."""
+
+    def add(self, line: bytes, arrived: float) -> None:
+        """Keep a line, that arrived at a time in seconds since 1970."""
+
+    def close(self) -> None:
+        """Store what is left, or leave it to the next keeper of the same name."""
+
+
+class KeeperRecipe(Protocol):
+    """Says how raw lines are kept."""
+
+    def open(self, scope: Scope, instance: str, folder: Path) -> Keeper:
+        """Open the keeper of a session.
+
+        Args:
+            scope: The session.
+            instance: The name of this instance.
+            folder: Where what cannot be stored yet may wait.
+
+        Raises:
+            F1HBaseError: If there is no such place; says why and what to do.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """What a recording is to do.
+
+    Attributes:
+        selection: Names the session by its key or that of its meeting; nothing for the one that is on, or the next.
+        instance: The name of this instance; empty for the host's with a number.
+        begin_before: How long before its scheduled start the feed is connected to.
+        idle: After how long without data the recording ends.
+        folder: Where what is not stored waits, when it is much.
+        load_archive: Loads the session once more when it is over, and returns the exit code; None not to.
+        shown: The settings as the run's row keeps them; no credentials.
+        memory: How many bytes wait in memory at the most.
+        grace: How long messages are still taken after the session was said to be over, in seconds.
+    """
+
+    selection: Selection
+    instance: str
+    begin_before: timedelta
+    idle: timedelta
+    folder: Path
+    load_archive: Callable[[Scope], int] | None = None
+    shown: dict[str, str] = field(default_factory=dict)
+    memory: int = 16_000_000
+    grace: float = GRACE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParts:
+    """What a recording is made with.
+
+    Attributes:
+        feed: Where records come from.
+        destination: Where they go.
+        keepers: What keeps the raw lines.
+    """
+
+    feed: FeedRecipe
+    destination: LiveDestinationRecipe
+    keepers: Sequence[KeeperRecipe] = ()
+
+
+@dataclass(slots=True)
+class Recording:
+    """A recording that is going on; its figures may be read by any thread.
+
+    Attributes:
+        state: See `f1hbase.state.live.Heartbeat`.
+        chosen: The session, once it is known.
+        instance: The name of this instance.
+        error: What went wrong last, if it still does.
+        figures: How it goes.
+        backlog: What waits; None before and after.
+    """
+
+    state: str = WAITING
+    chosen: Chosen | None = None
+    instance: str = ""
+    error: str = ""
+    figures: Figures = field(default_factory=Figures)
+    backlog: Backlog | None = None
+    storing: Storing | None = None
+
+    def stats(self) -> dict[str, float]:
+        """Return the figures."""
+        waiting = {"waiting_bytes": 0, "spooled_bytes": 0}
+        if self.backlog is not None:
+            waiting = {"waiting_bytes": self.backlog.waiting_bytes, "spooled_bytes": self.backlog.disk_bytes}
+        return {**self.figures.stats(), **waiting}
+
+    def beat(self) -> Heartbeat:
+        """Return the heartbeat of now."""
+        assert self.chosen is not None
+        last = self.figures.last_message
+        meta = {"host": socket.gethostname(), "pid": str(os.getpid()), "version": __version__}
+        if last:
+            meta["last_message"] = datetime.fromtimestamp(last, UTC).isoformat()
+        error = self.error or (self.storing.away_because if self.storing is not None else "")
+        return Heartbeat(
+            self.chosen.scope.prefix, self.instance, self.state, datetime.now(UTC), meta, self.stats(), error
+        )
+
+
+async def record(request: LiveRequest, parts: LiveParts, stop: asyncio.Event, recording: Recording) -> int:
+    """Record a session; return the exit code: 0 recorded, 1 something went to quarantine, 130 told to stop.
+
+    Args:
+        request: What to do.
+        parts: What to do it with.
+        stop: Set by who wants it to end.
+        recording: Told how it goes.
+
+    Raises:
+        F1HBaseError: If it could not begin, or the feed cannot go on; says why and what to do.
+    """
+    chosen = choose(await parts.feed.listing(), request.selection, datetime.now(UTC))
+    recording.chosen = chosen
+    with instance_name(request.instance, request.folder) as name:
+        recording.instance = name
+        return await _Run(request, parts, stop, recording, chosen).run()
+
+
+class _Run:
+    """One recording."""
+
+    def __init__(
+        self, request: LiveRequest, parts: LiveParts, stop: asyncio.Event, recording: Recording, chosen: Chosen
+    ) -> None:
+        self._request = request
+        self._parts = parts
+        self._stop = stop
+        self._recording = recording
+        self._chosen = chosen
+        self._scope = chosen.scope
+        self._run_id = new_run_id(datetime.now(UTC))
+        self._keepers: list[Keeper] = []
+        self._over: tuple[float, str] | None = None
+        self._lost_at: float | None = None
+
+    async def run(self) -> int:
+        """Record the session."""
+        recording, scope = self._recording, self._scope
+        folder = self._request.folder
+        spool = folder / f"{file_name(recording.instance)}.{scope.session_key}.spool"
+        with ExitStack() as stack:
+            opened = self._parts.destination.open(scope, self._run_id)
+            destination = await asyncio.to_thread(stack.enter_context, opened)
+            async with self._parts.feed.open(scope, recording.instance, destination.log) as feed:
+                for keeping in self._parts.keepers:
+                    self._keepers.append(await asyncio.to_thread(keeping.open, scope, recording.instance, folder))
+                backlog = recording.backlog = Backlog(spool, self._request.memory)
+                stack.callback(backlog.close)
+                if backlog.waiting_bytes:
+                    _log.warning(
+                        "%s of an earlier run were not stored yet, and are now", f"{backlog.waiting_bytes:,} bytes"
+                    )
+                storing = recording.storing = Storing(
+                    backlog, destination.writer, scope, recording.figures, feed.knows, destination.name
+                )
+                stack.enter_context(storing)
+                beating = Beating(destination.heartbeats, scope, recording.beat)
+                await asyncio.to_thread(stack.enter_context, beating)
+                self._put_session()
+                for lack in feed.lacks:
+                    _log.warning("this recording will not have: %s", lack)
+                if await self._wait_for_begin():
+                    await self._follow(feed, destination)
+                code = await self._finish(feed, backlog, destination)
+            for keeper in self._keepers:
+                await asyncio.to_thread(keeper.close)
+            if code == EXIT_DONE and self._request.load_archive is not None:
+                code = await self._load_archive()
+            if recording.state == ENDED and all(beat.state in {ENDED, STOPPED} for beat in beating.others()):
+                await asyncio.to_thread(_forget, destination)
+        return code
+
+    async def _wait_for_begin(self) -> bool:
+        """Wait until the session is near; False if told to stop meanwhile."""
+        scope = self._scope
+        begin = None if scope.date_start is None else scope.date_start - self._request.begin_before
+        now = datetime.now(UTC)
+        if begin is not None and begin > now:
+            _log.info("%s begins %s: waiting until %s", scope.name, minute(scope.date_start or now), minute(begin))
+            while begin > datetime.now(UTC):
+                if await self._is_told_to_stop(min(60.0, (begin - datetime.now(UTC)).total_seconds())):
+                    return False
+        return not self._stop.is_set()
+
+    async def _is_told_to_stop(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stop.wait(), max(0.0, seconds))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _follow(self, feed: Feed, destination: LiveDestination) -> None:
+        """Take what the feed has until the session is over, nothing comes for long, or somebody says stop."""
+        recording = self._recording
+        recording.state = CONNECTING
+        _log.info("recording %s from %s as %s", self._scope.name, feed.home, recording.instance)
+        began = time.time()
+        if self._scope.date_start is not None:
+            began = max(began, self._scope.date_start.timestamp())
+        said = written = time.monotonic()
+        reading = asyncio.create_task(self._read(feed))
+        try:
+            while not reading.done():
+                stopped = await self._is_told_to_stop(_CHECK_SECONDS)
+                now = time.time()
+                if stopped:
+                    return
+                if self._over is not None and now - self._over[0] > self._request.grace:
+                    _log.info("the session is over: %s", self._over[1])
+                    return
+                silent = now - max(began, recording.figures.last_message)
+                if silent > self._request.idle.total_seconds():
+                    _log.warning("nothing has come for %s: the recording ends", duration(silent))
+                    return
+                if time.monotonic() - said > _SAY_EVERY_SECONDS:
+                    said = time.monotonic()
+                    self._say()
+                if time.monotonic() - written > _PARTIAL_EVERY_SECONDS:
+                    written = time.monotonic()
+                    await asyncio.to_thread(self._write_partial, destination)
+            reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, feed: Feed) -> None:
+        recording = self._recording
+        async for event in feed.events():
+            if isinstance(event, FeedMessage):
+                self._take(event)
+            elif isinstance(event, Lost):
+                if self._lost_at is None:
+                    self._lost_at = time.monotonic()
+                if event.reason != recording.error:
+                    _log.warning("no connection to %s: %s; trying again", feed.home, event.reason)
+                recording.state, recording.error = LOST, event.reason
+            elif isinstance(event, Back):
+                if self._lost_at is not None:
+                    _log.info("connected to %s after %.1f s", feed.home, time.monotonic() - self._lost_at)
+                self._lost_at = None
+                recording.state, recording.error = RECORDING, ""
+                recording.figures.connections += 1
+            elif isinstance(event, Over) and self._over is None:
+                self._over = time.time(), event.reason
+
+    def _take(self, message: FeedMessage) -> None:
+        backlog = self._recording.backlog
+        assert backlog is not None
+        for item in encode_message(message, self._scope):
+            backlog.put(item)
+        if message.raw is not None:
+            figures = self._recording.figures
+            figures.messages += 1
+            figures.last_message = message.arrived.timestamp()
+            for keeper in self._keepers:
+                keeper.add(message.raw, message.arrived.timestamp())
+
+    def _put_session(self) -> None:
+        """Store what is known of the session and its meeting, which no message says."""
+        now = datetime.now(UTC)
+        stamp = int(now.timestamp() * 1000)
+        records = [FeedRecords("sessions", [self._chosen.session], stamp)]
+        if self._chosen.meeting is not None:
+            records.append(FeedRecords("meetings", [self._chosen.meeting], stamp))
+        self._take(FeedMessage(now, records))
+
+    async def _finish(self, feed: Feed, backlog: Backlog, destination: LiveDestination) -> int:
+        stopped = self._stop.is_set()
+        if isinstance(feed, HasRest):
+            rest = feed.finish()
+            if rest is not None:
+                self._take(rest)
+        empty = await asyncio.to_thread(wait_until_empty, backlog, _STOP_SECONDS if stopped else _END_SECONDS)
+        if not empty:
+            _log.error(
+                "%s could not be stored in time: they stay in '%s', and the next recording of this session under the "
+                "name %s stores them", f"{backlog.waiting_bytes:,} bytes", self._request.folder,
+                self._recording.instance,
+            )  # fmt: skip
+        else:
+            await asyncio.to_thread(self._write_partial, destination)
+        self._recording.state = STOPPED if stopped else ENDED
+        self._say()
+        if stopped:
+            return EXIT_INTERRUPTED
+        return EXIT_DONE if empty and not self._recording.figures.quarantined else 1
+
+    def _say(self) -> None:
+        stats, figures = self._recording.stats(), self._recording.figures
+        _log.info(
+            "%s, %s stored, %s in quarantine, %s connections; latency p50 %.0f ms, p99 %.0f ms; %s bytes wait",
+            count(figures.messages, "message"), count(figures.rows.total(), "row"), figures.quarantined,
+            figures.connections, 1000 * stats["latency_p50"], 1000 * stats["latency_p99"],
+            f"{stats['waiting_bytes']:,.0f}",
+        )  # fmt: skip
+
+    def _write_partial(self, destination: LiveDestination) -> None:
+        """Write a line for each endpoint: never done, whatever the time, as the archive has yet to confirm it."""
+        scope, figures = self._scope, self._recording.figures
+        over_at = scope.over_at
+        if over_at is None:
+            return
+        asked_at = min(datetime.now(UTC), over_at - _BEFORE_OVER)
+        with figures.lock:
+            rows = dict(figures.rows)
+        outcomes = [
+            Outcome(Unit(name, scope), asked_at, f"live:{self._recording.instance}", records=number,
+                    receipt=Receipt(number), stats=RequestStats())
+            for name, number in rows.items()
+            if not ENDPOINTS[name].of_meeting
+        ]  # fmt: skip
+        try:
+            destination.states.write_partial(self._run_id, outcomes)
+        except F1HBaseError as error:
+            _log.debug("the lines of the units are not written: %s", error)
+
+    async def _load_archive(self) -> int:
+        assert self._request.load_archive is not None
+        _log.info("loading %s once more from the archive", self._scope.name)
+        code = await asyncio.to_thread(self._request.load_archive, self._scope)
+        if code == EXIT_DONE:
+            _log.log(SUCCESS, "%s is recorded, and loaded from the archive", self._scope.name)
+        return code
+
+
+def _forget(destination: LiveDestination) -> None:
+    try:
+        destination.forget_messages()
+    except F1HBaseError as error:
+        _log.debug("the shared messages are not deleted: %s", error)
