@@ -7,7 +7,7 @@ import gzip
 import logging
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,22 +99,16 @@ class ZoneReader:
         """Return when the latest of the listed records was asked for."""
         return self._listed_at
 
+    def there(self, paths: Collection[str]) -> set[str]:
+        """Return which of some objects exist, by listing the zone once."""
+        return {info.path for info in self._zone.objects.under("") if info.path in paths}
+
     def _part(self, endpoint: str, stored: Mapping[str, Any]) -> StoredPart:
         try:
             body = self._zone.body(stored)
         except DamagedError as error:
             raise UnreadableError(str(error)) from error
-        where, select = f"{self.home}/{stored['path']}", stored["select"]
-        records: Records = ()
-        if stored["status"] < _NO_RECORDS:
-            records = StoredRecords(ENDPOINTS[endpoint], stored["content_type"], body, where)
-        raw = None
-        if stored["request"]:
-            asked_at, stored_at = parse_time(stored["asked_at"]), parse_time(stored["stored_at"])
-            raw = RawAnswer(
-                stored["source"], stored["request"], asked_at, stored_at, stored["status"], stored["content_type"], body
-            )
-        return StoredPart(selected(records, select), raw, select)
+        return stored_part(endpoint, stored, body, self.home)
 
     def _records(self, endpoint: str) -> list[Record]:
         if endpoint not in self._listed:
@@ -173,6 +167,28 @@ class ZoneReader:
                 for record in bodies[path]:
                     if isinstance(record, dict) and all(record.get(name) == key for name, key in keys.items()):
                         yield record
+
+
+def stored_part(endpoint: str, stored: Mapping[str, Any], body: bytes, home: str) -> StoredPart:
+    """Return the answer that an object of a landing zone is.
+
+    Args:
+        endpoint: What it has records of.
+        stored: What the manifest says of it.
+        body: What it says, unpacked.
+        home: Where the zone is, for messages.
+    """
+    where, select = f"{home}/{stored['path']}", stored["select"]
+    records: Records = ()
+    if stored["status"] < _NO_RECORDS:
+        records = StoredRecords(ENDPOINTS[endpoint], stored["content_type"], body, where)
+    raw = None
+    if stored["request"]:
+        asked_at, stored_at = parse_time(stored["asked_at"]), parse_time(stored["stored_at"])
+        raw = RawAnswer(
+            stored["source"], stored["request"], asked_at, stored_at, stored["status"], stored["content_type"], body
+        )
+    return StoredPart(selected(records, select), raw, select)
 
 
 class FolderReader:
