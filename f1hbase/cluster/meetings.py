@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -24,7 +24,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import Outcome, Receipt, RunState
 from f1hbase.model.plans import MeetingPlan
 from f1hbase.model.text import count, duration
-from f1hbase.model.units import scope_prefix
+from f1hbase.model.units import SEPARATOR, scope_prefix
 from f1hbase.pipeline.display import TaskDisplay
 from f1hbase.pipeline.engine import Bulk
 from f1hbase.pipeline.listed import listed_answer
@@ -117,7 +117,7 @@ class MeetingRounds:
         display.begin(text)
         self._write_run(number)
         folder, encoded = self._spark.encode(
-            Round(number, self._tasks([job for _, job in jobs]), _prefixes(meetings), self._knows),
+            Round(number, self._tasks([job for _, job in jobs]), *_keys([job for _, job in jobs]), self._knows),
             run_row=run_row(self.bulk.run_id),
             records=records,
             deleted_at=max(self.bulk.parts.leases.epochs(meeting.plan.scope).deleted_at for meeting in meetings),
@@ -247,6 +247,13 @@ def _outcome(
     )
 
 
-def _prefixes(meetings: Sequence[Meeting]) -> list[str]:
-    scopes = {job.unit.scope for meeting in meetings for job in meeting.jobs}
-    return sorted(scope_prefix(scope.year, scope.meeting_key, scope.session_key) for scope in scopes)
+def _keys(jobs: Iterable[StoredJob]) -> tuple[list[str], list[str]]:
+    """Return what the row keys of each session begin with, and those of each car in it."""
+    prefixes: set[str] = set()
+    cars: set[str] = set()
+    for job in jobs:
+        scope = job.unit.scope
+        prefix = scope_prefix(scope.year, scope.meeting_key, scope.session_key)
+        prefixes.add(prefix)
+        cars.update(f"{prefix}{SEPARATOR}{driver}" for driver in (job.state.drivers if job.state else ()))
+    return sorted(prefixes), sorted(prefixes | cars)

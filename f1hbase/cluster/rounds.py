@@ -30,12 +30,14 @@ class Round:
         number: Which one of the load.
         tasks: What is to be made of each object, by its path in the zone.
         prefixes: What the row keys of each session begin with.
+        between: Keys at which its rows can be cut into parts of like size: of sessions, and of cars in them.
         knows: By endpoint, the fields that the source would give where there is a value.
     """
 
     number: int
     tasks: Mapping[str, ObjectTask]
     prefixes: Sequence[str]
+    between: Sequence[str]
     knows: Mapping[str, frozenset[str]]
 
 
@@ -69,7 +71,7 @@ def encode_round(
 
     context = spark.context
     starts = files.region_starts()
-    cuts = cut_points(starts, work.prefixes, _PARTS_PER_CORE * context.defaultParallelism)
+    cuts = cut_points(starts, work.prefixes, work.between, _PARTS_PER_CORE * context.defaultParallelism)
     parts = touched(cuts, work.prefixes)
     hashes = spark.java_class("org.apache.spark.unsafe.hash.Murmur3_x86_32")
     numbers = dict(zip(parts, _hashing_to(len(parts), lambda number: hashes.hashInt(number, _SEED)), strict=True))
@@ -97,24 +99,24 @@ def encode_round(
     return folder, list(found.values())
 
 
-def cut_points(starts: Sequence[bytes], prefixes: Sequence[str], wanted: int) -> list[bytes]:
-    """Return where rows are cut into parts that are sorted and written by themselves: at each region, or at sessions.
+def cut_points(starts: Sequence[bytes], prefixes: Sequence[str], between: Sequence[str], wanted: int) -> list[bytes]:
+    """Return where rows are cut into parts that are sorted and written by themselves: at each region, and between.
 
     Args:
         starts: The first key of each region but the first.
         prefixes: What the row keys of each session begin with.
-        wanted: How many parts there should be, if there are as many sessions: a table of one region would else be
-            written by one task.
+        between: Where else they can be cut.
+        wanted: How many parts there should be: the rows of one region would else be written by one task.
 
-    >>> cut_points([b"2024#2"], ["2024#1#7", "2024#2#8"], 2)
+    >>> cut_points([b"2024#2"], ["2024#1#7", "2024#2#8"], ["2024#1#7#44"], 2)
     [b'2024#2']
-    >>> cut_points([], ["2024#1#7", "2024#1#8", "2024#2#9"], 2)
-    [b'2024#1#8']
+    >>> cut_points([], ["2024#1#7"], ["2024#1#7#1", "2024#1#7#16", "2024#1#7#44"], 3)
+    [b'2024#1#7#1', b'2024#1#7#16']
     """
     cuts = set(starts)
-    sessions = sorted({prefix.encode() for prefix in prefixes})[1:]
-    missing = min(wanted - len(touched(sorted(cuts), prefixes)), len(sessions))
-    cuts |= {sessions[number * len(sessions) // missing] for number in range(max(0, missing))}
+    places = sorted({key.encode() for key in between} - cuts)
+    missing = min(wanted - len(touched(sorted(cuts), prefixes)), len(places))
+    cuts |= {places[number * len(places) // missing] for number in range(max(0, missing))}
     return sorted(cuts)
 
 

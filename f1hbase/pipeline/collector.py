@@ -253,8 +253,8 @@ class ParallelF1DataCollector:
                     if len(meeting.sessions_to_settle) < len(meeting.sessions):
                         _log.info("%s: all loaded already", name)
                     self._result.complete += 1
+                    self._display.skip(meeting)
                 self._forget_failures(meeting)  # another run has made them good
-                self._display.skip(meeting)
                 return
             other = self._leases.take(meeting.scope)
             if other is not None:
