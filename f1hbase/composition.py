@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from f1hbase.config import Config
+from f1hbase.config import Config, flag
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.errors import ConfigError
 from f1hbase.operations.rollback.base import Rollback, Target
@@ -164,6 +164,9 @@ def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | Non
     """
     settings = config.settings
     if settings.engine not in ENGINES:
+        for name in ("spark_master", "spark_conf", "spark_staging"):
+            if config.origins.get(name) == "given":
+                raise ConfigError(f"{flag(name)} goes with --engine spark; add it, or leave out {flag(name)}.")
         return None
     named = settings.source in SOURCES or import_module(_RECORDING_SOURCE).is_recording(Path(settings.source))
     if named:

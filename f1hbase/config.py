@@ -141,10 +141,6 @@ class Settings:
         if self.mode == "all" and (self.year or any(selected.values())):
             given = next((name for name, some in selected.items() if some), "--year")
             raise ConfigError(f"--mode all loads everything; leave it out to load only what {given} names.")
-        spark = {"--spark-master": self.spark_master, "--spark-conf": self.spark_conf}
-        given_spark = [name for name, value in (spark | {"--spark-staging": self.spark_staging}).items() if value]
-        if given_spark and self.engine != "spark":
-            raise ConfigError(f"{given_spark[0]} goes with --engine spark; add it, or leave out {given_spark[0]}.")
         if self.quiet and self.verbose:
             raise ConfigError("--quiet and --verbose exclude each other.")
 

@@ -7,7 +7,7 @@ that a kill costs a round at the most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from f1hbase.destinations.hbase import HBaseRecipe
 from f1hbase.errors import ConfigError
 from f1hbase.pipeline.display import TaskDisplay
 from f1hbase.pipeline.engine import Bulk
+from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS
 from f1hbase.sources.files import ZoneReader, open_reader
 from f1hbase.stores.files.urls import Location, parse_location
 from f1hbase.stores.hbase.shell import find_shell
@@ -37,6 +38,7 @@ class SparkEngine:
     Args:
         location: The landing zone.
         settings: How Spark is started.
+        jars: The jars of HBase that it needs.
         patience: For how long zone and HBase may be away, in seconds.
         show: Makes the display of Spark's tasks.
         round_records: How many records a round has, by and large.
@@ -46,6 +48,7 @@ class SparkEngine:
         self,
         location: Location,
         settings: SparkSettings,
+        jars: Sequence[str],
         patience: float,
         show: Callable[[], TaskDisplay],
         round_records: int = ROUND_RECORDS,
@@ -55,22 +58,7 @@ class SparkEngine:
         self._patience = patience
         self._show = show
         self._round_records = round_records
-        self._jars: list[str] = []
-
-    def prepare(self) -> None:
-        """Look for PySpark, Java, HBase's jars and the landing zone.
-
-        Raises:
-            F1HBaseError: If one of them is not there; says how to have it.
-        """
-        check_installed()
-        if self._location.scheme not in _SCHEMES:
-            raise ConfigError(
-                f"--engine spark reads folders, s3:// and gs://, not '{self._location}': load from there with "
-                "--engine local."
-            )
-        self._zone()
-        self._jars = hbase_jars(self._settings.conf, find_shell())
+        self._jars = jars
 
     def load(self, bulk: Bulk) -> None:
         """Load what is new, in rounds of whole meetings.
@@ -82,11 +70,12 @@ class SparkEngine:
         (recipe,) = bulk.recipe.destinations
         assert isinstance(recipe, HBaseRecipe)
         with ExitStack() as stack:
+            zone = open_zone(self._location, self._patience)
             destination = recipe.open(workers=1, number=0, patience=self._patience, stop=bulk.stop)
             stack.callback(destination.close)
             spark = SparkDriver(self._settings, self._jars, self._location, recipe.tables, bulk.run_id, bulk.stop)
             stack.callback(spark.close)
-            rounds = MeetingRounds(bulk, recipe, destination, self._zone(), spark, self._patience)
+            rounds = MeetingRounds(bulk, recipe, destination, zone, spark, self._patience)
             stack.callback(rounds.close)
             display = self._show()
             stack.callback(display.close)
@@ -111,22 +100,39 @@ class SparkEngine:
         if some:
             yield some
 
-    def _zone(self) -> ZoneReader:
-        reader = open_reader(self._location, self._patience)
-        if not isinstance(reader, ZoneReader):
-            raise ConfigError(
-                f"--engine spark loads from a landing zone, and '{self._location}' is none: make one of it with "
-                f"load --from {self._location} --to FOLDER, or use --engine local."
-            )
-        return reader
-
 
 def open_engine(config: Config, location: str, show: Callable[[], TaskDisplay]) -> SparkEngine:
-    """Return what loads a landing zone by Spark; starts nothing.
+    """Look whether all is there that loading a landing zone by Spark needs, and return what does it; starts nothing.
 
     Raises:
-        LocationError: If the location is none.
+        F1HBaseError: If something is not there; says what, and how to have it.
     """
     settings = config.settings
+    where = parse_location(location)
+    if where.scheme not in _SCHEMES:
+        raise ConfigError(
+            f"--engine spark reads folders, s3:// and gs://, not '{where}': load from there with --engine local."
+        )
+    check_installed()
+    patience = settings.patience.total_seconds()
+    open_zone(where, min(patience, STARTUP_PATIENCE_SECONDS))
+    jars = hbase_jars(settings.spark_conf, find_shell())
     spark = SparkSettings(settings.spark_master, settings.spark_conf, settings.spark_staging)
-    return SparkEngine(parse_location(location), spark, settings.patience.total_seconds(), show)
+    return SparkEngine(where, spark, jars, patience, show)
+
+
+def open_zone(location: Location, patience: float) -> ZoneReader:
+    """Return what reads a landing zone.
+
+    Raises:
+        LocationError: If there is nothing to load from.
+        ConfigError: If what is there is no landing zone.
+        UnreachableError: If the store is away for longer than patience lasts.
+    """
+    reader = open_reader(location, patience)
+    if not isinstance(reader, ZoneReader):
+        raise ConfigError(
+            f"--engine spark loads from a landing zone, and '{location}' is none: make one of it with load --from "
+            f"{location} --to FOLDER, or use --engine local."
+        )
+    return reader

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
+from typing import Any
 
 from f1hbase.cluster.driver import SparkDriver
 from f1hbase.cluster.encoding import EncodedUnit, ObjectTask
@@ -86,6 +87,7 @@ class MeetingRounds:
         self._reader = reader
         self._spark = spark
         self._patience = patience
+        self._sizes: dict[str, int] | None = None
         self._held: dict[int, MeetingPlan] = {}
         source = StoredSource(reader)
         self._name = source.name
@@ -124,6 +126,7 @@ class MeetingRounds:
             living=self._recipe.living_runs(self._patience, self.bulk.stop),
             display=display,
         )
+        _log.debug("Spark: the files of round %d are written", number)
         lost = [one.plan.scope.name for one in meetings if self.bulk.parts.leases.lost(one.plan.scope)]
         if lost:
             raise SparkError(
@@ -132,6 +135,7 @@ class MeetingRounds:
             )
         if any(unit.receipt.rows for unit in encoded):
             self._spark.hand_over(folder, display)
+            _log.debug("Spark: HBase has the files of round %d", number)
         seconds = monotonic() - began
         units: dict[int, list[tuple[StoredJob, EncodedUnit]]] = defaultdict(list)
         for unit in sorted(encoded, key=lambda one: one.number):
@@ -156,26 +160,33 @@ class MeetingRounds:
         jobs = [
             job
             for job in StoredSource(self._reader).jobs([unit for unit in new if unit not in others])
-            # What came in several objects, or for one driver alone, may have a row twice, and the order decides.
-            if job.state is not None
-            and job.state.driver is None
-            and len(job.state.objects) == 1
-            and not remaining.may_be_stored(0, job.unit)
+            if self._is_plain(job) and not remaining.may_be_stored(0, job.unit)
         ]
         return Meeting(plan, jobs, listed)
 
+    def _is_plain(self, job: StoredJob) -> bool:
+        """Return whether a stored unit is one whole object of all drivers.
+
+        What came in several objects, or for one driver alone, may have a row twice, and the order decides. An object
+        that is gone or cut off is better named by a worker than met by Spark at each run.
+        """
+        if job.state is None or job.state.driver is not None or len(job.state.objects) != 1:
+            return False
+        if self._sizes is None:
+            self._sizes = self._reader.sizes()
+        (stored,) = job.state.objects
+        return self._sizes.get(str(stored["path"])) == stored.get("stored_bytes")
+
     def _tasks(self, jobs: Sequence[StoredJob]) -> dict[str, ObjectTask]:
-        """Return what is to be made of each object that is there; the units of others are left to the workers."""
+        """Return what is to be made of each object."""
         by_path: dict[str, list[tuple[int, StoredJob]]] = defaultdict(list)
+        stored: dict[str, Mapping[str, Any]] = {}
         for number, job in enumerate(jobs):
             assert job.state is not None
-            by_path[str(job.state.objects[0]["path"])].append((number, job))
-        there = self._reader.there(by_path)
-        return {
-            path: ObjectTask(self._name, some[0][1].state.objects[0], some)  # type: ignore[union-attr]
-            for path, some in by_path.items()
-            if path in there
-        }
+            path = str(job.state.objects[0]["path"])
+            by_path[path].append((number, job))
+            stored[path] = job.state.objects[0]
+        return {path: ObjectTask(self._name, stored[path], some) for path, some in by_path.items()}
 
     def _write_run(self, number: int) -> None:
         """Write to the run's row: its time is that of the round's cells, later than whatever was before the leases."""

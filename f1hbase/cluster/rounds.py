@@ -19,6 +19,8 @@ _GLOB = re.compile(r"([{}\[\]*?\\])")
 _SEED = 42
 """With which Spark hashes the columns that it partitions by (`HashPartitioning`)."""
 
+_MASK = 0xFFFFFFFF
+
 _PARTS_PER_CORE = 2
 
 
@@ -73,8 +75,7 @@ def encode_round(
     starts = files.region_starts()
     cuts = cut_points(starts, work.prefixes, work.between, _PARTS_PER_CORE * context.defaultParallelism)
     parts = touched(cuts, work.prefixes)
-    hashes = spark.java_class("org.apache.spark.unsafe.hash.Murmur3_x86_32")
-    numbers = dict(zip(parts, _hashing_to(len(parts), lambda number: hashes.hashInt(number, _SEED)), strict=True))
+    numbers = dict(zip(parts, numbers_hashed_to(len(parts)), strict=True))
     units = context.accumulator(list[EncodedUnit](), Gathered())
     shared = context.broadcast((work, root, cuts, numbers))
 
@@ -133,14 +134,33 @@ def touched(cuts: Sequence[bytes], prefixes: Iterable[str]) -> list[int]:
     return sorted(found)
 
 
-def _hashing_to(count: int, hash_of: Any) -> list[int]:
-    """Return a number for each of some partitions that Spark's hash puts into it."""
+def numbers_hashed_to(count: int) -> list[int]:
+    """Return a number for each of some partitions that Spark puts into it, as it partitions by a hash of a column."""
     found: dict[int, int] = {}
     number = 0
     while len(found) < count:
-        found.setdefault(hash_of(number) % count, number)
+        found.setdefault(spark_hash(number) % count, number)
         number += 1
     return [found[place] for place in range(count)]
+
+
+def spark_hash(number: int) -> int:
+    """Return the hash that Spark partitions an int column by: Murmur3 (x86, 32 bits), signed.
+
+    >>> spark_hash(0), spark_hash(1)
+    (933211791, -559580957)
+    """
+    mixed = _rotated(number * 0xCC9E2D51 & _MASK, 15) * 0x1B873593 & _MASK
+    mixed = (_rotated(_SEED ^ mixed, 13) * 5 + 0xE6546B64) & _MASK
+    mixed ^= 4  # the length of an int in bytes
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6B & _MASK
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35 & _MASK
+    mixed ^= mixed >> 16
+    return mixed - (1 << 32) if mixed >> 31 else mixed
+
+
+def _rotated(number: int, bits: int) -> int:
+    return (number << bits | number >> (32 - bits)) & _MASK
 
 
 def _encode(

@@ -43,13 +43,6 @@ class Bulk:
 class Engine(Protocol):
     """Loads in bulk."""
 
-    def prepare(self) -> None:
-        """Look whether all that it needs is there, before anything is begun.
-
-        Raises:
-            F1HBaseError: If something is not; says what, and how to have it.
-        """
-
     def load(self, bulk: Bulk) -> None:
         """Load what is new of some meetings, each under its lease, and write the lines of its units.
 

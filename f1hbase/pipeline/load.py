@@ -71,8 +71,6 @@ def load(
         F1HBaseError: If nothing could be begun; its message says why and what to do.
     """
     started = monotonic()
-    if engine is not None:
-        engine.prepare()
     selection, options = request.selection, request.options
     plan = plan_load(recipe, selection, min(options.patience, STARTUP_PATIENCE_SECONDS))
     sessions = selected(plan)

@@ -7,7 +7,7 @@ import gzip
 import logging
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,9 +99,9 @@ class ZoneReader:
         """Return when the latest of the listed records was asked for."""
         return self._listed_at
 
-    def there(self, paths: Collection[str]) -> set[str]:
-        """Return which of some objects exist, by listing the zone once."""
-        return {info.path for info in self._zone.objects.under("") if info.path in paths}
+    def sizes(self) -> dict[str, int]:
+        """Return the size of each object of the zone in bytes, by one listing."""
+        return {info.path: info.size for info in self._zone.objects.under("")}
 
     def _part(self, endpoint: str, stored: Mapping[str, Any]) -> StoredPart:
         try:
