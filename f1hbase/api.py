@@ -57,6 +57,10 @@ def load(
     patience: Duration | None = None,
     put_timeout: Duration | None = None,
     refresh: bool | None = None,
+    engine: str | None = None,
+    spark_master: str | None = None,
+    spark_conf: Mapping[str, str] | None = None,
+    spark_staging: str | None = None,
     config: str | PathLike[str] | None = None,
 ) -> Result:
     """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
@@ -99,6 +103,10 @@ def load(
         patience: How long the API or a destination may be away.
         put_timeout: How long a put is tried again.
         refresh: Whether to ask again for what is done.
+        engine: What loads: `local`, processes of this machine, or `spark`.
+        spark_master: With `spark`: its master, such as `yarn`.
+        spark_conf: With `spark`: its settings.
+        spark_staging: With `spark`: where HBase's files are until HBase takes them.
         config: The settings file; by default `./f1hbase.toml`, if it is there.
 
     Returns:
@@ -108,11 +116,15 @@ def load(
         ValueError: If a value makes no sense; the message says which and what to write.
         f1hbase.errors.F1HBaseError: If nothing could be begun; its message says why and what to do.
     """
-    resolved = _resolved(locals())
-    from f1hbase.composition import load_recipe, load_request
+    given = locals()
+    if spark_conf is not None:
+        given["spark_conf"] = [f"{name}={value}" for name, value in spark_conf.items()]
+    resolved = _resolved(given)
+    from f1hbase.composition import load_engine, load_recipe, load_request
+    from f1hbase.pipeline.display import TaskLines
     from f1hbase.pipeline.load import load as run
 
-    return run(load_request(resolved), load_recipe(resolved))
+    return run(load_request(resolved), load_recipe(resolved), engine=load_engine(resolved, TaskLines))
 
 
 def plan(

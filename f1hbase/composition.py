@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from f1hbase.config import Config
+from f1hbase.config import Config, flag
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
@@ -25,6 +25,8 @@ from f1hbase.model.samples import Record
 from f1hbase.model.units import Scope
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
+from f1hbase.pipeline.display import TaskDisplay
+from f1hbase.pipeline.engine import Engine
 from f1hbase.pipeline.live.choosing import live_folder
 from f1hbase.pipeline.live.run import LiveParts, LiveRequest
 from f1hbase.pipeline.load import LoadRequest, load
@@ -70,6 +72,12 @@ STATE_VIEWS = {
     "hbase": "f1hbase.state.hbase.brief",
 }
 """The module that reads what each destination remembers faster than session by session."""
+
+ENGINES = {
+    "spark": "f1hbase.cluster.engine",
+}
+"""The module of each engine that loads in bulk, by the name that `--engine` gives it: one with a function
+`open_engine(config, location, show)`. `local` is none: worker processes load it all."""
 
 FEEDS = {
     "livetiming": "f1hbase.sources.livetiming.feed",
@@ -250,6 +258,34 @@ def open_auditor(config: Config, name: str | None = None) -> Auditor:
     module = _module(AUDITORS, _ANY_URL_AUDITOR, location, "verify")
     build: Callable[[Config, str], Auditor] = module.open_auditor
     return build(config, location)
+
+
+def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | None:
+    """Return what loads in bulk first what it can; None where worker processes load it all.
+
+    Args:
+        config: The settings.
+        show: Makes the display of its tasks.
+
+    Raises:
+        ConfigError: If it cannot load from this source or into these destinations.
+    """
+    settings = config.settings
+    if settings.engine not in ENGINES:
+        for name in ("spark_master", "spark_conf", "spark_staging"):
+            if config.origins.get(name) == "given":
+                raise ConfigError(f"{flag(name)} goes with --engine spark; add it, or leave out {flag(name)}.")
+        return None
+    named = settings.source in SOURCES or import_module(_RECORDING_SOURCE).is_recording(Path(settings.source))
+    if named:
+        raise ConfigError(
+            f"--engine {settings.engine} loads from a landing zone, not from '{settings.source}': fill one with load "
+            f"--from {settings.source} --to FOLDER and load --from FOLDER, or use --engine local."
+        )
+    if settings.to != ("hbase",):
+        raise ConfigError(f"--engine {settings.engine} loads into hbase alone: leave out --to, or use --engine local.")
+    build: Callable[..., Engine] = import_module(ENGINES[settings.engine]).open_engine
+    return build(config, settings.source, show)
 
 
 def load_request(config: Config) -> LoadRequest:

@@ -67,6 +67,10 @@ class Settings:
     source: str = _setting(values.text, "openf1", name="from")
     to: tuple[str, ...] = _setting(values.text, ("hbase",), multiple=True)
     layout: str | None = _setting(values.one_of("units", "extractor", "dated", "raw-live"))
+    engine: str = _setting(values.one_of("local", "spark"), "local")
+    spark_master: str | None = _setting(values.text)
+    spark_conf: tuple[tuple[str, str], ...] = _setting(values.spark_setting, multiple=True)
+    spark_staging: str | None = _setting(values.text)
     format: str = _setting(values.one_of("parquet", "csv", "jsonl"), "parquet")
     mode: str | None = _setting(values.one_of("all", "latest", "year", "manual"))
     num_sessions: int | None = _setting(_COUNT)
@@ -359,7 +363,7 @@ def _parse(name: str, value: Any, where: str) -> Any:
         return value  # of its own type already
     if is_repeatable(name):
         parts = [part for part in re.split(r"[,;\s]+", text) if part]
-        if len(parts) > 1 and name != "to":
+        if len(parts) > 1 and name not in ("to", "spark_conf"):
             options = " ".join(f"{flag(name)} {values.shortened(part)}" for part in parts[:5])
             raise ConfigError(
                 f"Invalid value for '{flag(name)}'{where}: '{values.shortened(text)}' is not one value; "
@@ -396,6 +400,8 @@ def _unknown_key(path: Path, key: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return ",".join("=".join(map(str, pair)) for pair in value)
     if isinstance(value, tuple):
         return ",".join(map(_shown, value))
     if isinstance(value, timedelta):

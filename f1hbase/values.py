@@ -76,6 +76,23 @@ def name_of(what: str, names: Sequence[str]) -> Parse:
     return parse
 
 
+_SPARK_NAME = re.compile(r"spark\.[A-Za-z0-9._-]+")
+_SECRET_NAME = re.compile(r"secret|passw|token|access\.?key|credential(?!s\.provider)", re.IGNORECASE)
+
+
+def spark_setting(text: str) -> tuple[str, str]:
+    """Read `spark.name=value`; what may be a secret is refused, as Spark puts it into a command line."""
+    name, equals, value = text.partition("=")
+    if not equals or not _SPARK_NAME.fullmatch(name):
+        raise ValueError(f"'{shortened(name)}' is not of the form spark.name=value, such as spark.executor.memory=4g.")
+    if _SECRET_NAME.search(name):
+        raise ValueError(
+            f"{name} may be a secret, which does not belong into a command line: put it into Spark's own "
+            "conf/spark-defaults.conf or the environment."
+        )
+    return name, value
+
+
 def duration(least: timedelta = timedelta(0)) -> Parse:
     """Return what reads a length of time such as `15m`, `30s`, `1h` or plain seconds."""
 

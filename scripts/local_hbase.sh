@@ -17,8 +17,9 @@ Usage: scripts/local_hbase.sh COMMAND
                         as the hbase command of a cluster does. A relative path in ARG means one in the folder job-files
                         of LOCAL_HBASE_DIR, as on a cluster it means one in HDFS
   wipe [--yes]          delete the data, after a question
-  fetch [SET]           download what the others need, now rather than at their first use: server, shell or, for run,
-                        mapreduce; without SET the first two
+  mapredcp              the jars that a Spark or MapReduce job needs to write HBase's own files, with colons between them
+  fetch [SET]           download what the others need, now rather than at their first use: server, shell, for run
+                        mapreduce, or for mapredcp spark; without SET the first two
   pids                  the process ids of the parts that run: "master PID" and "gateway PID"
 Needs Java 11 to 22, Python 3, and Maven for the first fetch.
 Environment:
@@ -477,6 +478,13 @@ fetch() { # [server|shell|mapreduce]
   done
 }
 
+mapredcp() {
+  local jars
+  need_jars spark
+  jars=("$(jars_folder spark)"/*.jar)
+  (IFS=:; echo "${jars[*]}")
+}
+
 wrong_usage() { usage >&2; exit 2; }
 
 main() {
@@ -490,10 +498,11 @@ main() {
     start: | start:gateway) start "$@"; launched=() ;;
     stop: | stop:gateway) stop "$@" ;;
     serve: | status: | pids: | wipe: | wipe:--yes) "$command" "$@" ;;
-    fetch: | fetch:server | fetch:shell | fetch:mapreduce) fetch "$@" ;;
+    fetch: | fetch:server | fetch:shell | fetch:mapreduce | fetch:spark) fetch "$@" ;;
+    mapredcp:) mapredcp ;;
     shell:*) shell "$@" ;;
     run:[a-zA-Z]*) run "$@" ;;
-    lock:server | lock:shell | lock:mapreduce) lock_jars "$1" ;;
+    lock:server | lock:shell | lock:mapreduce | lock:spark) lock_jars "$1" ;;
     help: | -h: | --help:) usage ;;
     *) wrong_usage ;;
   esac

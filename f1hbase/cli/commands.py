@@ -21,7 +21,7 @@ import click
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
-from f1hbase.cli.progress import make_counter, make_display, terminal
+from f1hbase.cli.progress import make_counter, make_display, make_task_display, terminal
 from f1hbase.config import flag
 from f1hbase.credentials import SERVE_VARIABLE, redacted
 from f1hbase.errors import ConfigError, F1HBaseError
@@ -116,7 +116,7 @@ def load_command(**options: Any) -> None:
       load --date 2024-12-07 --date 2024-12-08   two days
       load --meeting-key 1240 --dry-run          only say what would be loaded
     """
-    from f1hbase.composition import load_recipe, load_request
+    from f1hbase.composition import load_engine, load_recipe, load_request
     from f1hbase.pipeline.load import load
 
     config = config_of(options)
@@ -128,10 +128,12 @@ def load_command(**options: Any) -> None:
         return
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
     tell(config)
+    engine = load_engine(config, lambda: make_task_display(terminal(), quiet=settings.quiet))
     result = load(
         load_request(config),
         load_recipe(config),
         lambda meetings: make_display(meetings, terminal(), quiet=settings.quiet),
+        engine,
     )
     sys.exit(result.exit_code)
 

@@ -46,6 +46,25 @@ _HELP: dict[str, tuple[str, str]] = {
             "there; of a new one units, of 'local' and 'databricks' extractor]"
         ),
     ),
+    "engine": (
+        "local|spark",
+        (
+            "What loads: processes of this machine, or Spark, which writes HBase's own files; from a landing zone "
+            "into hbase, quicker above some 2 million rows (docs/cluster.md)."
+        ),
+    ),
+    "spark_master": (
+        "URL",
+        "With --engine spark: as of spark-submit, such as yarn.  [default: local[*], all processors of this machine]",
+    ),
+    "spark_conf": ("K=V", "With --engine spark: a setting of Spark, such as spark.executor.memory=4g; repeatable."),
+    "spark_staging": (
+        "FOLDER",
+        (
+            "With --engine spark: where HBase's files are until HBase takes them, as Hadoop names it, such as "
+            "hdfs:///tmp/f1hbase.  [default: a folder in /tmp of the cluster's file system]"
+        ),
+    ),
     "format": ("parquet|csv|jsonl", "What the files of an export are; jsonl can be loaded from again."),
     "mode": (
         "MODE",

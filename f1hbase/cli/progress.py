@@ -13,7 +13,7 @@ from tqdm import tqdm
 from f1hbase.cli.logs import wants_colour
 from f1hbase.model.plans import MeetingPlan
 from f1hbase.model.text import safe
-from f1hbase.pipeline.display import Counter, Display, LineCounter, Lines, Meetings
+from f1hbase.pipeline.display import Counter, Display, LineCounter, Lines, Meetings, TaskDisplay, TaskLines
 from f1hbase.pipeline.tally import Tally
 
 _RATE_SECONDS = 30.0
@@ -50,6 +50,39 @@ def make_display(meetings: int, stream: TextIO, *, quiet: bool = False) -> Displ
 def make_counter(parts: int, done: str) -> Counter:
     """Return a bar on a terminal and lines elsewhere; see `f1hbase.pipeline.display.MakeCounter`."""
     return CountBar(parts) if terminal().isatty() else LineCounter(parts, done)
+
+
+def make_task_display(stream: TextIO, *, quiet: bool = False) -> TaskDisplay:
+    """Return a bar on a terminal and lines elsewhere; see `f1hbase.pipeline.display.TaskDisplay`."""
+    return TaskBar(stream) if stream.isatty() and not quiet else TaskLines()
+
+
+class TaskBar:
+    """One bar of the tasks under way; see `f1hbase.pipeline.display.TaskDisplay`.
+
+    Args:
+        stream: The terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._bar: tqdm[NoReturn] = tqdm(
+            total=0, leave=False, file=stream, dynamic_ncols=True, position=1,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} tasks [{elapsed}]",
+        )  # fmt: skip
+
+    def begin(self, name: str) -> None:
+        """Begin the bar anew."""
+        self._bar.reset(0)
+        self._bar.set_description_str(safe(name)[:40])
+
+    def show(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bar.total, self._bar.n = total, done
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
 
 
 class CountBar:

@@ -15,7 +15,7 @@ from f1hbase.model.outcomes import CHECKSUM_MODULUS, Receipt
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope, datasets_of
 from f1hbase.state.base import State
-from f1hbase.state.hbase.leases import HBaseLeases
+from f1hbase.state.hbase.leases import HBaseLeases, living_runs
 from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase.codec import (
     Row,
@@ -182,6 +182,10 @@ class HBaseRecipe:
         """Open the leases of a run."""
         impatient = HBaseConnector(self.gateways, patience=0, call_timeout=_LEASE_CALL_SECONDS)
         return HBaseLeases(self._connector(patience, stop), impatient, self.tables.reports, run_id)
+
+    def living_runs(self, patience: float, stop: threading.Event) -> set[str]:
+        """Return the runs that load something now."""
+        return living_runs(self._connector(patience, stop), self.tables.reports)
 
     def _connector(self, patience: float, stop: threading.Event) -> HBaseConnector:
         # The parent's calls are small; one that hangs would keep it from its workers and from the user.

@@ -25,6 +25,7 @@ from f1hbase.model.text import count
 from f1hbase.model.units import Unit
 from f1hbase.pipeline import messages
 from f1hbase.pipeline.display import Display
+from f1hbase.pipeline.engine import Bulk, Engine
 from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
 from f1hbase.pipeline.remaining import Remaining
 from f1hbase.pipeline.tally import Tally
@@ -117,6 +118,7 @@ class ParallelF1DataCollector:
         display: Shows how it goes.
         stop: Set when the run is to end early, for whatever of this process waits for a store.
         listing: The answers that the plan was made from, for workers whose destinations keep answers.
+        engine: What loads in bulk before the workers load the rest; None where they load it all.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class ParallelF1DataCollector:
         display: Display,
         stop: threading.Event,
         listing: Mapping[str, RawAnswer] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._recipe = recipe
         self._parts = parts
@@ -149,6 +152,8 @@ class ParallelF1DataCollector:
         self._failed: list[MeetingPlan] = []
         self._result = Result()
         self._stop = stop
+        self._engine = engine
+        self._in_bulk: set[int] = set()
         self._unknown_fields: set[tuple[str, str]] = set()
         self._interrupts = 0
         self._closing = False
@@ -173,7 +178,8 @@ class ParallelF1DataCollector:
         before = {number: signal.signal(number, self._on_signal) for number in heard}
         try:
             self._workers = max(1, min(self._options.processes, len(meetings)))
-            self._load(meetings)
+            if self._engine is None or self._load_in_bulk(self._engine, meetings):
+                self._load(meetings)
             again, self._failed = self._failed, []
             if again and not self._stop_sent:
                 _log.info("%s failed; trying once more", count(self._result.overall.failed, "unit"))
@@ -192,6 +198,33 @@ class ParallelF1DataCollector:
                 signal.signal(number, handler)
         self._result.exit_code = self._exit_code()
         return self._result
+
+    def _load_in_bulk(self, engine: Engine, meetings: Sequence[MeetingPlan]) -> bool:
+        """Let an engine load what it can; return whether the workers are to go on with what it has left."""
+        bulk = Bulk(self._run_id, meetings, self._recipe, self._parts, self._remaining, self._report, self._stop)
+        try:
+            engine.load(bulk)
+        except F1HBaseError as error:
+            if not self._interrupts:
+                _log.error("%s", error)
+                self._result.crashed.append(str(error))
+                if error.exit_code == EXIT_UNREACHABLE:
+                    self._result.exit_code = EXIT_UNREACHABLE
+            return False
+        return not self._interrupts
+
+    def _report(self, meeting: MeetingPlan, outcomes: Sequence[Outcome]) -> None:
+        """Count what an engine has loaded of a meeting; the lines of its units are written."""
+        tally = Tally(planned=len(outcomes))
+        self._in_bulk.add(meeting.scope.meeting_key)
+        self._result.overall.planned += len(outcomes)
+        for outcome in outcomes:
+            tally.add(outcome)
+            self._result.overall.add(outcome)
+            self._name_unknown_fields(outcome)
+        self._display.show(meeting, tally, self._result.overall)
+        self._display.end(meeting)
+        self._log_loaded(meeting, tally)
 
     def _load(self, meetings: Sequence[MeetingPlan]) -> None:
         pending = deque(meetings)
@@ -215,12 +248,13 @@ class ParallelF1DataCollector:
         """Begin with a meeting, unless nothing of it is left to load, or another run has it."""
         name = _name(meeting)
         try:
-            if not self._remaining(meeting):
-                if len(meeting.sessions_to_settle) < len(meeting.sessions):
-                    _log.info("%s: all loaded already", name)
-                self._result.complete += 1
+            if not self._remaining(meeting).units():
+                if meeting.scope.meeting_key not in self._in_bulk:
+                    if len(meeting.sessions_to_settle) < len(meeting.sessions):
+                        _log.info("%s: all loaded already", name)
+                    self._result.complete += 1
+                    self._display.skip(meeting)
                 self._forget_failures(meeting)  # another run has made them good
-                self._display.skip(meeting)
                 return
             other = self._leases.take(meeting.scope)
             if other is not None:
@@ -232,7 +266,7 @@ class ParallelF1DataCollector:
             return
         self._start(meeting)
 
-    def _remaining(self, meeting: MeetingPlan) -> list[Unit]:
+    def _remaining(self, meeting: MeetingPlan) -> Remaining:
         states = [[s for scope in meeting.scopes for s in state.unit_states(scope)] for state in self._parts.states]
         refresh = self._run_id if self._options.refresh else ""
         return Remaining(
@@ -242,7 +276,7 @@ class ParallelF1DataCollector:
             datetime.now(UTC),
             refresh,
             [d.keeps_answers for d in self._recipe.destinations],
-        ).units()
+        )
 
     def _forget_failures(self, meeting: MeetingPlan) -> None:
         failures = self._result.overall.failures
@@ -332,19 +366,21 @@ class ParallelF1DataCollector:
         elif finished.error is not None:
             self._go_on(running.meeting, running.tally, finished.error)
         else:
-            tally = running.tally
-            if tally.failed:
+            if running.tally.failed:
                 self._failed.append(running.meeting)
-            _log.log(
-                SUCCESS if not tally.failed and not tally.quarantined else logging.WARNING,
-                "%s: %s%s, %s%s%s",
-                meeting,
-                self._which_try,
-                count(tally.stored, "unit"),
-                count(tally.all_rows, "row"),
-                f", {count(tally.failed, 'unit')} failed" if tally.failed else "",
-                f", {count(tally.quarantined, 'record')} in quarantine" if tally.quarantined else "",
-            )
+            self._log_loaded(running.meeting, running.tally)
+
+    def _log_loaded(self, meeting: MeetingPlan, tally: Tally) -> None:
+        _log.log(
+            SUCCESS if not tally.failed and not tally.quarantined else logging.WARNING,
+            "%s: %s%s, %s%s%s",
+            _name(meeting),
+            self._which_try,
+            count(tally.stored, "unit"),
+            count(tally.all_rows, "row"),
+            f", {count(tally.failed, 'unit')} failed" if tally.failed else "",
+            f", {count(tally.quarantined, 'record')} in quarantine" if tally.quarantined else "",
+        )
 
     def _go_on(self, meeting: MeetingPlan, tally: Tally, reason: str) -> None:
         """Load the rest of a meeting in a new process, unless that has been tried often enough."""

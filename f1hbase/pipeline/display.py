@@ -66,6 +66,40 @@ MakeCounter = Callable[[int, str], Counter]
 """Makes a counter of so many parts; the text says what is done to the rows, such as `counted` or `deleted`."""
 
 
+class TaskDisplay(Protocol):
+    """Shows how far an engine is that loads in rounds of many tasks."""
+
+    def begin(self, name: str) -> None:
+        """A round begins; the name is for people."""
+
+    def show(self, done: int, total: int) -> None:
+        """So many of the tasks of the stages under way are done."""
+
+    def close(self) -> None:
+        """All rounds are over."""
+
+
+class TaskLines:
+    """A line a minute; see `TaskDisplay`."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._last = monotonic()
+
+    def begin(self, name: str) -> None:
+        """Remember what it is."""
+        self._name = name
+
+    def show(self, done: int, total: int) -> None:
+        """Write a line when a minute has passed."""
+        if monotonic() - self._last >= _LINE_SECONDS:
+            self._last = monotonic()
+            _log.log(PROGRESS, "%s: %d of %s done", self._name, done, count(total, "task"))
+
+    def close(self) -> None:
+        """Nothing to take away."""
+
+
 class LineCounter:
     """A line a minute; see `Counter`.
 

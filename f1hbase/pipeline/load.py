@@ -21,6 +21,7 @@ from f1hbase.model.records import digest, raw_json
 from f1hbase.model.text import count
 from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED, ParallelF1DataCollector, Result
 from f1hbase.pipeline.display import Display, Lines, log_summary
+from f1hbase.pipeline.engine import Engine
 from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
 from f1hbase.pipeline.plan import make_plan, selected, session_name
 from f1hbase.state.all_leases import AllLeases
@@ -57,6 +58,7 @@ def load(
     request: LoadRequest,
     recipe: Recipe,
     show: Callable[[int], Display] = Lines,
+    engine: Engine | None = None,
 ) -> Result:
     """Load what is missing and return how it went.
 
@@ -64,6 +66,7 @@ def load(
         request: What to load.
         recipe: Where records come from and where they go.
         show: Makes the display of a run, given the number of meetings.
+        engine: What loads in bulk first what it can; None where worker processes load it all.
 
     Raises:
         F1HBaseError: If nothing could be begun; its message says why and what to do.
@@ -96,8 +99,9 @@ def load(
     listing = plan.listing.answers if keeps_answers else {}
     display = show(meetings)
     collector = ParallelF1DataCollector(
-        recipe, parts, selection, options, run_id=run_id, display=display, stop=stop, listing=listing
-    )
+        recipe, parts, selection, options, run_id=run_id, display=display, stop=stop, listing=listing,
+        engine=engine,
+    )  # fmt: skip
     collector.spent(plan.listing.stats)
     try:
         with LeaseKeeper(parts.leases):

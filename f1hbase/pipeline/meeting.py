@@ -17,6 +17,7 @@ from f1hbase.model.answers import Answer, RawAnswer
 from f1hbase.model.outcomes import Outcome, Receipt
 from f1hbase.model.plans import MeetingPlan
 from f1hbase.model.units import Unit
+from f1hbase.pipeline.listed import listed_answer
 from f1hbase.pipeline.messages import Message, Planned, Reported
 from f1hbase.pipeline.normalise import Account, AnswerNormaliser, Restart
 from f1hbase.pipeline.quarantine import QuarantineIndex
@@ -134,7 +135,8 @@ class MeetingLoader:
         """
         try:
             units = self._remaining.units()
-            known = [answer for unit in units if (answer := self._known_answer(unit)) is not None]
+            answers = (listed_answer(self._meeting, unit, self._source.name, self._listing) for unit in units)
+            known = [answer for answer in answers if answer is not None]
             unknown = [unit for unit in units if unit not in {answer.unit for answer in known}]
             expected = len(known) + self._source.expected(unknown)
             # Told before the first unit is stored, so that what the parent shows does not fall back.
@@ -147,19 +149,6 @@ class MeetingLoader:
             for pool in (self._normaliser, self._writers, self._reporter):
                 await asyncio.to_thread(pool.shutdown)
         return not self._stopping.is_set()
-
-    def _known_answer(self, unit: Unit) -> Answer | None:
-        """Return the records of meetings and sessions (or of seasons and races), which came with the plan."""
-        meeting, records = self._meeting, []
-        if unit.endpoint == unit.scope.dataset.meetings:
-            records = [] if meeting.record is None else [meeting.record]
-        elif unit.endpoint == unit.scope.dataset.sessions:
-            records = [session.record for session in meeting.sessions if session.scope == unit.scope]
-        else:
-            return None
-        select = unit.scope.own_fields
-        raw = self._listing.get(f"{unit.endpoint} {unit.scope.prefix}") or self._listing.get(unit.endpoint)
-        return Answer(unit, meeting.asked_at, self._source.name, [records] if records else (), raw, select)
 
     async def _load(self, known: Sequence[Answer], unknown: Sequence[Unit]) -> None:
         if self._stopping.is_set():

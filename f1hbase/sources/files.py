@@ -105,22 +105,16 @@ class ZoneReader:
         """Return when the latest of the listed records was asked for."""
         return self._listed_at
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size of each object of the zone in bytes, by one listing."""
+        return {info.path: info.size for info in self._zone.objects.under("")}
+
     def _part(self, endpoint: str, stored: Mapping[str, Any]) -> StoredPart:
         try:
             body = self._zone.body(stored)
         except DamagedError as error:
             raise UnreadableError(str(error)) from error
-        where, select = f"{self.home}/{stored['path']}", stored["select"]
-        records: Records = ()
-        if stored["status"] < _NO_RECORDS:
-            records = StoredRecords(ALL_ENDPOINTS[endpoint], stored["content_type"], body, where)
-        raw = None
-        if stored["request"]:
-            asked_at, stored_at = parse_time(stored["asked_at"]), parse_time(stored["stored_at"])
-            raw = RawAnswer(
-                stored["source"], stored["request"], asked_at, stored_at, stored["status"], stored["content_type"], body
-            )
-        return StoredPart(selected(records, select), raw, select)
+        return stored_part(endpoint, stored, body, self.home)
 
     def _records(self, endpoint: str) -> list[Record]:
         if endpoint not in self._listed:
@@ -177,6 +171,28 @@ class ZoneReader:
                 for record in bodies[path]:
                     if isinstance(record, dict) and all(record.get(name) == key for name, key in keys.items()):
                         yield record
+
+
+def stored_part(endpoint: str, stored: Mapping[str, Any], body: bytes, home: str) -> StoredPart:
+    """Return the answer that an object of a landing zone is.
+
+    Args:
+        endpoint: What it has records of.
+        stored: What the manifest says of it.
+        body: What it says, unpacked.
+        home: Where the zone is, for messages.
+    """
+    where, select = f"{home}/{stored['path']}", stored["select"]
+    records: Records = ()
+    if stored["status"] < _NO_RECORDS:
+        records = StoredRecords(ALL_ENDPOINTS[endpoint], stored["content_type"], body, where)
+    raw = None
+    if stored["request"]:
+        asked_at, stored_at = parse_time(stored["asked_at"]), parse_time(stored["stored_at"])
+        raw = RawAnswer(
+            stored["source"], stored["request"], asked_at, stored_at, stored["status"], stored["content_type"], body
+        )
+    return StoredPart(selected(records, select), raw, select)
 
 
 class FolderReader:

@@ -125,8 +125,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """Something to answer with: a stored unit, or why there is none."""
+class StoredJob:
+    """Something to answer with: a stored unit, or why there is none.
+
+    Attributes:
+        unit: What it answers.
+        state: The stored unit; None where there is none.
+        error: Why there is none.
+        piece: What of the stored unit counts.
+        size: How many bytes its answers take in memory.
+    """
 
     unit: Unit
     state: UnitState | None = None
@@ -222,7 +230,7 @@ class StoredSource:
     async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
         """Answer with the stored units that overlap what is asked for; the next ones are read meanwhile."""
         budget = _Budget(AHEAD_BYTES)
-        jobs = self._all_jobs(list(units))
+        jobs = self.jobs(list(units))
         with ThreadPoolExecutor(_READERS, "reader") as threads:
 
             async def run(call: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -245,14 +253,14 @@ class StoredSource:
                 for _ in range(_ANSWERS_AT_ONCE):
                     group.create_task(answer())
 
-    async def _answer(self, job: _Job, deliver: Deliver, run: Callable[..., Any]) -> None:
+    async def _answer(self, job: StoredJob, deliver: Deliver, run: Callable[..., Any]) -> None:
         """Deliver the answers of a stored unit; those of its parts one after another, the last one completes it."""
         failure = job.error
         if failure is None:
             try:
                 parts = await run(self._parts, job)
                 for number, part in enumerate(parts, 1):
-                    await deliver(self._made(job, part, complete=number == len(parts)))
+                    await deliver(answer_of(job, part, self.name, complete=number == len(parts)))
             except UnreadableError as error:
                 failure = str(error)
         if failure is not None:
@@ -260,29 +268,15 @@ class StoredSource:
             asked_at = (job.state and job.state.fetched) or datetime.now(UTC)
             await deliver(Answer(job.unit, asked_at, self.name, error=failure))
 
-    def _made(self, job: _Job, part: StoredPart, *, complete: bool) -> Answer:
-        state = job.state
-        assert state is not None
-        assert state.fetched is not None
-        raw, select = part.raw, dict(part.select)
-        records = part.records
-        if job.unit.driver is not None and state.driver is None:
-            select["driver_number"] = job.unit.driver
-            records = selected(records, {"driver_number": job.unit.driver})
-        if job.piece is not None and not job.piece.is_whole:
-            # No filter says which records of the answer these are, so that they go on without it.
-            records, raw, select = job.piece.of(records, job.unit), None, {}
-        answer = Answer(job.unit, state.fetched, state.source or self.name, records, raw, select, complete=complete)
-        return answer if job.piece is None else replace(answer, without=job.piece.later)
-
-    def _parts(self, job: _Job) -> Sequence[StoredPart]:
+    def _parts(self, job: StoredJob) -> Sequence[StoredPart]:
         assert job.state is not None
         if isinstance(self._reader, KeepsAnswers):
             return self._reader.parts(job.unit, job.state) or [StoredPart(())]
         stored = replace(job.unit, driver=job.state.driver, window=job.state.window)
         return [StoredPart(_Again(lambda: self._reader.read(stored)))]
 
-    def _all_jobs(self, units: Sequence[Unit]) -> Iterator[_Job]:
+    def jobs(self, units: Sequence[Unit]) -> Iterator[StoredJob]:
+        """Yield with what some units are answered, each stored unit once."""
         # A stored unit may answer for two pieces of a window.
         seen: set[Unit] = set()
         for unit in units:
@@ -291,13 +285,13 @@ class StoredSource:
                     seen.add(job.unit)
                     yield job
 
-    def _jobs(self, unit: Unit) -> Iterator[_Job]:
+    def _jobs(self, unit: Unit) -> Iterator[StoredJob]:
         states = [state for state in self._states_of(unit.scope) if state.endpoint == unit.endpoint]
         pieces = pieces_of(unit, states)
         for piece in pieces:
             driver = unit.driver if piece.state.driver is None else piece.state.driver
             mine = Unit(unit.endpoint, unit.scope, driver, piece.window)
-            yield _Job(mine, piece.state, piece=piece, size=self._size(piece.state))
+            yield StoredJob(mine, piece.state, piece=piece, size=self._size(piece.state))
         if not states and not self._must_have(unit):
             # Not answered: it stays as not done, and is loaded when the store has it.
             self._lacking[unit] = None
@@ -305,7 +299,7 @@ class StoredSource:
         everybody = [piece.window for piece in pieces if piece.state.driver in (None, unit.driver)]
         for missing in subtract(unit.window, everybody):
             lacking = replace(unit, window=missing)
-            yield _Job(lacking, error=self._why_missing(lacking, states))
+            yield StoredJob(lacking, error=self._why_missing(lacking, states))
 
     def _must_have(self, unit: Unit) -> bool:
         """Return whether a unit of which nothing is stored is a failure, as it was asked for by name."""
@@ -347,6 +341,30 @@ def listed_meetings(reader: Reader) -> list[Record]:
     """Return the records of all meetings that a reader has, those of the seasons of the history among them."""
     seasons = reader.seasons() if isinstance(reader, ReadsHistory) else ()
     return [*reader.meetings(), *map(as_listed, seasons)]
+
+
+def answer_of(job: StoredJob, part: StoredPart, name: str, *, complete: bool = True) -> Answer:
+    """Return the answer that a part of a stored unit makes.
+
+    Args:
+        job: The stored unit, whose `state` is there.
+        part: The part.
+        name: The name of the source, where the unit does not say where it came from.
+        complete: Whether it is the only part, or the last.
+    """
+    state = job.state
+    assert state is not None
+    assert state.fetched is not None
+    raw, select = part.raw, dict(part.select)
+    records = part.records
+    if job.unit.driver is not None and state.driver is None:
+        select["driver_number"] = job.unit.driver
+        records = selected(records, {"driver_number": job.unit.driver})
+    if job.piece is not None and not job.piece.is_whole:
+        # No filter says which records of the answer these are, so that they go on without it.
+        records, raw, select = job.piece.of(records, job.unit), None, {}
+    answer = Answer(job.unit, state.fetched, state.source or name, records, raw, select, complete=complete)
+    return answer if job.piece is None else replace(answer, without=job.piece.later)
 
 
 class _Budget:

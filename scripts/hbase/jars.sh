@@ -8,12 +8,17 @@ jars_folder() { # SET
     server) echo "$LOCAL_HBASE_JARS/server-2.5.8-hadoop3" ;;
     shell) echo "$LOCAL_HBASE_JARS/shell-2.4.17" ;;
     mapreduce) echo "$LOCAL_HBASE_JARS/mapreduce-2.5.8-hadoop3" ;;
-    *) die 2 "unknown set of jars '$1'; there are: server, shell, mapreduce" ;;
+    spark) echo "$LOCAL_HBASE_JARS/spark-2.5.8-hadoop3" ;;
+    *) die 2 "unknown set of jars '$1'; there are: server, shell, mapreduce, spark" ;;
   esac
 }
 
 size_of() { # SET
-  if [ "$1" = mapreduce ]; then echo "13 MB"; else echo "120 MB"; fi
+  case "$1" in
+    mapreduce) echo "13 MB" ;;
+    spark) echo "60 MB" ;;
+    *) echo "120 MB" ;;
+  esac
 }
 
 sha256() {

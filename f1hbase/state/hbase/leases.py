@@ -22,7 +22,7 @@ import psutil
 from f1hbase.model.times import parse_time
 from f1hbase.model.units import SEPARATOR, Scope
 from f1hbase.state.base import LEASE_SECONDS, Epochs
-from f1hbase.state.hbase.cells import EPOCHS_CELL, LEASE_CELL, lease_row
+from f1hbase.state.hbase.cells import EPOCHS_CELL, LEASE, LEASE_CELL, lease_row
 from f1hbase.state.hbase.reports import parse_epochs
 from f1hbase.stores.hbase.connector import HBaseConnector
 
@@ -256,6 +256,13 @@ def ran_out_elsewhere(text: bytes | None) -> bool:
     """Return whether a lease of another machine ran out without having been given back: its holder may still live."""
     lease = None if text is None else _parse(text)
     return lease is not None and bool(lease.holders) and not lease.is_of_this_machine
+
+
+def living_runs(connector: HBaseConnector, table: str, now: datetime | None = None) -> set[str]:
+    """Return the runs that hold a lease now (or at a time)."""
+    moment = now or datetime.now(UTC)
+    found = (_parse(cells[LEASE_CELL]) for _, cells in connector.scan(table, LEASE, columns=[LEASE_CELL]))
+    return {lease.run for lease in found if lease is not None and lease.is_current(moment)}
 
 
 def lease_of(connector: HBaseConnector, table: str, meeting: Scope, now: datetime | None = None) -> Lease | None:

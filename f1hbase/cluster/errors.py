@@ -1,0 +1,101 @@
+"""What goes wrong in Spark, on one line each with what to do about it; knows Spark by the shape of its errors alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from f1hbase.credentials import redacted
+from f1hbase.errors import F1HBaseError
+
+_MOST_CAUSES = 20
+_LONGEST = 300
+
+_JAVA_CLASSES = re.compile(r"^(?:(?:[\w$]+\.)+[\w$]+(?:Exception|Error|Throwable)?: )+")
+
+_KNOWN = (
+    (
+        re.compile(r"Python in worker has different version:? ([\d.]+|\S+).*?(?:driver:?) ([\d.]+)", re.DOTALL),
+        ("the executors have Python {0}, this process {1}: name the same one for both with PYSPARK_PYTHON "
+        "(docs/cluster.md)."),
+    ),
+    (
+        re.compile(r"PYTHON_VERSION_MISMATCH"),
+        ("the executors have another Python than this process: name the same one for both with PYSPARK_PYTHON "
+        "(docs/cluster.md)."),
+    ),
+    (
+        re.compile(r"(?:ModuleNotFoundError|No module named):?.*?'([\w.]+)'"),
+        ("the executors' Python lacks the package '{0}': install f1hbase there with what it needs, or send an "
+        "environment along (docs/cluster.md)."),
+    ),
+    (
+        re.compile(r'Cannot run program "([^"]+)"'),
+        "the executors cannot start '{0}': name a Python that is there with PYSPARK_PYTHON.",
+    ),
+    (
+        re.compile(r"No space left on device|Disk quota exceeded|DSQuotaExceeded|could only be (?:replicated|written)"),
+        ("there is no room left, in the staging folder or in Spark's own (spark.local.dir): free some, or name others "
+        "with --spark-staging and --spark-conf spark.local.dir=FOLDER."),
+    ),
+    (
+        re.compile(r"OutOfMemoryError|exitCode: 143|Container killed|SparkOutOfMemory"),
+        ("Spark has run out of memory: give it more with --spark-conf spark.executor.memory=4g (spark.driver.memory "
+        "with a master local[N])."),
+    ),
+    (
+        re.compile(r"ClassNotFoundException: (\S+)|NoClassDefFoundError: (\S+)"),
+        ("Spark lacks the Java class {0}: name the jars of HBase with --spark-conf spark.jars=A.jar,B.jar, as "
+        "'hbase mapredcp' lists them."),
+    ),
+    (
+        re.compile(r"NoSuchMethodError|IncompatibleClassChangeError|UnsupportedClassVersionError|AbstractMethodError"),
+        ("the jars of HBase are not those of this Spark or of this Java: name those of the cluster with --spark-conf "
+        "spark.jars=A.jar,B.jar, as 'hbase mapredcp' lists them."),
+    ),
+    (
+        re.compile(r"Connection to master failed|All masters are unresponsive|Could not parse Master URL|"
+                   r"Master must either be yarn or start with"),
+        "there is no such Spark master: see --spark-master.",
+    ),
+)  # fmt: skip
+
+
+class SparkError(F1HBaseError):
+    """Spark could not do it; the message says why and what to do."""
+
+
+def explain(error: BaseException) -> str:
+    """Return why a call of Spark failed, on one line.
+
+    Args:
+        error: What PySpark or Py4J raised.
+    """
+    causes = [text for text in _causes(error) if text]
+    for text in reversed(causes):
+        for pattern, advice in _KNOWN:
+            if match := pattern.search(text):
+                groups = [group for group in match.groups() if group]
+                return advice.format(*groups) if groups or "{" not in advice else advice.replace(" {0}", "")
+    return f"Spark failed: {_first_line(causes[-1] if causes else str(error))}"
+
+
+def _causes(error: BaseException) -> list[str]:
+    """Return the texts of an error and its causes, the root last; of a Python error in a worker its last line."""
+    java: Any = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    texts = [str(getattr(error, "desc", None) or error)]
+    for _ in range(_MOST_CAUSES):
+        if java is None:
+            break
+        texts.append(str(java.toString()))
+        java = java.getCause()
+    return texts
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()] or ["no reason given"]
+    first = lines[0]
+    if "Traceback (most recent call last)" in text:
+        # The root of a failed Python worker is its traceback, the last line of which says what it was.
+        first = next((line for line in reversed(lines) if line and not line[0].isspace()), first)
+    return redacted(_JAVA_CLASSES.sub("", first.strip()) or first)[:_LONGEST]

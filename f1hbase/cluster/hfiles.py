@@ -1,0 +1,222 @@
+"""HBase as Spark's Java sees it: where its regions begin, its files written by Spark, and their hand-over.
+
+All by public classes of HBase and Hadoop; one of ours (`Cells.java`) makes the cells. Knows no landing zone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from f1hbase.cluster.errors import SparkError
+from f1hbase.cluster.session import SparkApplication
+
+_SITE = "hbase-site.xml"
+_SITE_FOLDER = "/etc/hbase/conf"
+"""Where clusters keep HBase's settings, unless HBASE_CONF_DIR says another folder."""
+
+_USUAL_MOST_FILES = 32
+"""How many files HBase takes for a region and family at a time, unless it is told otherwise."""
+
+_IMPATIENT = {
+    "hbase.client.retries.number": "3",
+    "hbase.client.operation.timeout": "30000",
+    "hbase.client.meta.operation.timeout": "30000",
+    "zookeeper.recovery.retry": "1",
+}
+"""At the start HBase is there or it is not."""
+
+_HERE = "f1hbase-staging"
+
+
+class HBaseFiles:
+    """A table of HBase, to be filled with finished files.
+
+    Args:
+        spark: The application.
+        table: The name of the table.
+        staging: The folder for files until HBase has taken them; None for one below the file system's `/tmp`.
+
+    Attributes:
+        staging: That folder.
+        quorum: Where its ZooKeeper is.
+    """
+
+    def __init__(self, spark: SparkApplication, table: str, staging: str | None) -> None:
+        self._spark = spark
+        self._hadoop = spark.context._jsc.hadoopConfiguration()
+        self._conf = self._configuration()
+        self._name = spark.java_class("org.apache.hadoop.hbase.TableName").valueOf(table)
+        self._path: Callable[[str], Any] = spark.java_class("org.apache.hadoop.fs.Path")
+        self._staging = self._path(staging or self._usual_staging(table))
+        self._files = self._staging.getFileSystem(self._conf)
+        self.staging = str(self._staging.toString())
+        self.quorum = (
+            f"{self._conf.get('hbase.zookeeper.quorum')}:{self._conf.get('hbase.zookeeper.property.clientPort')}"
+        )
+
+    def written_at(self, table: str, row: bytes) -> int | None:
+        """Return when HBase last wrote to a row, by the clock of its server, in ms since 1970; None if it has none."""
+        connection = self._connect()
+        try:
+            name = self._spark.java_class("org.apache.hadoop.hbase.TableName").valueOf(table)
+            if not connection.getAdmin().tableExists(name):
+                return None
+            get = self._spark.java_class("org.apache.hadoop.hbase.client.Get")(row)
+            cells = connection.getTable(name).get(get).listCells()
+            return None if cells is None else max(int(cell.getTimestamp()) for cell in cells)
+        finally:
+            connection.close()
+
+    def region_starts(self) -> list[bytes]:
+        """Return the first key of each region but the first, in order."""
+        connection = self._connect()
+        try:
+            return sorted(filter(None, map(bytes, connection.getRegionLocator(self._name).getStartKeys())))
+        finally:
+            connection.close()
+
+    def is_enabled(self) -> bool:
+        """Return whether HBase takes anything into the table."""
+        connection = self._connect()
+        try:
+            return bool(connection.getAdmin().isTableEnabled(self._name))
+        finally:
+            connection.close()
+
+    def make_room(self, run: str, living: Collection[str], needed: int) -> None:
+        """Make the folder of a run, and delete those that runs left behind that are no more.
+
+        Args:
+            run: This run.
+            living: The runs that are loading now.
+            needed: About how many bytes its files will take.
+
+        Raises:
+            SparkError: If the folder cannot be written, or has no room.
+        """
+        try:
+            self._files.mkdirs(self._staging)
+            for status in self._files.listStatus(self._staging):
+                name = str(status.getPath().getName())
+                if name != run and name not in living:
+                    self._files.delete(status.getPath(), True)
+            folder = self._child(run)
+            self._files.mkdirs(folder)
+            if self._files.getScheme() != "file":
+                # The servers of HBase, which move the files away, may run as another user.
+                self._files.setPermission(folder, self._everybody())
+            probe = self._path(f"{folder.toString()}/.probe")
+            self._files.create(probe, True).close()
+            self._files.delete(probe, False)
+            left = int(self._files.getStatus(folder).getRemaining())
+        except Exception as error:
+            if not hasattr(error, "java_exception"):
+                raise
+            reason = str(error.java_exception.getMessage() or error.java_exception.toString()).splitlines()[0]
+            raise SparkError(
+                f"the staging folder '{self.staging}' cannot be written ({reason[:200]}): name another with "
+                "--spark-staging."
+            ) from error
+        if left < needed:
+            raise SparkError(
+                f"the staging folder '{self.staging}' has room for {left / 1e9:,.1f} GB, and about "
+                f"{needed / 1e9:,.1f} GB are needed: free some, or name another with --spark-staging."
+            )
+
+    def write(self, rows: Any, run: str, attempt: int, timestamp: int, most_files: int) -> tuple[str, int]:
+        """Write rows as files of HBase.
+
+        Args:
+            rows: A frame of the columns key and packed, in each partition sorted by key.
+            run: This run.
+            attempt: Which folder of it.
+            timestamp: Of every cell, in ms since 1970.
+            most_files: How many files a region may get for a family.
+
+        Returns:
+            The folder of the files, and how many rows were written.
+        """
+        folder = f"{self._child(run).toString()}/{attempt:04d}"
+        connection = self._connect()
+        try:
+            descriptor = connection.getAdmin().getDescriptor(self._name)
+            job = self._spark.java_class("org.apache.hadoop.mapreduce.Job").getInstance(self._conf)
+            output = self._spark.java_class("org.apache.hadoop.hbase.mapreduce.HFileOutputFormat2")
+            output.configureIncrementalLoadMap(job, descriptor)
+        finally:
+            connection.close()
+        conf = job.getConfiguration()
+        settings: Mapping[str, str] = {
+            "mapreduce.output.fileoutputformat.outputdir": folder,
+            "hbase.mapreduce.hfileoutputformat.table.name": str(self._name.getNameAsString()),
+            # It would ask HBase for the server of each file; where files are copied or moved, that gains nothing.
+            "hbase.bulkload.locality.sensitive.enabled": "false",
+            "mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+            "fs.permissions.umask-mode": "000" if self._files.getScheme() != "file" else "022",
+        }
+        for key, value in settings.items():
+            conf.set(key, value)
+        self._conf.set(
+            "hbase.mapreduce.bulkload.max.hfiles.perRegion.perFamily", str(max(_USUAL_MOST_FILES, most_files))
+        )
+        written = self._spark.java_class("f1hbase.Cells").save(rows._jdf, conf, timestamp)
+        return folder, int(written)
+
+    def hand_over(self, folder: str) -> None:
+        """Have HBase take the files of a folder; on return all of them are part of the table."""
+        loader = self._spark.java_class("org.apache.hadoop.hbase.tool.BulkLoadHFiles").create(self._conf)
+        loader.bulkLoad(self._name, self._path(folder))
+
+    def clear(self, run: str) -> None:
+        """Delete the folder of a run; what HBase has taken is not in it any more, or was copied."""
+        self._files.delete(self._child(run), True)
+
+    def file_root(self, scheme: str, root: str, prefix: str) -> str:
+        """Return what Hadoop calls the root of a place, such as `s3a://bucket/prefix`.
+
+        Raises:
+            SparkError: If Spark cannot read there; says what it lacks.
+        """
+        if scheme == "file":
+            return str(self._path(f"file:{root}").toString())  # without `..`
+        for name in ("s3", "s3a") if scheme == "s3" else (scheme,):
+            if self._has_file_system(name):
+                return f"{name}://{root}" + (f"/{prefix}" if prefix else "")
+        raise SparkError(
+            f"this Spark cannot read {scheme}://: add its connector with --spark-conf spark.jars.packages=..., such as "
+            "org.apache.hadoop:hadoop-aws:3.3.4 for S3."
+        )
+
+    def _has_file_system(self, scheme: str) -> bool:
+        try:
+            self._spark.java_class("org.apache.hadoop.fs.FileSystem").getFileSystemClass(scheme, self._hadoop)
+        except Exception:  # noqa: BLE001 - Py4J's, of whatever class it is that is not there
+            return False
+        return True
+
+    def _configuration(self) -> Any:
+        conf = self._spark.java_class("org.apache.hadoop.hbase.HBaseConfiguration").create()
+        site = Path(os.environ.get("HBASE_CONF_DIR") or _SITE_FOLDER) / _SITE
+        if site.is_file():
+            conf.addResource(self._spark.java_class("org.apache.hadoop.fs.Path")(site.as_uri()))
+        # What Spark was told (spark.hadoop.*) goes before what is in files.
+        self._spark.java_class("org.apache.hadoop.hbase.HBaseConfiguration").merge(conf, self._hadoop)
+        return conf
+
+    def _connect(self) -> Any:
+        conf = self._spark.java_class("org.apache.hadoop.conf.Configuration")(self._conf)
+        for key, value in _IMPATIENT.items():
+            conf.set(key, value)
+        return self._spark.java_class("org.apache.hadoop.hbase.client.ConnectionFactory").createConnection(conf)
+
+    def _child(self, name: str) -> Any:
+        return self._path(f"{self._staging.toString()}/{name}")
+
+    def _usual_staging(self, table: str) -> str:
+        return f"/tmp/{_HERE}-{os.getuid()}/{table}"  # noqa: S108 - of the cluster's file system, and its folder is ours
+
+    def _everybody(self) -> Any:
+        return self._spark.java_class("org.apache.hadoop.fs.permission.FsPermission")("777")

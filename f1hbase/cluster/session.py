@@ -1,0 +1,244 @@
+"""Starts Spark in this process (its Java beside it), quietly, and stops it again; knows nothing of what it is for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from f1hbase.cluster.errors import SparkError, explain
+from f1hbase.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+CELLS_JAR = Path(__file__).with_name("cells.jar")
+"""`Cells.java`, compiled; scripts/spark/build_jar.sh makes it."""
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_MAPREDCP_SECONDS = 600.0
+"""How long `hbase mapredcp` may take: the local HBase's fetches the jars when it is asked for the first time."""
+
+_UNDER_SPARK_SUBMIT = "PYSPARK_GATEWAY_PORT"
+_TO_LOG = 2_000
+
+INSTALL = "pip install 'f1hbase[spark]'"
+
+
+@dataclass(frozen=True, slots=True)
+class SparkSettings:
+    """How Spark is started.
+
+    Attributes:
+        master: As of `spark-submit --master`; None for `local[*]`, or what `spark-submit` says.
+        conf: Further settings of Spark, by name.
+        staging: The folder for HBase's files until HBase has taken them, as Hadoop names it; None for one below `/tmp`.
+    """
+
+    master: str | None = None
+    conf: tuple[tuple[str, str], ...] = ()
+    staging: str | None = None
+
+
+def check_installed() -> None:
+    """Look whether PySpark and a Java are there; starts nothing.
+
+    Raises:
+        ConfigError: If one is not; says how to have it.
+    """
+    for package in ("pyspark", "pyarrow", "numpy"):
+        if find_spec(package) is None:
+            raise ConfigError(f"--engine spark needs {package}, which is not installed: {INSTALL}")
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java is None or not os.access(java, os.X_OK):
+        where = f"JAVA_HOME is '{home}', and there is no bin/java in it" if home else "there is no java on the PATH"
+        raise ConfigError(f"--engine spark needs Java 8, 11 or 17, and {where}: install one, or set JAVA_HOME right.")
+
+
+def hbase_jars(conf: Sequence[tuple[str, str]], hbase: str | None) -> list[str]:
+    """Return the jars of HBase that Spark needs: those that the settings name, else what `hbase mapredcp` lists.
+
+    Args:
+        conf: The settings of Spark.
+        hbase: The `hbase` command, if there is one.
+
+    Raises:
+        ConfigError: If there are none; says how to name them.
+    """
+    named = dict(conf).get("spark.jars")
+    if named is not None:
+        missing = [jar for jar in named.split(",") if "://" not in jar and not Path(jar).is_file()]
+        if missing:
+            raise ConfigError(f"--spark-conf spark.jars: there is no file '{missing[0]}'.")
+        return named.split(",")
+    if _UNDER_SPARK_SUBMIT in os.environ:
+        return []  # of a running Java, `spark-submit --jars` has named them
+    how = "name them with --spark-conf spark.jars=A.jar,B.jar, as 'hbase mapredcp' lists them on a node of HBase"
+    if hbase is None:
+        raise ConfigError(
+            f"--engine spark needs HBase's jars, and there is no command 'hbase' on the PATH to list them: {how}."
+        )
+    try:
+        listed = subprocess.run(
+            [hbase, "mapredcp"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            timeout=_MAPREDCP_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"'{hbase} mapredcp' does not list HBase's jars ({error}): {how}.") from error
+    jars = [jar for jar in listed.stdout.strip().rpartition("\n")[2].split(":") if jar.endswith(".jar")]
+    if listed.returncode or not jars:
+        said = (listed.stderr.strip().splitlines() or [f"exit code {listed.returncode}"])[-1]
+        raise ConfigError(f"'{hbase} mapredcp' does not list HBase's jars ({said[:200]}): {how}.")
+    return jars
+
+
+class SparkApplication:
+    """One Spark application of this process: started when it is made, ended by `stop`.
+
+    Args:
+        settings: How it is started.
+        jars: The jars of HBase.
+        name: What Spark's own pages call it.
+
+    Raises:
+        SparkError: If Spark does not start; says why.
+    """
+
+    def __init__(self, settings: SparkSettings, jars: Sequence[str], name: str) -> None:
+        from pyspark import SparkConf, SparkContext
+        from pyspark.java_gateway import launch_gateway
+        from pyspark.sql import SparkSession
+
+        if SparkContext._active_spark_context is not None:
+            raise SparkError(
+                "a Spark application runs in this process already: stop it (spark.stop()) before the load."
+            )
+        self._folder = Path(tempfile.mkdtemp(prefix="f1hbase-spark-"))
+        self._log_file = self._folder / "spark.log"
+        self._gateway: Any = None
+        submitted = _UNDER_SPARK_SUBMIT in os.environ
+        given = dict(settings.conf)
+        master = settings.master or given.get("spark.master") or (None if submitted else "local[*]")
+        is_local = master is not None and master.startswith("local")
+        conf = SparkConf()
+        for key, value in (_defaults(name, is_local=is_local) | given).items():
+            conf.set(key, value)
+        if master is not None:
+            conf.set("spark.master", master)
+        conf.set("spark.jars", ",".join([str(CELLS_JAR), *jars]))
+        if is_local and "PYSPARK_PYTHON" not in os.environ:
+            os.environ["PYSPARK_PYTHON"] = sys.executable
+        try:
+            with self._log_file.open("wb") as log:
+                # What Spark's Java says goes to a file of its own, the end of which is told if it fails.
+                self._gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
+            self.context = SparkContext(gateway=self._gateway, conf=conf)
+            self.session: Any = SparkSession(self.context)
+            if not is_local:
+                self.context.addPyFile(str(_zipped(self._folder)))
+        except BaseException as error:
+            reason = explain(error) if self._gateway is not None else self._last_words()
+            self.stop()
+            if isinstance(error, Exception):
+                raise SparkError(f"Spark does not start with the master '{master}': {reason}") from error
+            raise
+
+    @property
+    def jvm(self) -> Any:
+        """Spark's Java, by Py4J."""
+        return self.context._jvm
+
+    def java_class(self, name: str) -> Any:
+        """Return a class of Java.
+
+        Raises:
+            SparkError: If Spark lacks it.
+        """
+        from py4j.java_gateway import JavaPackage
+
+        found = self.jvm
+        for part in name.split("."):
+            found = getattr(found, part)
+        if isinstance(found, JavaPackage):
+            raise SparkError(
+                f"Spark lacks the Java class {name}: name {CELLS_JAR} and the jars of HBase with --spark-conf "
+                "spark.jars=A.jar,B.jar (under spark-submit with --jars), as 'hbase mapredcp' lists them."
+            )
+        return found
+
+    def stages(self) -> tuple[int, int]:
+        """Return of the stages under way how many tasks are done, and how many there are."""
+        tracker = self.context.statusTracker()
+        infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        known = [info for info in infos if info is not None]
+        return sum(info.numCompletedTasks for info in known), sum(info.numTasks for info in known)
+
+    def cancel(self) -> None:
+        """End the jobs under way."""
+        with suppress(Exception):  # it may be gone
+            self.context.cancelAllJobs()
+
+    def stop(self) -> None:
+        """End it, and its Java; whatever it is at."""
+        from pyspark import SparkContext
+
+        with suppress(Exception):
+            if SparkContext._active_spark_context is not None:
+                SparkContext._active_spark_context.stop()
+        process = getattr(self._gateway, "proc", None)
+        if process is not None:
+            with suppress(Exception):
+                self._gateway.shutdown()
+            # Its end of the pipe is what its Java waits for.
+            process.stdin.close()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            # Or PySpark would take the Java that is gone for its own.
+            SparkContext._gateway = SparkContext._jvm = None
+        if self._log_file.is_file() and (text := self._log_file.read_text(errors="replace").strip()):
+            _log.debug("Spark's own words end in: %s", text[-_TO_LOG:])
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _last_words(self) -> str:
+        text = self._log_file.read_text(errors="replace") if self._log_file.is_file() else ""
+        lines = [line for line in text.splitlines() if line.strip()]
+        wrong = [line for line in lines if "Error" in line or "Exception" in line]
+        return (wrong or lines or ["its Java has ended without a word"])[0].strip()[:300]
+
+
+def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
+    defaults = {
+        "spark.app.name": name,
+        "spark.ui.showConsoleProgress": "false",
+        # Since Spark 3.2 splits of length 0 are dropped silently, and HBase's are of length 0 where it does not know.
+        "spark.hadoopRDD.ignoreEmptySplits": "false",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "4",
+    }
+    if is_local:
+        # All of it is on this machine: nobody else needs to reach it.
+        here = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        defaults |= here | {"spark.executorEnv.PYTHONPATH": str(_PACKAGE.parent)}
+    return defaults
+
+
+def _zipped(folder: Path) -> Path:
+    """Return this very package as a zip file that executors import from."""
+    target = folder / "f1hbase.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(_PACKAGE.rglob("*.py")):
+            archive.write(path, path.relative_to(_PACKAGE.parent))
+    return target
