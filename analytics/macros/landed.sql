@@ -61,9 +61,8 @@
     _metadata.file_modification_time as _ingestion_timestamp
   from
     {%- if layout == 'export' %}
-    read_files(
-      '{{ landed_files(endpoint, layout).split('/**')[0] }}', format => 'parquet', recursiveFileLookup => true
-    )
+    {%- set folders = 'season=*/meeting=*' ~ ('' if endpoint == 'meetings' else '/session=*') %}
+    read_files('{{ landed_files(endpoint, layout).replace('**', folders) }}', format => 'parquet')
     {%- else %}
     read_files(
       '{{ landed_files(endpoint, layout) }}', format => 'json', multiLine => true,

@@ -6,12 +6,30 @@
 
 {% macro switch(column) %}cast({{ column }} as boolean) as {{ column }}{% endmacro %}
 
-{#- An instant, in UTC whatever zone the session has. -#}
+{#- An instant: on DuckDB a timestamp in UTC, on Databricks one that is shown in the zone of the session. -#}
 {% macro instant(column) %}{{ adapter.dispatch('instant')(column) }} as {{ column }}{% endmacro %}
 
 {% macro duckdb__instant(column) %}make_timestamp(epoch_us(cast({{ column }} as timestamptz))){% endmacro %}
 
-{% macro databricks__instant(column) %}to_utc_timestamp(cast({{ column }} as timestamp), current_timezone()){% endmacro %}
+{% macro databricks__instant(column) %}cast({{ column }} as timestamp){% endmacro %}
+
+{#- The day of an instant in UTC. -#}
+{% macro utc_day(column) %}{{ adapter.dispatch('utc_day')(column) }}{% endmacro %}
+
+{% macro duckdb__utc_day(column) %}cast({{ column }} as date){% endmacro %}
+
+{% macro databricks__utc_day(column) %}cast(to_utc_timestamp({{ column }}, current_timezone()) as date){% endmacro %}
+
+{#- An instant so many seconds later, exact to a microsecond. -#}
+{% macro later(column, seconds) %}{{ adapter.dispatch('later')(column, seconds) }}{% endmacro %}
+
+{% macro duckdb__later(column, seconds) %}
+  {{- column }} + to_microseconds(cast(round(1000000 * {{ seconds }}) as bigint))
+{%- endmacro %}
+
+{% macro databricks__later(column, seconds) %}
+  {{- '' }}timestampadd(microsecond, cast(round(1000000 * {{ seconds }}) as bigint), {{ column }})
+{%- endmacro %}
 
 {#- A number that the API mixes with texts (`+1 LAP`) and, of a qualifying, with lists. Exports have a column for each
     kind; JSON lists have it in one, as text. -#}

@@ -16,7 +16,7 @@ with driven as (
 ended as (
   select
     driven.*,
-    {{ dbt.dateadd('millisecond', 'cast(round(1000 * laps.lap_duration) as integer)', 'laps.date_start') }} as last_lap_end
+    {{ later('laps.date_start', 'laps.lap_duration') }} as last_lap_end
   from driven
   left join {{ ref('fact_laps') }} as laps
     on laps.session_key = driven.session_key

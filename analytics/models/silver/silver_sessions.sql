@@ -22,5 +22,5 @@ with typed as (
 select
   *,
   -- The UTC day on which the session began, as in the names of landed files.
-  cast(date_start as date) as batch_day
+  {{ utc_day('date_start') }} as batch_day
 from typed
