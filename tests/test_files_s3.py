@@ -29,12 +29,15 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import S3Backend, s3_backends
 from moto.server import ThreadedMotoServer
 from replay_server import ReplayServer
+from stored_weekend import SESSION_ENDPOINTS, load, weekend
 from test_files_load import run
 
+import f1hbase
 from f1hbase.composition import open_rollback
 from f1hbase.config import resolve
 from f1hbase.destinations.files import FilesDestination, FilesRecipe
-from f1hbase.errors import UnreachableError
+from f1hbase.errors import F1HBaseError, UnreachableError
+from f1hbase.frames.session import NotLoadedError
 from f1hbase.model.plans import Selection
 from f1hbase.operations.rollback.base import Target
 from f1hbase.operations.verify.base import Depth
@@ -387,3 +390,52 @@ def test_a_zone_on_s3_is_verified_as_one_in_a_folder() -> None:
     texts = [str(one) for one in deep_look if one.kind.value == "objects"]
     assert len(texts) == 2
     assert any(f"'{changed.removeprefix('openf1/')}' is damaged: " in text for text in texts)
+
+
+# --- reading it back ---
+
+
+@pytest.fixture
+def loaded(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A simulated weekend in a zone on S3 and, as is returned, in a folder."""
+    files = weekend(tmp_path_factory.getbasetemp())
+    load(files, to=[ZONE, str(tmp_path / "zone")])
+    return tmp_path / "zone"
+
+
+def test_what_is_on_s3_is_read_back_as_from_a_folder(loaded: Path) -> None:
+    with f1hbase.open(ZONE) as there, f1hbase.open(loaded) as here:
+        assert there.home == ZONE
+        for listing in ("meetings", "sessions"):
+            assert getattr(there, listing)().to_pylist() == getattr(here, listing)().to_pylist()
+        key = here.sessions()["session_key"].to_pylist()[-1]
+        one, other = there.session(key), here.session(key)
+        for endpoint in SESSION_ENDPOINTS:
+            frame, wanted = one.read(endpoint), other.read(endpoint)
+            assert frame.to_arrow().equals(wanted.to_arrow()), endpoint
+            assert (frame.state, frame.missing) == (wanted.state, wanted.missing) == ("complete", [])
+        driver = other.drivers()["driver_number"].to_pylist()[0]
+        assert one.telemetry(driver, lap=2).equals(other.telemetry(driver, lap=2).to_arrow())
+        batches = list(one.car_data().batches(rows=1000))
+        assert sum(batch.num_rows for batch in batches) == other.car_data().num_rows
+        assert max(batch.num_rows for batch in batches) == 1000
+
+
+def test_what_is_not_on_s3_is_one_clear_line(loaded: Path) -> None:
+    del loaded
+    store = f1hbase.open(ZONE)
+    with pytest.raises(NotLoadedError, match=f"there is no session 1 in {ZONE}; it has "):
+        store.session(1)
+    laps = [key for key in keys() if "endpoint=laps" in key and not key.startswith("openf1/_")]
+    assert laps
+    session = store.session(store.sessions()["session_key"].to_pylist()[-1])
+    for key in laps:
+        backend().delete_object("races", key)
+    with pytest.raises(F1HBaseError) as error:
+        session.laps().to_arrow()
+    assert "\n" not in str(error.value)
+    assert "hunter2" not in str(error.value)
+    for place in ("s3://nowhere/zone", "s3://races/empty"):
+        with pytest.raises(F1HBaseError, match=place) as error:
+            f1hbase.open(place)
+        assert "\n" not in str(error.value)
