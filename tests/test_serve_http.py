@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -30,6 +30,7 @@ import f1hbase
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.serve.app import INCOMPLETE, create_app
+from f1hbase.serve.connections import FirstRequests
 from f1hbase.serve.file_store import FileStore
 from f1hbase.serve.openapi import description
 from f1hbase.serve.security import Access, access_of
@@ -357,6 +358,31 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
                     await asyncio.sleep(0.01)
         finally:
             connection.close()
+
+
+async def test_a_connection_whose_first_request_does_not_come_is_closed() -> None:
+    now = 0.0
+    app, first_requests = create_app(FileStore()), FirstRequests(10.0, clock=lambda: now)
+    first_requests.attach(app)
+    async with TestServer(app) as server, aiohttp.ClientSession() as client:
+        assert server.runner is not None
+        assert server.runner.server is not None
+        assert (await client.get(server.make_url("/v1/laps"))).status == 200
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /v1/laps HTTP/1.1\r\nHost: loc")
+        while len(server.runner.server.connections) < 2:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        first_requests.look(server.runner.server)
+        now = 9.0
+        first_requests.look(server.runner.server)
+        assert len(server.runner.server.connections) == 2
+        now = 10.0
+        first_requests.look(server.runner.server)
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        assert (await client.get(server.make_url("/v1/laps"))).status == 200
+        assert len(server.runner.server.connections) == 1  # the one that has asked
 
 
 # --- a store that goes away ---

@@ -41,8 +41,11 @@ _Result = TypeVar("_Result")
 LONGEST_QUERY_BYTES = 64 * 1024
 """uvicorn, on which OpenF1 runs, takes no more in the whole head of a request."""
 
-_BLOCK_BYTES = 256 * 1024
-_AT_ONCE_BYTES = 64 * 1024  # what the buffer of a socket takes
+_BLOCK_BYTES = 64 * 1024
+"""How much is given to a socket at once: what its buffer takes."""
+
+_TURN_BYTES = 256 * 1024
+"""How much of an answer is made at once, about."""
 
 THREADS = 16
 """How many answers are worked at in the same moment. An answer has a thread only while a block of it is being made,
@@ -174,7 +177,7 @@ class _Api:
             body = self._stream(request, iter(pieces))
             return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
         size = sum(map(len, pieces))
-        if size <= _AT_ONCE_BYTES:
+        if size <= _BLOCK_BYTES:
             return web.Response(body=b"".join(pieces), content_type=kind, charset=charset, headers=headers)
         headers["Content-Length"] = str(size)
         body = self._blocks(request, pieces)
@@ -258,7 +261,7 @@ def _some(pieces: Iterator[Piece]) -> tuple[list[Piece], bool]:
     for piece in pieces:
         batch.append(piece)
         size += len(piece)
-        if size >= _BLOCK_BYTES or time.monotonic() - begin >= _TURN_SECONDS:
+        if size >= _TURN_BYTES or time.monotonic() - begin >= _TURN_SECONDS:
             return batch, False
     return batch, True
 

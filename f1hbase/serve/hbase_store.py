@@ -35,11 +35,16 @@ some as well."""
 ROWS_A_CALL = 2_000
 """How many rows one call brings at most: 0.4 MB of car_data as JSON, which is what the reader of an answer may hold."""
 
+FIRST_ROWS = 500
+"""How many rows the first call for an answer brings; each further one twice as many as the one before, as its client is
+reading."""
+
 AT_ONCE = 8
 """How many ranges of one answer are read at the same time where they are small: windows of time, or whole endpoints
 that have no samples. What is read of all of them together is no more than what one large range gives."""
 
 _FEWEST_ROWS = ROWS_A_CALL // AT_ONCE
+"""How many rows of each small range."""
 
 FRESH_SECONDS = 2.0
 """For how long the sessions, and what is loaded of them, are remembered."""
@@ -80,25 +85,26 @@ class HBaseRecords:
         ranges = (keys for scope in scopes for keys in self._ranges(wanted, listed, scope))
         at_once = 1 if wanted.endpoint.sampled and wanted.windows == (ALL_TIME,) else AT_ONCE
         work: deque[_Reading] = deque()
+        most = FIRST_ROWS
         while True:
             work.extend(_Reading(keys) for keys in islice(ranges, at_once - len(work)))
             if not work:
                 return
-            self._read([one for one in work if one.parts is None], wanted.endpoint)
+            self._read([one for one in work if one.parts is None], wanted.endpoint, most)
+            most = min(2 * most, ROWS_A_CALL)
             yield EMPTY
-            while work and (first := work[0]).parts is not None:
-                for part in first.parts:
-                    records = [one for one in part if _has(wanted, one)] if not isinstance(part, Samples) else part
-                    yield block_of(records, rest)
-                if first.others is None:
-                    work.popleft()
-                else:
-                    work[0] = _Reading(first.others)
+            while work and work[0].parts is not None:
+                first = work.popleft()
+                if first.others is not None:
+                    work.appendleft(_Reading(first.others))
+                # While its client takes a block, nothing here holds it.
+                while first.parts:
+                    yield block_of(_kept(wanted, first.parts.popleft()), rest)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Read nothing more; what reads now ends first."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._reader.close()
+        self._reader.stop()
 
     def _ranges(self, wanted: Wanted, listed: Listed, scope: Scope) -> Iterator[KeyRange]:
         endpoint = wanted.endpoint
@@ -128,12 +134,14 @@ class HBaseRecords:
         self._drivers[key] = _Drivers(found, loaded, now)
         return found
 
-    def _read(self, readings: Sequence[_Reading], endpoint: Endpoint) -> None:
-        """Read the first rows of some ranges, all at the same time."""
-        most = ROWS_A_CALL if len(readings) == 1 else _FEWEST_ROWS
+    def _read(self, readings: Sequence[_Reading], endpoint: Endpoint, most: int) -> None:
+        """Read the first rows of some ranges, all at the same time; of one alone as many as are said."""
+        if len(readings) > 1:
+            most = _FEWEST_ROWS
 
         def read(one: _Reading) -> None:
-            one.parts, one.others = self._reader.read_some(endpoint, one.keys, most)
+            parts, one.others = self._reader.read_some(endpoint, one.keys, most)
+            one.parts = deque(parts)
 
         if len(readings) == 1:
             read(readings[0])
@@ -163,8 +171,12 @@ class _Reading:
     """A range, and once they are read, its first records and the range of the others."""
 
     keys: KeyRange
-    parts: Sequence[Samples | Sequence[Record]] | None = None
+    parts: deque[Samples | Sequence[Record]] | None = None
     others: KeyRange | None = None
+
+
+def _kept(wanted: Wanted, part: Samples | Sequence[Record]) -> Samples | Sequence[Record]:
+    return part if isinstance(part, Samples) else [one for one in part if _has(wanted, one)]
 
 
 def _has(wanted: Wanted, record: Record) -> bool:

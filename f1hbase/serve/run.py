@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.serve.app import LONGEST_QUERY_BYTES
+from f1hbase.serve.connections import FirstRequests
 from f1hbase.serve.file_store import FileStore
 
 _log = logging.getLogger(__name__)
@@ -129,7 +130,11 @@ async def _serve(
         max_line_size=_LONGEST_LINE_BYTES,
         logger=_logger(),
     )
+    first_requests = FirstRequests()
+    first_requests.attach(app)
     await runner.setup()
+    assert runner.server is not None
+    watching = asyncio.create_task(first_requests.watch(runner.server))
     try:
         try:
             await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
@@ -148,6 +153,7 @@ async def _serve(
             tell(f"web pages: http://{_in_url(host)}:{port}/")
         await stop.wait()
     finally:
+        watching.cancel()
         await runner.cleanup()
 
 

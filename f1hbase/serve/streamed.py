@@ -7,6 +7,7 @@ a body. A whole small answer is known then; of a large one there is never more i
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -14,8 +15,8 @@ from f1hbase.serve.blocks import Block
 from f1hbase.serve.csvform import csv_line
 from f1hbase.serve.store import Piece, StoreFailedError, TooManyRowsError
 
-HELD_ROWS = 1_500
-"""How many records are looked ahead at least: 0.3 MB of car_data."""
+HELD_ROWS = 500
+"""How many records are looked ahead at least: 0.1 MB of car_data."""
 
 TIMED_OUT = "TimeoutError: operation exceeded time limit"
 """As OpenF1's reason ends when its database takes too long: clients may look for it, and ask for less."""
@@ -55,7 +56,7 @@ class StreamedSelection:
 
     def json(self) -> Iterable[Piece]:
         """Return their JSON, commas between the records."""
-        pieces = _separated(block.json() if block.rows else b"" for block in self._blocks)
+        pieces = _separated(map(_json, self._blocks))
         return list(pieces) if self._is_whole else pieces
 
     def csv(self) -> Iterable[Piece]:
@@ -72,14 +73,16 @@ class StreamedSelection:
     def _csv(self, header: Sequence[str]) -> Iterator[Piece]:
         known = set(header)
         yield csv_line(header)
-        for block in self._blocks:
+
+        def lines(block: Block) -> Piece:
             if not block.rows:
-                yield b""
-                continue
+                return b""
             if not known.issuperset(block.fields):
                 self._unusual()
                 raise StoreFailedError("UnexpectedFieldError: records have a field that the header has not; ask again")
-            yield block.csv(header)
+            return block.csv(header)
+
+        yield from map(lines, self._blocks)
 
 
 class LookAhead:
@@ -122,7 +125,7 @@ class LookAhead:
         """
         deadline = self._clock() + self._most_seconds
         reading = read()
-        held: list[Block] = []
+        held: deque[Block] = deque()
         rows = 0
         fields: set[str] = set()
 
@@ -147,7 +150,7 @@ class LookAhead:
         usual = usual_fields is not None and fields == set(usual_fields) and name not in self._varied
         if limit is None and (usual or not csv):
             return StreamedSelection(
-                chain(held, reading), None, usual_fields, is_whole=False, missing=missing,
+                chain(_drained(held), reading), None, usual_fields, is_whole=False, missing=missing,
                 unusual=lambda: self._varied.add(name),
             )  # fmt: skip
         # Counted, or looked through for their fields, without being kept; then they are read again to be sent.
@@ -155,6 +158,16 @@ class LookAhead:
         for block in reading:
             take(block)
         return StreamedSelection(read(), rows, sorted(fields), is_whole=False, missing=missing)
+
+
+def _json(block: Block) -> Piece:
+    return block.json() if block.rows else b""
+
+
+def _drained(blocks: deque[Block]) -> Iterator[Block]:
+    """Yield blocks that nothing holds any more: a client may be slow to take what is made of them."""
+    while blocks:
+        yield blocks.popleft()
 
 
 def _separated(pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -134,6 +134,10 @@ class HBaseReader:
         """Return whoever has records of an endpoint in a session, by seeking from one to the next: a row each."""
         return self._drivers(endpoint, scope)
 
+    def stop(self) -> None:
+        """Read nothing more: calls of other threads that are under way end, and are not tried again."""
+        self._scanner.stop()
+
     def close(self) -> None:
         """Close all connections."""
         self._scanner.close()

@@ -292,6 +292,17 @@ class Scanner:
                         while True:
                             queue.get_nowait()
 
+    def stop(self) -> None:
+        """Close the connections that nobody uses, and let calls that are under way end, but not be tried again."""
+        self._stop.set()
+        free: list[ScanConnector] = []
+        with suppress(Empty):
+            while True:
+                free.append(self._free.get_nowait())
+        for connector in free:
+            connector.close()
+            self._free.put(connector)
+
     def close(self) -> None:
         """Close all connections; what reads through them meanwhile fails."""
         self._stop.set()
