@@ -82,6 +82,10 @@ class Answer:
         seconds: From the first request to the last byte.
         error: Why the unit could not be fetched, for people; None when it was.
         complete: Whether this is all of the unit, or the last part of it.
+        validator: What the records were made of, in words of the source's own, by which it can tell later whether that
+            has changed; empty where it cannot.
+        unchanged: Whether what the unit was stored from is the same still, so that nothing was fetched: what is
+            stored stands. Only ever of a unit whose `validator` the source was told (`AsksConditionally`).
     """
 
     unit: Unit
@@ -94,6 +98,8 @@ class Answer:
     seconds: float = 0.0
     error: str | None = None
     complete: bool = True
+    validator: str = ""
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from f1hbase.sources.http.answers import slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import AwayError, RequestError, SlowDownError, TransientError
 from f1hbase.sources.http.limiter import SharedRateLimiter
-from f1hbase.sources.livetiming.client import ArchiveClient, Body
+from f1hbase.sources.livetiming.client import ArchiveClient, Body, NotModified
 
 _log = logging.getLogger(__name__)
 
@@ -71,19 +71,30 @@ class ArchiveRequests:
             RequestError: If it failed for good.
             AwayError: If the archive is away for longer than patience lasts.
         """
+        body = await self.get_if_changed(path, "")
+        assert not isinstance(body, NotModified), "only what is known by a tag can be"
+        return body
+
+    async def get_if_changed(self, path: str, tag: str) -> Body | NotModified | None:
+        """Return a file unless it is still the one that is known by a tag; None if there is none.
+
+        Raises:
+            RequestError: If it failed for good.
+            AwayError: If the archive is away for longer than patience lasts.
+        """
         async with self._places:
             # A copy, because tenacity keeps the state of an iteration in the object itself.
             async for attempt in self._retrying.copy():
                 number = attempt.retry_state.attempt_number
                 with attempt:
                     try:
-                        return await self._send(path, again=number > 1)
+                        return await self._send(path, tag, again=number > 1)
                     except TransientError as error:
                         _log.warning("%s: %s (attempt %d)", path, error, number)
                         raise
         raise AssertionError("tenacity raises the last error")
 
-    async def _send(self, path: str, *, again: bool) -> Body | None:
+    async def _send(self, path: str, tag: str, *, again: bool) -> Body | NotModified | None:
         """Ask until there is an answer, or a failure that is the request's own."""
         while True:
             await self._breaker.wait()
@@ -93,7 +104,7 @@ class ArchiveRequests:
             self.spent.retries += again
             again = True
             try:
-                body = await self._client.fetch(path)
+                body = await self._client.fetch(path, tag)
             except SlowDownError as error:
                 self._breaker.answered()
                 self._slow_down(error)
@@ -108,11 +119,11 @@ class ArchiveRequests:
             else:
                 self._breaker.answered()
                 self._slow_downs, self._slowed_since = 0, None
-                size = 0 if body is None else body.size
+                size = body.size if isinstance(body, Body) else 0
                 self.spent.bytes += size
                 self._limiter.spend(size)
-                _log.debug("%s: %s, %.2f s", path, "missing" if body is None else f"{size:,} bytes",
-                           self._breaker.now() - asked)  # fmt: skip
+                what = "missing" if body is None else f"{size:,} bytes" if isinstance(body, Body) else "not modified"
+                _log.debug("%s: %s, %.2f s", path, what, self._breaker.now() - asked)
                 return body
 
     def _slow_down(self, error: SlowDownError) -> None:
