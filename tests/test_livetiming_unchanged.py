@@ -318,6 +318,17 @@ async def test_a_grid_changes_with_the_race_after_it(made: Path, tmp_path: Path)
     file.write_bytes(file.read_bytes() + b"01:00:00.000{}\r\n")
 
     assert (await fetch(first)).unchanged() == set()
+    # Without a race there is none to be known by: the index of the season would list it.
+    (index,) = folder.glob("*/Index.json")
+    season = parse(index.read_bytes())
+    races = season["Meetings"][0]["Sessions"]
+    season["Meetings"][0]["Sessions"] = [one for one in races if one["Key"] != _RACE]
+    whole = index.read_bytes()
+    index.write_text(json.dumps(season), encoding="utf-8")
+    alone = await fetch()
+    assert (await fetch(alone)).unchanged() == {"starting_grid"}
+    index.write_bytes(whole)
+    assert (await fetch(alone)).unchanged() == set()
 
 
 async def test_files_are_known_by_their_etag_else_by_their_time(made: Path) -> None:

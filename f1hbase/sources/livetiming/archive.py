@@ -41,6 +41,7 @@ class Archive:
     def __init__(self, requests: ArchiveRequests) -> None:
         self._requests = requests
         self._seasons: dict[int, Season] = {}
+        self._tags: dict[int, str] = {}
 
     async def season(self, year: int) -> Season:
         """Return what there is of a season; nothing if the archive has no index of it.
@@ -51,6 +52,7 @@ class Archive:
         if year not in self._seasons:
             path = f"{year}/Index.json"
             body = await self._requests.get(path)
+            self._tags[year] = "" if body is None else body.tag
             season = Season((), (), ())
             if body is not None:
                 try:
@@ -64,6 +66,11 @@ class Archive:
                     year, len(season.left_out), "; ".join(season.left_out),
                 )  # fmt: skip
         return self._seasons[year]
+
+    def tags(self, year: int) -> Tags | None:
+        """Return by which tag the index of a season is known; None if it has none, or was not asked for."""
+        tag = self._tags.get(year)
+        return {f"{year}/Index.json": tag} if tag else None
 
     async def session(self, year: int, session_key: int) -> ListedSession | None:
         """Return a session; None if the index of its season has none of that key."""

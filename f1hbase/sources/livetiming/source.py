@@ -285,13 +285,14 @@ class _SessionFetch:
     async def _grid_files(self, files: dict[str, TopicFile], listed: Any) -> tuple[dict[str, TopicFile], Tags | None]:
         """Return the best laps of a qualifying session and the grid of the race after it, and the tags of the latter.
 
-        There are no tags where no race is known yet: it may come.
+        Where no race is known yet, the tag is that of the season's index, by which it would be.
         """
         if listed.context.kind != QUALIFYING:
             return {}, {}
         race = await self._source._archive.race_after(self._scope.year, listed)
         if race is None:
-            return {topic: file for topic, file in files.items() if topic == "TimingData"}, None
+            laps_alone = {topic: file for topic, file in files.items() if topic == "TimingData"}
+            return laps_alone, self._source._archive.tags(self._scope.year)
         of_race = SessionArchive(self._requests, race.context)
         grid = await of_race.file("TimingAppData")
         laps = files.get("TimingData")
