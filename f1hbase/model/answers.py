@@ -83,6 +83,10 @@ class Answer:
         error: Why the unit could not be fetched, for people; None when it was.
         complete: Whether this is all of the unit, or the last part of it.
         without: The drivers of whom other answers speak instead, and when: their records are not among these.
+        validator: What the records were made of, in words of the source's own, by which it can tell later whether that
+            has changed; empty where it cannot.
+        unchanged: Whether what the unit was stored from is the same still, so that nothing was fetched: what is
+            stored stands. Only ever of a unit whose `validator` the source was told (`AsksConditionally`).
     """
 
     unit: Unit
@@ -96,6 +100,8 @@ class Answer:
     error: str | None = None
     complete: bool = True
     without: Mapping[int, Sequence[Window]] = field(default_factory=dict)
+    validator: str = ""
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

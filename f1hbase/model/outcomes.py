@@ -77,6 +77,8 @@ class Outcome:
         unknown_fields: The fields seen that the catalogue does not know.
         error: Why it failed, for people; None when it is stored.
         epoch: The epoch of its session when its worker began (docs/architecture.md, fencing).
+        validator: What its records were made of, in words of the source's own.
+        unchanged: Whether what was stored before stands, as the source has not changed: its counts stay, too.
     """
 
     unit: Unit
@@ -92,6 +94,8 @@ class Outcome:
     unknown_fields: frozenset[str] = frozenset()
     error: str | None = None
     epoch: int = 0
+    validator: str = ""
+    unchanged: bool = False
 
     def __post_init__(self) -> None:
         # An API's own words may be in it, and every destination writes it down.
@@ -124,6 +128,7 @@ class UnitState:
         source: The source it came from; empty in lines of earlier versions, which knew OpenF1 alone.
         session_drivers: Everybody who drove in the session, as lines of earlier versions say it.
         objects: What a landing zone's manifest names.
+        validator: What its records were made of, in words of the source's own; empty where that is not known.
     """
 
     scope_prefix: str
@@ -140,6 +145,7 @@ class UnitState:
     source: str = ""
     session_drivers: frozenset[int] | None = None
     objects: Sequence[Mapping[str, Any]] = ()
+    validator: str = ""
 
     @property
     def was_stored(self) -> bool:

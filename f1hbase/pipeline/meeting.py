@@ -22,7 +22,7 @@ from f1hbase.pipeline.messages import Message, Planned, Reported
 from f1hbase.pipeline.normalise import Account, AnswerNormaliser, Restart
 from f1hbase.pipeline.quarantine import QuarantineIndex
 from f1hbase.pipeline.remaining import Remaining
-from f1hbase.sources.base import Source
+from f1hbase.sources.base import AsksConditionally, Source
 from f1hbase.state.base import Epochs
 
 _log = logging.getLogger(__name__)
@@ -153,6 +153,8 @@ class MeetingLoader:
     async def _load(self, known: Sequence[Answer], unknown: Sequence[Unit]) -> None:
         if self._stopping.is_set():
             return
+        if isinstance(self._source, AsksConditionally):
+            self._source.stored(self._remaining.validators(self._source.name))
         async with asyncio.TaskGroup() as group:
             for number in range(self._writer_count):
                 group.create_task(self._store_all(number))
@@ -179,6 +181,11 @@ class MeetingLoader:
     async def _deliver(self, answer: Answer) -> None:
         """Take an answer from the source: read its records to their end, and queue them for the writers."""
         pending = self._pending_of(answer.unit)
+        if answer.unchanged:
+            pending.account.stats.add(answer.stats)
+            pending.answer = answer
+            await self._end_if_stored(pending)
+            return
         knows = self._source.knows(answer.unit.endpoint)
         normalised = AnswerNormaliser(answer, pending.account, knows).batches()
         attempt = self._new_attempt(pending)
@@ -275,6 +282,8 @@ class MeetingLoader:
                 unknown_fields=frozenset(account.unknown_fields),
                 error=account.error or receipt.error,
                 epoch=self._epochs[place].of(account.unit.scope),
+                validator=last.validator,
+                unchanged=last.unchanged,
             )
             outcomes.append(outcome if lacking else None)
         return outcomes
@@ -299,7 +308,7 @@ class MeetingLoader:
                 continue
             try:
                 state.put_quarantine(self._run_id, pending.account.quarantined)
-                if pending.overwrite[place] and outcome.error is None:
+                if pending.overwrite[place] and outcome.error is None and not outcome.unchanged:
                     index.release(outcome.unit, pending.account.quarantined)
             except StoreError as error:
                 outcome = outcomes[place] = outcome.failed(str(error))

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import Coverage, subtract, union
-from f1hbase.model.outcomes import UnitState
+from f1hbase.model.outcomes import STORED, UnitState
 from f1hbase.model.plans import MeetingPlan, Selection
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
 
@@ -40,10 +40,13 @@ class Remaining:
         self._keeps_answers = keeps_answers or [False] * len(states)
         self._selection = selection
         self._now = now
+        self._refresh = refresh
+        self._states: list[dict[Unit, UnitState]] = []
         self._stored: list[dict[Scope, Coverage]] = []
         self._done: list[dict[Scope, Coverage]] = []
         for some in states:
             known = list(some)
+            self._states.append(_by_unit(known, meeting.scopes))
             done = [state for state in known if state.run == refresh] if refresh else known
             self._stored.append({scope: Coverage(scope, known, now) for scope in meeting.scopes})
             self._done.append({scope: Coverage(scope, done, now) for scope in meeting.scopes})
@@ -77,6 +80,25 @@ class Remaining:
     def may_be_stored(self, destination: int, unit: Unit) -> bool:
         """Return whether records of a unit may be in a destination already, so that what has become null must go."""
         return self._stored[destination][unit.scope].overlaps_stored(unit)
+
+    def validators(self, source: str) -> dict[Unit, str]:
+        """Return what units were made of that are stored from a source wherever they are lacking now.
+
+        They are lacking as they are to be asked for once more; nothing, if all is to be loaded again.
+        """
+        if self._refresh:
+            return {}
+        found: dict[Unit, str] = {}
+        for unit in {unit for states in self._states for unit, state in states.items() if state.validator}:
+            places = [place for place, lacking in enumerate(self.lacking(unit)) if lacking]
+            states = [self._states[place].get(unit) for place in places]
+            stored = [state for state in states if state is not None and state.status in STORED]
+            made_of = {(state.source, state.validator) for state in stored}
+            if places and len(stored) == len(places) and len(made_of) == 1:
+                ((name, validator),) = made_of
+                if name == source and validator:
+                    found[unit] = validator
+        return found
 
     def _requested(self) -> Iterator[Unit]:
         """Yield the units that the selection means, small endpoints first; of some sessions only what is due again."""
@@ -115,3 +137,13 @@ class Remaining:
             return windows
         to_come = Window(self._now.replace(microsecond=0), None)
         return [piece for window in windows for piece in subtract(window, [to_come]) if piece != ALL_TIME]
+
+
+def _by_unit(states: Iterable[UnitState], scopes: Iterable[Scope]) -> dict[Unit, UnitState]:
+    """Return states by what was asked for."""
+    scope_of = {scope.prefix: scope for scope in scopes}
+    return {
+        Unit(state.endpoint, scope_of[state.scope_prefix], state.driver, state.window): state
+        for state in states
+        if state.scope_prefix in scope_of
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -88,6 +88,17 @@ class SaysKeys(Protocol):
     """
 
     keys: str
+
+
+@runtime_checkable
+class AsksConditionally(Protocol):
+    """A source that can be asked whether it has changed, and answers at little cost that it has not."""
+
+    def stored(self, validators: Mapping[Unit, str]) -> None:
+        """Be told what units were made of when they were stored (`Answer.validator`), before any is asked for.
+
+        A unit that would be made of the same is answered as `unchanged`.
+        """
 
 
 class Reader(Protocol):

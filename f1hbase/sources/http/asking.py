@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -96,7 +97,15 @@ class Asker(Generic[_Answer]):
         )
 
     async def get(self, path: str) -> _Answer:
+        """Return the answer to the request for a path; see `ask`."""
+        return await self.ask(path, partial(self._fetch, path))
+
+    async def ask(self, name: str, fetch: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return the answer to a request.
+
+        Args:
+            name: What is asked for, in the log.
+            fetch: Sends the request, and raises what it met.
 
         Raises:
             RequestError: If it failed for good.
@@ -108,13 +117,13 @@ class Asker(Generic[_Answer]):
                 number = attempt.retry_state.attempt_number
                 with attempt:
                     try:
-                        return await self._send(path, again=number > 1)
+                        return await self._send(name, fetch, again=number > 1)
                     except TransientError as error:
-                        _log.warning("%s: %s (attempt %d)", path, error, number)
+                        _log.warning("%s: %s (attempt %d)", name, error, number)
                         raise
         raise AssertionError("tenacity raises the last error")
 
-    async def _send(self, path: str, *, again: bool) -> _Answer:
+    async def _send(self, name: str, fetch: Callable[[], Awaitable[_Answer]], *, again: bool) -> _Answer:
         """Ask until there is an answer, or a failure that is the request's own."""
         while True:
             await self._breaker.wait()
@@ -124,7 +133,7 @@ class Asker(Generic[_Answer]):
             self.spent.retries += again
             again = True
             try:
-                answer = await self._fetch(path)
+                answer = await fetch()
             except SlowDownError as error:
                 self._breaker.answered()
                 self._slow_down(error)
@@ -142,7 +151,7 @@ class Asker(Generic[_Answer]):
                 size = self._size(answer)
                 self.spent.bytes += size
                 self._limiter.spend(size)
-                _log.debug("%s: %s bytes, %.2f s", path, f"{size:,}", self._breaker.now() - asked)
+                _log.debug("%s: %s bytes, %.2f s", name, f"{size:,}", self._breaker.now() - asked)
                 return answer
 
     def _slow_down(self, error: SlowDownError) -> None:

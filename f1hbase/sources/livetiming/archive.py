@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from f1hbase.model.catalog import RACE
 from f1hbase.sources.http.errors import GiveUpError
-from f1hbase.sources.livetiming.client import Body
+from f1hbase.sources.livetiming.client import Body, NotModified
 from f1hbase.sources.livetiming.clock import ENOUGH_VOTES, STAMPED, TELEMETRY, Clock, telemetry_t0
 from f1hbase.sources.livetiming.files import TopicFile
 from f1hbase.sources.livetiming.lines import BadLineError, parse
@@ -19,6 +19,7 @@ from f1hbase.sources.livetiming.requests import ArchiveRequests
 from f1hbase.sources.livetiming.samples import SampleFile
 from f1hbase.sources.livetiming.schedule import ListedSession, Season, read_season
 from f1hbase.sources.livetiming.topics.telemetry import TELEMETRY as SAMPLED
+from f1hbase.sources.livetiming.validators import MISSING, UNLISTED, Tags
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Archive:
     def __init__(self, requests: ArchiveRequests) -> None:
         self._requests = requests
         self._seasons: dict[int, Season] = {}
+        self._tags: dict[int, str] = {}
 
     async def season(self, year: int) -> Season:
         """Return what there is of a season; nothing if the archive has no index of it.
@@ -50,6 +52,7 @@ class Archive:
         if year not in self._seasons:
             path = f"{year}/Index.json"
             body = await self._requests.get(path)
+            self._tags[year] = "" if body is None else body.tag
             season = Season((), (), ())
             if body is not None:
                 try:
@@ -63,6 +66,11 @@ class Archive:
                     year, len(season.left_out), "; ".join(season.left_out),
                 )  # fmt: skip
         return self._seasons[year]
+
+    def tags(self, year: int) -> Tags | None:
+        """Return by which tag the index of a season is known; None if it has none, or was not asked for."""
+        tag = self._tags.get(year)
+        return {f"{year}/Index.json": tag} if tag else None
 
     async def session(self, year: int, session_key: int) -> ListedSession | None:
         """Return a session; None if the index of its season has none of that key."""
@@ -102,6 +110,11 @@ class SessionArchive:
         self._clock_read = False
         self._lock = asyncio.Lock()
         self._index_lock = asyncio.Lock()
+        self._tags: dict[str, str | None] = {}
+        self._clock_topics: list[str] = []
+        self._checked: dict[tuple[str, str], datetime | None] = {}
+        self._changed: dict[str, Body] = {}
+        self._untagged: set[str] = set()
 
     async def file(self, topic: str) -> TopicFile | None:
         """Return the file of a topic; None if the archive has none.
@@ -115,11 +128,74 @@ class SessionArchive:
             if self._listed is not None and topic not in self._listed:
                 name = _SUBSTITUTES.get(topic, topic)
             missing = self._listed is not None and name not in self._listed
-            body = None if missing else await self._requests.get(self._path(name))
+            if name != topic or missing:
+                self._tags[self._path(topic)] = self._tags[self._path(name)] = UNLISTED
+            body = None if missing else await self._get(self._path(name))
             if body is None and not missing and self._listed is not None:
                 _log.info("%s is listed, but not there", self._path(name))
             self._files[topic] = None if body is None else self._topic_file(topic, name, body)
         return self._files[topic]
+
+    def tags(self, topics: Iterable[str], *, dated: bool = False) -> Tags | None:
+        """Return by which tags the files of some topics are known, that were asked for, and the index of the session.
+
+        Args:
+            topics: The topics.
+            dated: Whether those that t0 was told from count, too.
+
+        Returns:
+            None if a file has no tag, so that nobody could ask whether it has changed.
+        """
+        paths = {self._path(name) for topic in topics for name in self._names(topic)}
+        if dated:
+            paths |= {self._path(name) for topic in self._clock_topics for name in self._names(topic)}
+        paths.add(self._index_path)
+        tags = {path: self._tags[path] for path in sorted(paths) if path in self._tags}
+        return None if any(path in self._untagged for path in tags) else tags
+
+    async def unchanged(self, tags: Tags) -> datetime | None:
+        """Return when the archive began to be asked whether files are still those of some tags; None if they are not.
+
+        Raises:
+            RequestError: If it cannot be told.
+        """
+        # The index first: as long as it is the same, what it does not list is not there.
+        ordered = sorted(tags.items(), key=lambda item: item[0] != self._index_path)
+        asked: list[datetime] = []
+        for path, tag in ordered:
+            if tag is UNLISTED:
+                continue
+            if (path, tag) not in self._checked:
+                self._checked[path, tag] = await self._asked(path, tag)
+            moment = self._checked[path, tag]
+            if moment is None:
+                return None
+            asked.append(moment)
+        return min(asked, default=None)
+
+    async def _asked(self, path: str, tag: str) -> datetime | None:
+        """Return when a file was asked for that is still the one of a tag; None for another, which is kept."""
+        if path in self._changed or (path in self._tags and self._tags[path] != tag):
+            return None
+        began = datetime.now(UTC)
+        body = await self._requests.get_if_changed(path, tag)
+        if isinstance(body, Body):
+            self._changed[path] = body
+            return None
+        if isinstance(body, NotModified):
+            return body.asked_at
+        return began if tag == MISSING else None
+
+    async def _get(self, path: str) -> Body | None:
+        """Return a file, and remember its tag."""
+        body = self._changed.pop(path, None) or await self._requests.get(path)
+        self._tags[path] = MISSING if body is None else body.tag
+        if body is not None and not body.tag:
+            self._untagged.add(path)
+        return body
+
+    def _names(self, topic: str) -> list[str]:
+        return [topic] if topic not in _SUBSTITUTES else [topic, _SUBSTITUTES[topic]]
 
     async def files(self, topics: Iterable[str]) -> dict[str, TopicFile]:
         """Return the files of those topics that the archive has.
@@ -158,6 +234,9 @@ class SessionArchive:
 
     def close(self) -> None:
         """Give up all files."""
+        for body in self._changed.values():
+            if not isinstance(body.data, bytes):
+                body.data.close()
         for file in self._files.values():
             if file is not None:
                 file.close()
@@ -179,6 +258,7 @@ class SessionArchive:
     async def _stamped_t0(self) -> datetime | None:
         clock = Clock()
         for topic in STAMPED:
+            self._clock_topics.append(topic)
             file = await self.file(topic)
             for line in [] if file is None else file.lines:
                 assert file is not None
@@ -190,6 +270,7 @@ class SessionArchive:
     async def _telemetry_t0(self) -> datetime | None:
         found = []
         for topic in TELEMETRY:
+            self._clock_topics.append(topic)
             samples = await self.samples(_ENDPOINTS[topic])
             found += [] if samples is None else samples.latest
         return telemetry_t0(found)
@@ -198,8 +279,8 @@ class SessionArchive:
         async with self._index_lock:
             if self._index_read:
                 return
-            path = f"{self.context.path}Index.json"
-            body = await self._requests.get(path)
+            path = self._index_path
+            body = await self._get(path)
             self._index_read = True
             with suppress(BadLineError, AttributeError):
                 content = parse(body.data) if body is not None and isinstance(body.data, bytes) else None
@@ -208,6 +289,10 @@ class SessionArchive:
                     self._listed = frozenset(feeds)
             if self._listed is None:
                 _log.info("%s lists no topics: each is asked for", path)
+
+    @property
+    def _index_path(self) -> str:
+        return f"{self.context.path}Index.json"
 
     def _path(self, topic: str) -> str:
         return f"{self.context.path}{topic}.jsonStream"

@@ -20,6 +20,7 @@ LARGEST_IN_MEMORY_BYTES = 16_000_000
 """A larger file is kept on disk while it is read; the telemetry of a race has some 8 MB, that of a test day 40."""
 
 LARGEST_BYTES = 1_000_000_000
+_LONGEST_TAG = 200
 _KEEP_ALIVE_SECONDS = 15.0
 _BOM = b"\xef\xbb\xbf"
 
@@ -32,6 +33,7 @@ class Body:
         data: Its bytes, or an unnamed file that holds them.
         size: How many bytes they are.
         content_type: As the server names it.
+        tag: What the server knows it by: its ETag, else when it was last modified; empty for neither.
     """
 
     data: bytes | BinaryIO
@@ -39,6 +41,14 @@ class Body:
     content_type: str
     asked_at: datetime
     received_at: datetime
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The archive still has the file that was known by a tag; it was not sent."""
+
+    asked_at: datetime
 
 
 class ArchiveClient:
@@ -65,8 +75,12 @@ class ArchiveClient:
         if self._session is not None:
             await self._session.close()
 
-    async def fetch(self, path: str) -> Body | None:
+    async def fetch(self, path: str, tag: str = "") -> Body | NotModified | None:
         """Return a file; None if the archive says (in XML) that it has none.
+
+        Args:
+            path: Its path below the archive.
+            tag: That of the file as it is known (`Body.tag`): only another one is sent. Empty for any.
 
         Raises:
             RequestError: Of the kind that fits.
@@ -75,14 +89,16 @@ class ArchiveClient:
         url = URL(f"{self._base}/{quote(path)}", encoded=True)
         # Raised outside of `except`: aiohttp's errors hold the request, with a proxy's password.
         try:
-            return await self._get(self._session, url)
+            return await self._get(self._session, url, tag)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             failure = failure_to_ask(error, str(url.with_user(None)), self._timeout)
         raise failure
 
-    async def _get(self, session: aiohttp.ClientSession, url: URL) -> Body | None:
+    async def _get(self, session: aiohttp.ClientSession, url: URL, tag: str) -> Body | NotModified | None:
         asked_at = datetime.now(UTC)
-        async with session.get(url, allow_redirects=False) as response:
+        async with session.get(url, headers=_condition(tag), allow_redirects=False) as response:
+            if response.status == 304 and tag:
+                return NotModified(asked_at)
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if response.status != 200:
                 body = await response.content.read(CHUNK_BYTES)
@@ -96,11 +112,33 @@ class ArchiveClient:
                     )
                 raise failure_of(response.status, body, response.headers.get("Retry-After"))
             data, size, head = await _read(response)
+            own_tag = _tag_of(response)
         if _is_xml(head):
             return None
         if head.lstrip().startswith(b"<"):
             raise TransientError(f"the answer is a page, no file of the archive: {excerpt(head)}")
-        return Body(data, size, content_type, asked_at, datetime.now(UTC))
+        if tag and own_tag == tag:
+            # A server that does not look at conditions.
+            if not isinstance(data, bytes):
+                data.close()
+            return NotModified(asked_at)
+        return Body(data, size, content_type, asked_at, datetime.now(UTC), own_tag)
+
+
+def _condition(tag: str) -> dict[str, str]:
+    if not tag:
+        return {}
+    return {"If-None-Match" if tag.endswith('"') else "If-Modified-Since": tag}
+
+
+def _tag_of(response: aiohttp.ClientResponse) -> str:
+    """Return an ETag (which ends in a quote) or a time; neither if it could not be sent back as it is."""
+    for name in ("ETag", "Last-Modified"):
+        text = response.headers.get(name, "")
+        is_fit = 0 < len(text) <= _LONGEST_TAG and text.isascii() and text.isprintable()
+        if is_fit and (name == "ETag") == text.endswith('"'):
+            return text
+    return ""
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes | BinaryIO, int, bytes]:

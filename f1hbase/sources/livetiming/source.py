@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,7 @@ from f1hbase.sources.livetiming.requests import ArchiveRequests
 from f1hbase.sources.livetiming.samples import SampleFile, WindowSamples
 from f1hbase.sources.livetiming.schedule import FIRST_YEAR, MEETING_FIELDS, SESSION_FIELDS, Season
 from f1hbase.sources.livetiming.topics import NORMALISERS, TELEMETRY
+from f1hbase.sources.livetiming.validators import Tags, Validator, parse_validator
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class LiveTimingSource:
         self._options = options
         self._archive = Archive(requests)
         self._problems = Problems()
+        self._stored: dict[Unit, Validator] = {}
         self.home = options.url
 
     async def listing(self, selection: Selection) -> Listing:
@@ -115,6 +117,11 @@ class LiveTimingSource:
         sessions = [session.record for season in seasons for session in season.sessions]
         meetings = [meeting for season in seasons for meeting in season.meetings]
         return Listing(NAME, sessions, meetings, asked_at, {}, self._requests.spent.take())
+
+    def stored(self, validators: Mapping[Unit, str]) -> None:
+        """Be told what units were made of; see `f1hbase.sources.base.AsksConditionally`."""
+        found = {unit: parse_validator(text, self.home) for unit, text in validators.items()}
+        self._stored = {unit: validator for unit, validator in found.items() if validator is not None}
 
     def knows(self, endpoint: str) -> frozenset[str]:
         """Return the fields that live timing has; points, retirements, flags of countries and the like are absent."""
@@ -236,11 +243,15 @@ class _SessionFetch:
         if kind is None:
             await self._nothing(unit, "live timing has no such records")
             return
+        if await self._stands([unit], archive):
+            return
         files = await archive.files(kind.topics)
+        further: Tags | None = {}
         if unit.endpoint == "starting_grid":
-            files = await self._grid_files(files, listed)
+            files, further = await self._grid_files(files, listed)
         if not files.keys() & _needed(unit.endpoint):
-            await self._nothing(unit, f"the archive has no {' and no '.join(sorted(_needed(unit.endpoint)))} of it")
+            reason = f"the archive has no {' and no '.join(sorted(_needed(unit.endpoint)))} of it"
+            await self._nothing(unit, reason, self._validator(archive.tags(kind.topics), further))
             return
         t0 = await archive.t0() if kind.dated else None
         if kind.dated and t0 is None:
@@ -248,39 +259,73 @@ class _SessionFetch:
             return
         messages: SessionMessages = SessionFiles(archive.context, files, t0)
         records = NormalisedRecords(unit, kind, messages, self._source._problems)
-        await self._give(unit, records, files.values())
+        validator = self._validator(archive.tags(kind.topics, dated=kind.dated), further)
+        await self._give(unit, records, files.values(), validator)
 
-    async def _grid_files(self, files: dict[str, TopicFile], listed: Any) -> dict[str, TopicFile]:
-        """Return the best laps of a qualifying session and the grid of the race after it."""
+    async def _stands(self, units: Sequence[Unit], archive: SessionArchive) -> bool:
+        """Return whether units were stored from the files that the archive still has, and say so of each."""
+        validators = [self._source._stored.get(unit) for unit in units]
+        moments: list[datetime] = []
+        for validator in validators:
+            moment = None if validator is None else await archive.unchanged(validator.tags)
+            if moment is None:
+                return False
+            moments.append(moment)
+        for unit, validator, moment in zip(units, validators, moments, strict=True):
+            stats = self._requests.spent.take()
+            answer = Answer(unit, moment, NAME, stats=stats, validator=str(validator), unchanged=True)
+            await self._deliver(answer)
+        return True
+
+    def _validator(self, *several: Tags | None) -> str:
+        """Return what a unit is made of, by the tags of its files; empty if one has none."""
+        if any(tags is None for tags in several):
+            return ""
+        return str(Validator(self._source.home, {path: tag for tags in several if tags for path, tag in tags.items()}))
+
+    async def _grid_files(self, files: dict[str, TopicFile], listed: Any) -> tuple[dict[str, TopicFile], Tags | None]:
+        """Return the best laps of a qualifying session and the grid of the race after it, and the tags of the latter.
+
+        Where no race is known yet, the tag is that of the season's index, by which it would be.
+        """
         if listed.context.kind != QUALIFYING:
-            return {}
+            return {}, {}
         race = await self._source._archive.race_after(self._scope.year, listed)
-        grid = None if race is None else await SessionArchive(self._requests, race.context).file("TimingAppData")
+        if race is None:
+            laps_alone = {topic: file for topic, file in files.items() if topic == "TimingData"}
+            return laps_alone, self._source._archive.tags(self._scope.year)
+        of_race = SessionArchive(self._requests, race.context)
+        grid = await of_race.file("TimingAppData")
         laps = files.get("TimingData")
-        return {
-            topic: file for topic, file in (("TimingAppData", grid), ("TimingData", laps)) if file is not None
-        }  # fmt: skip
+        found = {topic: file for topic, file in (("TimingAppData", grid), ("TimingData", laps)) if file is not None}
+        return found, of_race.tags(["TimingAppData"])
 
     async def _samples(self, endpoint: str, spans: Sequence[Unit], archive: SessionArchive) -> None:
+        windows = [window for unit in spans for window in self._source._windows(unit)]
+        if await self._stands(spans, archive) or await self._stands(windows, archive):
+            return
         samples: SampleFile | None = await archive.samples(endpoint)
+        validator = self._validator(archive.tags([TELEMETRY[endpoint].topic]))
         if samples is None:
             for unit in spans:
-                await self._nothing(unit, f"the archive has no {TELEMETRY[endpoint].topic} of it")
+                await self._nothing(unit, f"the archive has no {TELEMETRY[endpoint].topic} of it", validator)
             return
-        windows = [window for unit in spans for window in self._source._windows(unit)]
         for number, unit in enumerate(windows):
             records = WindowSamples(unit, samples, archive.context, self._source._problems, first=not number)
-            await self._give(unit, records, [samples.file])
+            await self._give(unit, records, [samples.file], validator)
 
-    async def _nothing(self, unit: Unit, reason: str) -> None:
+    async def _nothing(self, unit: Unit, reason: str, validator: str = "") -> None:
         _log.info("%s: nothing to load: %s", unit, reason)
-        await self._give(unit, ())
+        await self._give(unit, (), validator=validator)
 
-    async def _give(self, unit: Unit, records: Records, files: Iterable[TopicFile] = ()) -> None:
+    async def _give(
+        self, unit: Unit, records: Records, files: Iterable[TopicFile] = (), validator: str = ""
+    ) -> None:  # fmt: skip
         # Without the answer itself: a topic file alone does not say when its messages were sent.
         asked_at = min((file.asked_at for file in files), default=self._asked_at)
         stats = self._requests.spent.take()
-        answer = Answer(unit, asked_at, NAME, records, stats=stats, seconds=monotonic() - self._began)
+        seconds = monotonic() - self._began
+        answer = Answer(unit, asked_at, NAME, records, stats=stats, seconds=seconds, validator=validator)
         self._began = monotonic()
         await self._deliver(answer)
 

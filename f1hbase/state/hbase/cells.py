@@ -22,6 +22,7 @@ LIVE_MESSAGE = b"livemessage#"
 
 STATUS, RUN_ID, FETCHED = b"meta:status", b"meta:run", b"meta:fetched"
 SOURCE, EPOCH = b"meta:source", b"meta:epoch"
+VALIDATOR = b"meta:validator"
 DRIVERS = b"meta:drivers"
 SESSION_DRIVERS = b"meta:entrants"
 """Everybody who drove in a session; written by earlier versions alone."""
@@ -68,6 +69,10 @@ def unit_mutation(run_id: str, outcome: Outcome) -> RowMutation:
         # The counts of an earlier success stay: they are still what the table holds.
         cells[LAST_ERROR] = outcome.error.encode(errors="backslashreplace")
         return RowMutation(outcome.unit.key.encode(), cells)
+    if outcome.unchanged:
+        # The counts and the run of who stored it stay.
+        del cells[RUN_ID]
+        return RowMutation(outcome.unit.key.encode(), cells, deletes=[LAST_ERROR])
     cells[DRIVERS] = json.dumps(sorted(outcome.drivers)).encode()
     numbers: dict[str, str] = {
         "records": str(outcome.records),
@@ -80,7 +85,10 @@ def unit_mutation(run_id: str, outcome: Outcome) -> RowMutation:
     }
     cells |= {stat(name): text.encode() for name, text in numbers.items()}
     cells[CHECKSUM] = f"{outcome.receipt.checksum or 0:016x}".encode()
-    return RowMutation(outcome.unit.key.encode(), cells, deletes=[LAST_ERROR])
+    if outcome.validator:
+        cells[VALIDATOR] = outcome.validator.encode()
+    deletes = [LAST_ERROR] if outcome.validator else [LAST_ERROR, VALIDATOR]
+    return RowMutation(outcome.unit.key.encode(), cells, deletes=deletes)
 
 
 def unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
@@ -106,6 +114,7 @@ def unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
         checksum=None if checksum is None else int(checksum, 16),
         source=cells.get(SOURCE, b"").decode(),
         session_drivers=frozenset(json.loads(cells[SESSION_DRIVERS])) if SESSION_DRIVERS in cells else None,
+        validator=cells.get(VALIDATOR, b"").decode(),
     )
 
 

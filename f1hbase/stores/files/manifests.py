@@ -73,7 +73,8 @@ def write_manifest(outcome: Outcome, run_id: str, before: Manifest | None) -> by
         before: Its manifest until now.
 
     Returns:
-        The JSON; None if the manifest of now was written after a rollback that this worker does not know of.
+        The JSON; None if the manifest of now was written after a rollback that this worker does not know of, or what
+        was to stand as it is has been rolled back.
     """
     if before is not None and before.epoch > outcome.epoch:
         return None
@@ -91,6 +92,11 @@ def write_manifest(outcome: Outcome, run_id: str, before: Manifest | None) -> by
         if earlier is not None:
             objects, replaced = earlier.state.objects, earlier.earlier
             counts, drivers = earlier.state.stats, earlier.state.drivers
+    elif outcome.unchanged:
+        if earlier is None:
+            return None  # what was to stand is gone
+        objects, replaced = earlier.state.objects, earlier.earlier
+        counts, drivers, run_id = earlier.state.stats, earlier.state.drivers, earlier.state.run
     unit = outcome.unit
     start, end = _edges(unit.window)
     content = {
@@ -114,6 +120,7 @@ def write_manifest(outcome: Outcome, run_id: str, before: Manifest | None) -> by
         "counts": counts,
         "drivers": sorted(drivers),
         "error": outcome.error,
+        "validator": outcome.validator,
         "objects": list(objects),
         "earlier": list(replaced),
     }
@@ -152,6 +159,7 @@ def read_manifest(content: bytes, path: str) -> Manifest:
             fetched=parse_time(parsed["fetched"]),
             source=str(parsed["source"]),
             objects=tuple(map(_object, parsed["objects"])),
+            validator=str(parsed.get("validator", "")),
         )
         result = Manifest(state, int(parsed["epoch"]), tuple(map(dict, parsed["earlier"])))
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
