@@ -179,6 +179,27 @@ async def record(request: LiveRequest, parts: LiveParts, stop: asyncio.Event, re
         return await _Run(request, parts, stop, recording, chosen).run()
 
 
+def load_once_more(request: LiveRequest, recording: Recording, code: int) -> int:
+    """Load a session that was recorded once more, if that is wanted; return the exit code of all.
+
+    What was recorded is not complete for sure: who joined late has laps and stints wrong. Runs in a thread of its own,
+    or in none, as a load does.
+
+    Args:
+        request: What the recording was to do.
+        recording: How it went.
+        code: Its exit code; of one that was told to stop nothing is loaded.
+    """
+    if code == EXIT_INTERRUPTED or request.load_archive is None or recording.chosen is None:
+        return code
+    scope = recording.chosen.scope
+    _log.info("loading %s once more from the archive", scope.name)
+    loaded = request.load_archive(scope)
+    if loaded == EXIT_DONE:
+        _log.log(SUCCESS, "%s is recorded, and loaded from the archive", scope.name)
+    return loaded or code
+
+
 class _Run:
     """One recording."""
 
@@ -227,8 +248,6 @@ class _Run:
                 code = await self._finish(feed, backlog, destination)
             for keeper in self._keepers:
                 await asyncio.to_thread(keeper.close)
-            if code == EXIT_DONE and self._request.load_archive is not None:
-                code = await self._load_archive()
             if recording.state == ENDED and all(beat.state in {ENDED, STOPPED} for beat in beating.others()):
                 await asyncio.to_thread(_forget, destination)
         return code
@@ -376,14 +395,6 @@ class _Run:
             destination.states.write_partial(self._run_id, outcomes)
         except F1HBaseError as error:
             _log.debug("the lines of the units are not written: %s", error)
-
-    async def _load_archive(self) -> int:
-        assert self._request.load_archive is not None
-        _log.info("loading %s once more from the archive", self._scope.name)
-        code = await asyncio.to_thread(self._request.load_archive, self._scope)
-        if code == EXIT_DONE:
-            _log.log(SUCCESS, "%s is recorded, and loaded from the archive", self._scope.name)
-        return code
 
 
 def _forget(destination: LiveDestination) -> None:

@@ -269,8 +269,9 @@ class LiveTimingFeed:
                 self._gap = _Gap(self._records.last, arrived)
             else:
                 self._gap.began = arrived
-            records = self._records.snapshot(topics, at, time.time_ns(), arrived)
-            raw = _line("init", topics, at.isoformat().replace("+00:00", "Z"))
+            moment = self._records.time_of(topics, at)
+            records = self._records.snapshot(topics, moment, time.time_ns(), arrived)
+            raw = _line("init", topics, moment.isoformat().replace("+00:00", "Z"))
             found.append(FeedMessage(at, records, raw))
             found += self._ending(topics.get("SessionStatus"), at)
         return found

@@ -147,15 +147,12 @@ class LiveRecords:
             self._waiting.add(message, order, arrived)
         return found
 
-    def snapshot(
-        self, topics: Mapping[str, Any], arrived_at: datetime, order: int, arrived: float
-    ) -> list[FeedRecords]:
+    def snapshot(self, topics: Mapping[str, Any], moment: datetime, order: int, arrived: float) -> list[FeedRecords]:
         """Take the whole state of topics, as it comes with each connection; then `fill` is due.
 
         Returns:
             What needs no order: recordings of the team radio.
         """
-        moment = self._time_of(topics, arrived_at)
         self._held = True
         self._baselines = []
         found: list[FeedRecords] = []
@@ -289,7 +286,7 @@ class LiveRecords:
             found.append(FeedRecords(endpoint, others, stamp))
         return found
 
-    def _time_of(self, topics: Mapping[str, Any], arrived_at: datetime) -> datetime:
+    def time_of(self, topics: Mapping[str, Any], arrived_at: datetime) -> datetime:
         """Return a time at which a whole state held, and which is no later than that of the messages after it."""
         found = [] if self.last is None else [self.last]
         for topic, content in topics.items():
