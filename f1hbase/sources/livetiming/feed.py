@@ -169,7 +169,7 @@ class LiveTimingFeed:
                     for found in self._due():
                         yield found
                 elif isinstance(event, tuple):
-                    for found in self._heard(*event):
+                    for found in self._guarded(*event):
                         yield found
                 else:
                     yield event
@@ -229,6 +229,16 @@ class LiveTimingFeed:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self._events.put_nowait(None)
+
+    def _guarded(self, arrived: float, event: HubEvent) -> list[FeedEvent]:
+        """Return what becomes of something that the hub sent; what nobody has thought of must not end a recording."""
+        try:
+            return self._heard(arrived, event)
+        except Exception as error:  # noqa: BLE001 - it is put aside, whatever it is
+            reason = f"{type(error).__name__}: {error}"
+            _log.error("what the hub sent is put aside (%s): %.100s", safe(reason, 200), safe(f"{event!r:.200}", 100))
+            at = datetime.fromtimestamp(arrived, UTC)
+            return [FeedMessage(at, [problem_of("", at, reason, f"{event!r:.2000}")])]
 
     def _heard(self, arrived: float, event: HubEvent) -> list[FeedEvent]:
         """Return what becomes of something that the hub sent."""

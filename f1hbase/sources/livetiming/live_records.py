@@ -295,8 +295,8 @@ class LiveRecords:
             for text in _TIME.findall(msgspec.json.encode(content)):
                 try:
                     found.append(utc(text.decode("ascii")) - _STATE_AHEAD)
-                except ValueError:
-                    continue
+                except (ValueError, OverflowError):
+                    continue  # "0001-01-01T00:00:00" stands for no time
         return max((moment for moment in found if moment <= arrived_at), default=arrived_at)
 
 
