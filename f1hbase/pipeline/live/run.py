@@ -27,7 +27,7 @@ from f1hbase.model.units import Scope, Unit
 from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED
 from f1hbase.pipeline.live.backlog import Backlog, wait_until_empty
 from f1hbase.pipeline.live.beating import Beating
-from f1hbase.pipeline.live.choosing import Chosen, choose, file_name, instance_name
+from f1hbase.pipeline.live.choosing import Chosen, choose, file_name, instance_name, mark_over, sessions_over
 from f1hbase.pipeline.live.figures import Figures
 from f1hbase.pipeline.live.items import encode_message
 from f1hbase.pipeline.live.storing import Storing
@@ -172,7 +172,8 @@ async def record(request: LiveRequest, parts: LiveParts, stop: asyncio.Event, re
     Raises:
         F1HBaseError: If it could not begin, or the feed cannot go on; says why and what to do.
     """
-    chosen = choose(await parts.feed.listing(), request.selection, datetime.now(UTC))
+    over = sessions_over(request.folder)
+    chosen = choose(await parts.feed.listing(), request.selection, datetime.now(UTC), over)
     recording.chosen = chosen
     with instance_name(request.instance, request.folder) as name:
         recording.instance = name
@@ -289,6 +290,8 @@ class _Run:
                     return
                 if self._over is not None and now - self._over[0] > self._request.grace:
                     _log.info("the session is over: %s", self._over[1])
+                    if self._scope.session_key is not None:
+                        mark_over(self._request.folder, self._scope.session_key)
                     return
                 silent = now - max(began, recording.figures.last_message)
                 if silent > self._request.idle.total_seconds():
