@@ -81,7 +81,7 @@ class Follower:
 
 @pytest.fixture(scope="module")
 def race(tmp_path_factory: pytest.TempPathFactory) -> Script:
-    season = season_of(tmp_path_factory.mktemp("season"), "--sessions", "race", "--minutes", "3", "--drivers", "6")
+    season = season_of(tmp_path_factory.mktemp("season"), "--sessions", "race", "--minutes", "2", "--drivers", "4")
     return read_script(season, tmp_path_factory.mktemp("archive"))
 
 
@@ -150,7 +150,7 @@ async def test_live_makes_the_records_of_history(race: Script) -> None:
     async with playing(race, settings=HubSettings(archive_at_once=True)) as server, _following(server, scope) as heard:
         await _heard_all(server, heard)
 
-    assert sum(map(len, truth.values())) > 8_000
+    assert sum(map(len, truth.values())) > 4_000
     assert _of(heard) == truth
     assert heard.broken == []
 
@@ -160,7 +160,7 @@ async def test_what_comes_twice_or_in_another_order_changes_nothing(race: Script
     faults = FeedFaults({"duplicate": 0.05, "reorder": 0.1})
     settings = HubSettings(archive_at_once=True, faults=faults)
     # Not as fast as it can: order is made by time.
-    async with playing(race, Timing(speed=40), settings) as server, _following(server, scope) as heard:
+    async with playing(race, Timing(speed=60), settings) as server, _following(server, scope) as heard:
         await _heard_all(server, heard)
 
     assert _of(heard) == truth
@@ -169,9 +169,9 @@ async def test_what_comes_twice_or_in_another_order_changes_nothing(race: Script
 async def test_a_gap_is_filled_with_what_another_instance_has_had(race: Script) -> None:
     scope, truth = await _truth(race)
     log = SharedMessages()
-    settings = HubSettings(archive_at_once=True, faults=FeedFaults(gap=10.0))
+    settings = HubSettings(archive_at_once=True, faults=FeedFaults(gap=20.0))
     async with (
-        playing(race, Timing(speed=20, subscribers=2), settings) as server,
+        playing(race, Timing(speed=40, subscribers=2), settings) as server,
         _following(server, scope, log, "a") as one,
         _following(server, scope, log, "b") as other,
     ):
@@ -209,7 +209,7 @@ async def test_without_a_token_the_rest_is_recorded(race: Script) -> None:
 async def test_a_token_that_ends_leaves_what_is_free(race: Script) -> None:
     scope, _ = await _truth(race)
     settings = HubSettings(archive_at_once=True, token="token")
-    async with playing(race, Timing(speed=30), settings) as server, _following(server, scope) as heard:
+    async with playing(race, Timing(speed=60), settings) as server, _following(server, scope) as heard:
         await until(lambda: server.player.position > len(race.lines) // 4)
         server.hub.expire()
         await until(lambda: heard.connections >= 2)

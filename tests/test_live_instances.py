@@ -30,7 +30,7 @@ _NOT_OF_MESSAGES = ("session", "meeting", "result", "grid")
 
 @pytest.fixture(scope="module")
 def race(tmp_path_factory: pytest.TempPathFactory) -> Script:
-    season = season_of(tmp_path_factory.mktemp("season"), "--sessions", "race", "--minutes", "3", "--drivers", "6")
+    season = season_of(tmp_path_factory.mktemp("season"), "--sessions", "race", "--minutes", "2", "--drivers", "4")
     return read_script(season, tmp_path_factory.mktemp("archive"))
 
 
@@ -121,10 +121,10 @@ async def _record_with_trouble(
         loader = _loader(hbase, folder, server, prefix)
         # The table is there before both begin to make it.
         await asyncio.to_thread(loader.run, "schema", "--create", "--regions", "1")
-        with _instance(loader, "b", script, "--idle-timeout", "10s") as other:
+        with _instance(loader, "b", script, "--idle-timeout", "6s") as other:
             await _subscribed(server, 1)
             cut_off = server.hub.log[-1].number
-            first = _instance(loader, "a", script, "--idle-timeout", "10s")
+            first = _instance(loader, "a", script, "--idle-timeout", "6s")
             process = first.__enter__()
             try:
                 await _subscribed(server, 2)
@@ -138,7 +138,7 @@ async def _record_with_trouble(
                     else:
                         process.send_signal(signal.SIGKILL)
                         first.__exit__(None, None, None)
-                        first = _instance(loader, "a", script, "--idle-timeout", "10s")
+                        first = _instance(loader, "a", script, "--idle-timeout", "6s")
                         process = first.__enter__()
                         await _subscribed(server, 2)
                 await server.player.over.wait()
@@ -158,11 +158,11 @@ async def test_two_instances_with_kills_and_cuts_have_every_cell(
     hbase: LocalHBase, table_prefix: str, race: Script, tmp_path: Path
 ) -> None:
     await _record_with_trouble(
-        hbase, tmp_path, table_prefix, race, Timing(speed=8, subscribers=2), kills=1, cuts=2, seed=7
+        hbase, tmp_path, table_prefix, race, Timing(speed=12, subscribers=2), kills=1, cuts=2, seed=7
     )
 
     recorded, truth = _recorded(hbase, table_prefix), _recorded(hbase, f"{table_prefix}truth")
-    assert len(truth) > 8_000
+    assert len(truth) > 4_000
     assert _differences(truth, recorded) == []
     beats = reports(hbase.port, table_prefix, "live")
     assert {key.rpartition("#")[2] for key in beats} == {"a", "b"}

@@ -259,7 +259,8 @@ class LiveRecords:
         return found
 
     def _stored(self, name: str, records: Sequence[Record], message: Message) -> FeedRecords:
-        return FeedRecords(name, records, max(_stamp_of(name, record, message) for record in records))
+        stamp = max(_stamp_of(name, record, message) for record in records)
+        return FeedRecords(name, records, stamp, final=name in _STATELESS)
 
     def _remember(self, name: str, made: FeedRecords, arrived: float) -> None:
         for record in made.records:
@@ -281,9 +282,9 @@ class LiveRecords:
             return [FeedRecords(endpoint, [_problem(topic, moment, str(error), content).record()], stamp)]
         found: list[FeedRecords] = []
         if rows:
-            found.append(FeedRecords(endpoint, Samples(ENDPOINTS[endpoint], rows), stamp))
+            found.append(FeedRecords(endpoint, Samples(ENDPOINTS[endpoint], rows), stamp, final=True))
         if others:
-            found.append(FeedRecords(endpoint, others, stamp))
+            found.append(FeedRecords(endpoint, others, stamp, final=True))
         return found
 
     def time_of(self, topics: Mapping[str, Any], arrived_at: datetime) -> datetime:
