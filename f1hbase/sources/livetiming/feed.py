@@ -437,6 +437,16 @@ def feed_recipe(config: Config) -> LiveTimingFeedRecipe:
     return LiveTimingFeedRecipe(options, selection)
 
 
+async def is_archived(config: Config, scope: Scope) -> bool:
+    """Return whether the archive has the files of a session: they appear some minutes after its end.
+
+    Raises:
+        F1HBaseError: If the archive is away.
+    """
+    async with open_source(recipe(config).options, config.settings.patience.total_seconds()) as source:
+        return scope.session_key is not None and await source.has_files(scope.year, scope.session_key)
+
+
 def _refuse_expired(token: Secret) -> None:
     """Refuse a token whose time is over, as far as it says when that is.
 
