@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.records import identity
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope, Unit
-from f1hbase.sources.feeds import Back, FeedMessage, Lost
+from f1hbase.sources.feeds import Back, FeedMessage, Lost, Over
 from f1hbase.sources.livetiming.feed import LiveOptions, LiveTimingFeed
 from f1hbase.sources.livetiming.hub import Hub
 from f1hbase.state.live import LoggedMessage
@@ -61,6 +61,7 @@ class Follower:
     lost: list[str] = field(default_factory=list)
     connections: int = 0
     messages: int = 0
+    over: list[str] = field(default_factory=list)
 
     def take(self, message: FeedMessage) -> None:
         self.messages += 1
@@ -104,6 +105,8 @@ async def _following(
                 follower.lost.append(event.reason)
             elif isinstance(event, Back):
                 follower.connections += 1
+            elif isinstance(event, Over):
+                follower.over.append(event.reason)
 
     task = asyncio.create_task(follow())
     try:
@@ -191,6 +194,19 @@ async def test_a_gap_is_filled_with_what_another_instance_has_had(race: Script) 
     for name in _MADE_LIVE:
         together.records[name] = {**one.records.get(name, {}), **other.records.get(name, {})}
     assert _of(together) == truth
+
+
+async def test_the_end_of_a_session_is_said_and_makes_its_result(race: Script) -> None:
+    async with opened(race.archive) as source:
+        (scope,) = await scopes(source, session_key=(race.context.session_key,))
+        results = (await load(source, [Unit("session_result", scope)])).of("session_result")
+    last = race.lines[-1]
+    ended = replace(race, lines=[*race.lines, last._replace(topic="SessionStatus", body=b'{"Status":"Ends"}')])
+    async with playing(ended, settings=HubSettings(archive_at_once=True)) as server:
+        async with _following(server, scope) as heard:
+            await _heard_all(server, heard)
+        assert heard.over == ["its status is Ends"]
+        assert list(_of(heard, ["session_result"])["session_result"].values()) == [_plain(one) for one in results]
 
 
 async def test_without_a_token_the_rest_is_recorded(race: Script) -> None:

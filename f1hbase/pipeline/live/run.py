@@ -244,8 +244,12 @@ class _Run:
                 self._put_session()
                 for lack in feed.lacks:
                     _log.warning("this recording will not have: %s", lack)
-                if await self._wait_for_begin():
-                    await self._follow(feed, destination)
+                try:
+                    if await self._wait_for_begin():
+                        await self._follow(feed, destination)
+                except F1HBaseError as error:
+                    recording.state, recording.error = STOPPED, str(error)
+                    raise
                 code = await self._finish(feed, backlog, destination)
             for keeper in self._keepers:
                 await asyncio.to_thread(keeper.close)

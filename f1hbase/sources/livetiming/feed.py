@@ -179,8 +179,8 @@ class LiveTimingFeed:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def finish(self) -> FeedMessage | None:
-        """Return what all that has come makes, and what only the end of the session makes; None for nothing."""
-        records = [] if self._records is None else self._records.end()
+        """Return what all that has come makes and, of a session that is over, its result; None for nothing."""
+        records = [] if self._records is None else self._records.end(over=self._over is not None)
         return FeedMessage(datetime.now(UTC), records) if records else None
 
     async def _keep_connected(self) -> None:

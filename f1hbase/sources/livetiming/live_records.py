@@ -208,12 +208,12 @@ class LiveRecords:
         self._forget(now)
         return [] if self._held else self._ordered(now - self._wait)
 
-    def end(self) -> list[FeedRecords]:
-        """Return what all messages so far make, and what only the end of the session makes."""
+    def end(self, *, over: bool) -> list[FeedRecords]:
+        """Return what all messages so far make and, if the session is over, what only its end makes."""
         self._held = False
         found = self._ordered(float("inf"))
         moment = self.last or datetime.now(UTC)
-        for name, normaliser in self._in_order.items():
+        for name, normaliser in self._in_order.items() if over else ():
             records = list(normaliser.end())
             if records:
                 found.append(FeedRecords(name, records, milliseconds(moment)))
