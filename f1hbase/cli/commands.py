@@ -469,8 +469,11 @@ def live_command(**options: Any) -> None:
     tell(config)
     if settings.serve:
         token = os.environ.get(SERVE_VARIABLE, "")
-        sys.exit(run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config))))
-    sys.exit(run_async(record_until_told(live_request(config), live_parts(config))))
+        code = run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config)))
+        logging.shutdown()
+        # A load in a thread cannot be ended otherwise; it can be run again wherever it was.
+        os._exit(code)
+    sys.exit(record_until_told(live_request(config), live_parts(config)))
 
 
 def _plan(config: Config) -> Plan:
