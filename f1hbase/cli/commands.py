@@ -451,6 +451,7 @@ def live_command(**options: Any) -> None:
       live --from livetiming --session-key 9873 --no-archive     that one, and nothing after it
       live --from livetiming --to hbase --to s3://bucket/live --layout raw-live
       live --from livetiming --serve 127.0.0.1:8080              when it is told to: curl -X POST 127.0.0.1:8080
+      live --from openf1                                         OpenF1's feed, for its subscribers
 
     \b
     Exit codes:
