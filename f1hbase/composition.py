@@ -6,14 +6,15 @@ A new kind is one module with a function `recipe(config, location)`, and one lin
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from f1hbase.config import Config, flag
 from f1hbase.destinations.base import DestinationRecipe
@@ -29,7 +30,7 @@ from f1hbase.pipeline.display import TaskDisplay
 from f1hbase.pipeline.engine import Engine
 from f1hbase.pipeline.live.choosing import live_folder
 from f1hbase.pipeline.live.run import LiveParts, LiveRequest
-from f1hbase.pipeline.load import LoadRequest, load
+from f1hbase.pipeline.load import LoadRequest, load, run_async
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
 from f1hbase.sources.feeds import FeedRecipe
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _READ_PATIENCE_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
 
 SOURCES = {
     "hbase": "f1hbase.sources.hbase",
@@ -89,6 +92,12 @@ LIVE_DESTINATIONS = {
     "hbase": "f1hbase.destinations.hbase_live",
 }
 """The module that stores a feed's records in each destination: one with a function `live_recipe(config)`."""
+
+IsArchived = Callable[[Config, Scope], Coroutine[Any, Any, bool]]
+"""A feed's module may have a function `is_archived`: whether what was recorded can be loaded once more by now."""
+
+_ARCHIVED_WITHIN_SECONDS = 7_200.0
+_LOOK_AGAIN_SECONDS = 60.0
 
 _RAW_LIVE_KEEPER = "f1hbase.pipeline.live.raw_lines"
 
@@ -351,7 +360,20 @@ def _load_again(config: Config, scope: Scope) -> int:
         num_sessions=None, refresh=False, dry_run=False,
     )  # fmt: skip
     settings = replace(config, settings=again)
+    _wait_for_archive(settings, scope)
     return load(load_request(settings), load_recipe(settings)).exit_code
+
+
+def _wait_for_archive(config: Config, scope: Scope) -> None:
+    """Wait until a source has what a load of a session asks for, where it can tell; two hours at the most."""
+    is_archived: IsArchived | None = getattr(import_module(FEEDS[config.settings.source]), "is_archived", None)
+    until = time.monotonic() + _ARCHIVED_WITHIN_SECONDS
+    said = False
+    while is_archived is not None and time.monotonic() < until and not run_async(is_archived(config, scope)):
+        if not said:
+            said = True
+            _log.info("the archive does not have %s yet: looking again each minute", scope.name)
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def open_rollback(config: Config, target: Target) -> Rollback:

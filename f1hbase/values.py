@@ -192,6 +192,13 @@ def table_prefix(text: str) -> str:
     return text
 
 
+def instance(text: str) -> str:
+    """Read the name of a live instance: letters, digits, `_`, `-` and `.`, 60 at the most."""
+    if not text or len(text) > 60 or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in text):
+        raise ValueError(f"'{shortened(text)}' names no instance; use up to 60 letters, digits, '_', '-' and '.'.")
+    return text
+
+
 def hosts(text: str) -> str:
     """Read hosts with or without a port, parted by commas: `a`, `a,b`, `a:9090,b:9091` or `[::1]:9090`."""
     bare = ",".join(part.strip() for part in text.split(","))

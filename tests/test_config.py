@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from f1hbase import values
 from f1hbase.cli.options import click_options, config_of
 from f1hbase.config import (
+    HUB_URL,
     JOLPICA_URL,
     LIVETIMING_URL,
     MQTT_URL,
@@ -153,7 +154,12 @@ EXAMPLES = (
             ("http://a", "http://b/static", "https://c:1/s"), LIVETIMING_URL),
     example("jolpica_url", "http://a http://b/static https://c:1/s",
             ("http://a", "http://b/static", "https://c:1/s"), JOLPICA_URL),
+    example("hub_url", "http://a http://b/hub https://c:1/s", ("http://a", "http://b/hub", "https://c:1/s"), HUB_URL),
     example("mqtt_url", "mqtts://a mqtt://b:1 wss://c:1/mqtt", ("mqtts://a", "mqtt://b:1", "wss://c:1/mqtt"), MQTT_URL),
+    example("instance", "a b-1 c.d", ("a", "b-1", "c.d"), ""),
+    example("begin_before", "0 30m 2h", seconds(0, 1800, 7200), timedelta(hours=2)),
+    example("idle_timeout", "1s 30m 2h", seconds(1, 1800, 7200), timedelta(minutes=90)),
+    example("serve", "a:1 127.0.0.1:8080 b", ("a:1", "127.0.0.1:8080", "b"), ""),
     example("hbase_host", "a b c", ("a", "b", "c"), "localhost"),
     example("hbase_port", "1 9091 65535", (1, 9091, 65535), 9090),
     example("hbase_transport", "buffered framed auto", ("buffered", "framed", "auto"), "auto"),
@@ -165,7 +171,7 @@ EXAMPLES = (
     example("put_timeout", "0 90s 10m", seconds(0, 90, 600), timedelta(minutes=10)),
     example("log_file", "a.log b/c.log d", (Path("a.log"), Path("b/c.log"), Path("d")), Path("populate.log")),
 )  # fmt: skip
-SWITCHES = ("refresh", "dry_run", "quiet", "verbose")
+SWITCHES = ("no_archive", "refresh", "dry_run", "quiet", "verbose")
 
 each_setting = pytest.mark.parametrize("example", EXAMPLES, ids=[example.field for example in EXAMPLES])
 each_switch = pytest.mark.parametrize("switch", SWITCHES)
@@ -189,7 +195,7 @@ def variable(field: str) -> str:
 def test_every_setting_is_tried_here() -> None:
     assert [item.name for item in fields(Settings)] == [
         *(example.field for example in EXAMPLES[:-1]),
-        *("refresh", "dry_run", "log_file", "quiet", "verbose"),
+        *("no_archive", "refresh", "dry_run", "log_file", "quiet", "verbose"),
     ]
 
 
@@ -327,7 +333,7 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
 
 
 @pytest.mark.parametrize(
-    "field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "log_file"}]
+    "field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "serve", "log_file"}]
 )
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
     wrong = "?!"

@@ -565,6 +565,7 @@ def live_command(**options: Any) -> None:
       live --from livetiming --session-key 9873 --no-archive     that one, and nothing after it
       live --from livetiming --to hbase --to s3://bucket/live --layout raw-live
       live --from livetiming --serve 127.0.0.1:8080              when it is told to: curl -X POST 127.0.0.1:8080
+      live --from openf1                                         OpenF1's feed, for its subscribers
 
     \b
     Exit codes:
@@ -583,8 +584,11 @@ def live_command(**options: Any) -> None:
     tell(config)
     if settings.serve:
         token = os.environ.get(SERVE_VARIABLE, "")
-        sys.exit(run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config))))
-    sys.exit(run_async(record_until_told(live_request(config), live_parts(config))))
+        code = run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config)))
+        logging.shutdown()
+        # A load in a thread cannot be ended otherwise; it can be run again wherever it was.
+        os._exit(code)
+    sys.exit(record_until_told(live_request(config), live_parts(config)))
 
 
 def _plan(config: Config) -> Plan:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from f1hbase.config import Config
@@ -15,7 +16,8 @@ from f1hbase.destinations.hbase import recipe as hbase_recipe
 from f1hbase.destinations.live import LiveBatch, LiveDestination, LiveRecords, LiveStates, LiveWriter
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import Outcome, Status
-from f1hbase.model.samples import Samples
+from f1hbase.model.samples import SAMPLE_KEYS, Samples
+from f1hbase.model.samples import Row as SampleRow
 from f1hbase.model.units import Scope
 from f1hbase.state.hbase.cells import quarantine_mutation
 from f1hbase.state.hbase.live import HBaseHeartbeats, HBaseMessageLog, message_mutations
@@ -32,6 +34,8 @@ _AWAY_AFTER_SECONDS = 3.0
 """After how long without an answer a call gives up; who called tries again, and keeps what comes meanwhile."""
 
 _CALL_SECONDS = 10.0
+_MANY_STAMPS = 4
+_SAMPLE_KEYS = len(SAMPLE_KEYS)
 _DELETIONS_EVERY_SECONDS = 10.0
 """How often it is looked whether something of the meeting was deleted: cells must be later than that."""
 
@@ -66,7 +70,7 @@ class HBaseLiveWriter:
             self._connector.put(self._tables.reports, list(aside.values()))
         rows = 0
         # A call has one timestamp: what is of one time goes together, and the older first.
-        stamped = sorted(batch.records, key=lambda one: max(one.stamp, self._earliest))
+        stamped = sorted(_gathered(batch.records), key=lambda one: max(one.stamp, self._earliest))
         for stamp, several in groupby(stamped, key=lambda one: max(one.stamp, self._earliest)):
             rows += self._put(stamp, list(several))
         if batch.messages:
@@ -197,6 +201,27 @@ def live_recipe(config: Config) -> HBaseLiveRecipe:
         UnreachableError: If no gateway answers.
     """
     return HBaseLiveRecipe(hbase_recipe(config))
+
+
+def _gathered(records: Sequence[LiveRecords]) -> Sequence[LiveRecords]:
+    """Give records that never change one timestamp, the earliest, where a batch has many: each takes a call.
+
+    A batch has many when a session is played faster than it was, or HBase was away.
+    """
+    final = [one for one in records if one.final and not one.replaces]
+    if len({one.stamp for one in final}) < _MANY_STAMPS:
+        return records
+    stamp = min(one.stamp for one in final)
+    gathered = [replace(one, stamp=stamp) for one in final if not isinstance(one.records, Samples)]
+    samples: dict[str, dict[SampleRow, SampleRow]] = defaultdict(dict)
+    for one in final:
+        if isinstance(one.records, Samples):
+            samples[one.endpoint].update({row[:_SAMPLE_KEYS]: row for row in one.records.rows})
+    gathered += [
+        LiveRecords(name, Samples(ENDPOINTS[name], list(rows.values())), stamp, final=True)
+        for name, rows in samples.items()
+    ]
+    return [*gathered, *(one for one in records if not one.final or one.replaces)]
 
 
 def _over(earlier: RowMutation, later: RowMutation) -> RowMutation:

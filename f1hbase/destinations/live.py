@@ -25,6 +25,7 @@ class LiveRecords:
     records: Samples | Sequence[Record]
     stamp: int
     replaces: bool = False
+    final: bool = False
     knows: frozenset[str] = frozenset()
 
 

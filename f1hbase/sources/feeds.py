@@ -29,12 +29,15 @@ class FeedRecords:
             whichever arrives first.
         replaces: Whether each is the whole record, so that fields that it has as null lose their cells. Otherwise only
             the fields that have a value are stored: absent is not null.
+        final: Whether no record of the same identity will ever have other values, so that it does not matter which of
+            the stamps of a batch its cells bear.
     """
 
     endpoint: str
     records: Samples | Sequence[Record]
     stamp: int
     replaces: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

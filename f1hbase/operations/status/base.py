@@ -7,7 +7,7 @@ root.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, cast
 
@@ -20,6 +20,7 @@ from f1hbase.pipeline.plan import meeting_scope, session_scope
 from f1hbase.sources.base import Reader
 from f1hbase.sources.stored import listed_meetings, listed_sessions
 from f1hbase.state.base import Runs, State, StateIndex
+from f1hbase.state.live import Heartbeat
 
 _PATIENCE_SECONDS = 10.0
 
@@ -61,6 +62,9 @@ class StateView(Protocol):
 
     def holders(self) -> Iterator[tuple[Scope, str]]:
         """Yield the meetings that are being loaded now, and by whom, for people."""
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        """Return the last heartbeat of each live instance."""
 
     def fetched_since(self, moment: datetime) -> Iterable[UnitState]:
         """Yield the units whose records were asked for at a moment or later."""
@@ -123,6 +127,10 @@ class AnyStateView:
     def holders(self) -> Iterator[tuple[Scope, str]]:
         """Yield the meetings that are being loaded now, and by whom."""
         yield from self._state.holders()
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        """Return nothing: only HBase takes records as they happen."""
+        return ()
 
     def fetched_since(self, moment: datetime) -> Iterator[UnitState]:
         """Yield the units whose records were asked for at a moment or later."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ from f1hbase.model.times import lenient_time
 from f1hbase.model.units import SEPARATOR
 from f1hbase.operations.status.judging import ScopeStatus, percent
 from f1hbase.operations.status.reading import Overview
+from f1hbase.state.live import ENDED, STOPPED, Heartbeat
 
 _LINES_WITHOUT_FOLDING = 30
 """With more sessions than this, those of meetings that are complete are told in one line."""
@@ -32,6 +33,7 @@ def status_json(overview: Overview) -> dict[str, Any]:
         "requests_left": overview.requests_left,
         "seconds_left": None if left is None else round(left),
         "loading": [{"by": who, "meeting_keys": meetings} for who, meetings in overview.loading.items()],
+        "live": [_live_json(beat, datetime.now(UTC)) for beat in overview.live],
         "requests_per_minute": None if overview.pace is None else round(overview.pace.requests_per_minute, 1),
         "sessions": [scope.as_json() for scope in overview.scopes],
         "runs": [
@@ -44,7 +46,7 @@ def status_json(overview: Overview) -> dict[str, Any]:
 def status_lines(overview: Overview) -> Iterator[str]:
     """Yield everything for people, at most 80 columns wide but for names and reasons."""
     scopes = [scope for scope in overview.scopes if scope.year is not None]
-    if not scopes:
+    if not scopes and not overview.live:
         yield "Nothing is loaded yet."
     folds = sum(scope.session_key is not None for scope in scopes) > _LINES_WITHOUT_FOLDING
     folded = False
@@ -65,6 +67,7 @@ def status_lines(overview: Overview) -> Iterator[str]:
     if folded:
         yield "Complete meetings are shown without their sessions; --meeting-key K shows them."
     yield from _trouble(overview.scopes)
+    yield from _live(overview.live, datetime.now(UTC))
     yield from _time_left(overview)
     if overview.runs:
         yield from _last_run(overview.runs[0], overview.loading)
@@ -157,6 +160,39 @@ def _trouble(scopes: Sequence[ScopeStatus]) -> Iterator[str]:
         yield f"quarantine: {count(number, 'record')} of {endpoint}{such}: {where} in the reports says why"
     if aside:
         yield "  fix: load --refresh for these sessions, once the source has corrected the records."
+
+
+def _live_json(beat: Heartbeat, now: datetime) -> dict[str, Any]:
+    return {
+        "session": beat.scope_prefix,
+        "instance": beat.instance,
+        "state": beat.state,
+        "stopped": beat.has_stopped(now),
+        "at": beat.at.isoformat(),
+        "meta": dict(beat.meta),
+        "stats": dict(beat.stats),
+        "error": beat.error or None,
+    }
+
+
+def _live(beats: Sequence[Heartbeat], now: datetime) -> Iterator[str]:
+    """Yield a line for each live instance: how it stands, and how far it is behind."""
+    for beat in beats:
+        silent = max(0.0, (now - beat.at).total_seconds())
+        name = f"live: session {beat.scope_prefix.rpartition(SEPARATOR)[2]}, instance {beat.instance}"
+        rows = f"{count(int(beat.stats.get('rows', 0)), 'row')}"
+        if beat.has_stopped(now):
+            yield f"{name}: NO HEARTBEAT for {duration(silent)} ({rows}): has it stopped? Start it again"
+            continue
+        if beat.state in {ENDED, STOPPED}:
+            yield f"{name}: {beat.state} {duration(silent)} ago, {rows}"
+            continue
+        waiting = beat.stats.get("waiting_bytes", 0.0)
+        lag = max(beat.stats.get("lag", 0.0), beat.stats.get("latency_p50", 0.0))
+        behind = f", {waiting / 1e6:.1f} MB wait" if waiting >= 100_000 else ""
+        yield f"{name}: {beat.state}, {rows}, {lag:.2f} s behind{behind}"
+        if beat.error:
+            yield f"  {beat.error}"
 
 
 def _time_left(overview: Overview) -> Iterator[str]:

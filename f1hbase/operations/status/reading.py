@@ -17,9 +17,12 @@ from f1hbase.operations.estimate.limits import seconds_at
 from f1hbase.operations.status.base import StateView
 from f1hbase.operations.status.judging import ScopeStatus, judge, weight
 from f1hbase.sources.base import AskedByRequest
+from f1hbase.state.live import Heartbeat
 
 _PACE_SPAN = timedelta(minutes=5)
 """The time over which the pace of a running load is taken."""
+
+_HEARTBEATS_SHOWN = timedelta(days=2)
 
 OpenSource = Callable[[], object]
 """Returns the recipe of the source that the rest is loaded from; called only if there is a rest."""
@@ -56,6 +59,7 @@ class Overview:
         pace: How fast that goes; None while nobody loads, or has only begun.
         limits: The source's.
         requests_left: How many requests the rest takes, about; None if nothing says so.
+        live: The last heartbeat of each live instance: those that record, or did in the last two days.
     """
 
     scopes: list[ScopeStatus]
@@ -64,6 +68,7 @@ class Overview:
     pace: Pace | None = None
     limits: Limits = field(default_factory=Limits)
     requests_left: int | None = None
+    live: Sequence[Heartbeat] = ()
 
     @property
     def left(self) -> float:
@@ -119,7 +124,7 @@ class StatusReader:
         missing = [
             unit for scope in chosen for unit in scope.missing if unit.endpoint not in unit.scope.dataset.listing
         ]
-        overview = Overview(chosen, runs, loading, pace)
+        overview = Overview(chosen, runs, loading, pace, live=self._live())
         source = self._source() if missing else None
         if isinstance(source, AskedByRequest):
             overview.limits, overview.requests_left = source.limits, source.requests(missing)
@@ -144,6 +149,23 @@ class StatusReader:
                 done += weight(Unit(state.endpoint, scope, state.driver, state.window))
             requests += state.stats.get("attempts", 0.0)
         return dict(loading), Pace(done, requests, (now - since).total_seconds())
+
+    def _live(self) -> list[Heartbeat]:
+        """Return the heartbeats that say something of the present, of the sessions that were chosen."""
+        since = datetime.now(UTC) - _HEARTBEATS_SHOWN
+        named = self._selection
+        beats = []
+        for beat in self._view.heartbeats():
+            scope = parse_scope(beat.scope_prefix)
+            if scope is None or beat.at < since:
+                continue
+            if (
+                (not named.year or scope.year in named.year)
+                and (not named.meeting_key or scope.meeting_key in named.meeting_key)
+                and (not named.session_key or scope.session_key in named.session_key)
+            ):
+                beats.append(beat)
+        return beats
 
     def _chosen(self, scopes: Sequence[ScopeStatus]) -> list[ScopeStatus]:
         chosen = [scope for scope in scopes if self._selection.chooses(scope)]

@@ -1,6 +1,7 @@
-"""What came and is not stored yet: in memory up to a limit, beyond it in a private file; knows no record.
+"""What came and is not stored yet: in a private file, and up to a limit in memory as well; knows no record.
 
-Who puts never waits. What is in the file outlives the process: it is stored by the next one that opens it.
+Who puts waits for no store. What is in the file outlives the process, however that ends: it is stored by the next one
+that opens it. It is not synchronised with the disk, so the end of the machine may take the last seconds with it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from pathlib import Path
 _log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 16_000_000
-"""How much waits in memory before the file is used; a race has some 60 KB of records a second."""
+"""How much of it is in memory; a race has some 60 KB of records a second."""
 
 _MEMORY_WITHOUT_DISK_BYTES = 256_000_000
 """How much is kept in memory when the file cannot be written; then the oldest is given up."""
 
 _MAGIC = b"f1hbase1"
-_HEADER = struct.Struct(">8sQ")  # the sign of such a file, and how far it was stored
+_HEADER = struct.Struct(">8sQ")  # the sign of such a file, and up to where it was stored
 _ITEM = struct.Struct(">II")  # length and CRC of an item
 
 
@@ -33,49 +34,53 @@ class Backlog:
     """A queue of bytes; one thread puts and one takes.
 
     Args:
-        path: The file; None to keep all in memory.
-        memory: How many bytes wait in memory at the most.
+        path: The file.
+        memory: How many bytes are in memory at the most; what is behind them is read from the file.
 
     Attributes:
-        given_up: How many items were lost, as neither memory nor disk had room.
+        given_up: How many items were lost, as neither disk nor memory had room.
     """
 
-    def __init__(self, path: Path | None, memory: int = MEMORY_BYTES) -> None:
+    def __init__(self, path: Path, memory: int = MEMORY_BYTES) -> None:
         self._path = path
         self._most = memory
         self._changed = threading.Condition()
         self._memory: deque[bytes] = deque()
         self._memory_bytes = 0
+        self._unwritten: deque[bytes] = deque()
+        """What the file had no room for; comes after all that is in it."""
+        self._unwritten_bytes = 0
         self._taken: list[bytes] = []
         self._taken_until: int | None = None
         self._file: int | None = None
-        self._read = self._end = _HEADER.size
+        # Up to where it is stored; up to where it was taken or is in memory; its end.
+        self._read = self._next = self._end = _HEADER.size
         self._said = False
         self.given_up = 0
-        if path is not None:
-            self._open(path)
+        self._open(path)
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes wait, in memory and on disk."""
+        """How many bytes are not stored."""
         with self._changed:
-            return self._memory_bytes + sum(map(len, self._taken)) + self._disk_bytes
+            return self._end - self._read + self._unwritten_bytes + self._taken_unwritten
 
     @property
     def disk_bytes(self) -> int:
-        """How many bytes wait on disk."""
+        """How many bytes of them are on disk alone."""
         with self._changed:
-            return self._disk_bytes
+            return self._end - self._next
 
     def put(self, item: bytes) -> None:
-        """Add an item; never waits for room."""
+        """Add an item; never waits for who takes."""
         with self._changed:
-            # In order: while the file has something, it is the end of the queue.
-            if self._disk_bytes or (self._memory_bytes + len(item) > self._most and self._file is not None):
-                if not self._spool(item):
-                    self._remember(item)
-            else:
-                self._remember(item)
+            size = _ITEM.size + len(item)
+            if self._unwritten or not self._append(item):
+                self._keep_unwritten(item)
+            elif self._next == self._end - size and self._memory_bytes + size <= self._most:
+                self._memory.append(item)
+                self._memory_bytes += size
+                self._next = self._end
             self._changed.notify()
 
     def take(self, most: int, timeout: float) -> Sequence[bytes]:
@@ -87,16 +92,14 @@ class Backlog:
         """
         with self._changed:
             if not self._taken:
-                if not self._memory and not self._disk_bytes:
+                if self._read == self._end and not self._unwritten:
                     self._changed.wait(timeout)
-                size = 0
-                while self._memory and size < most:
-                    item = self._memory.popleft()
-                    self._memory_bytes -= len(item)
-                    self._taken.append(item)
-                    size += len(item)
-                if not self._taken and self._disk_bytes:
+                if self._memory:
+                    self._take_from_memory(most)
+                elif self._next < self._end:
                     self._take_from_disk(most)
+                else:
+                    self._take_unwritten(most)
             return self._taken
 
     def done(self) -> None:
@@ -110,28 +113,25 @@ class Backlog:
     def close(self) -> None:
         """Leave what is not stored in the file, for who opens it next; without anything the file is deleted."""
         with self._changed:
-            rest = [] if self._taken_until is not None else [*self._taken]
-            rest += self._memory
+            rest = [*self._taken, *self._unwritten] if self._taken_until is None else [*self._unwritten]
+            self.given_up += sum(not self._append(item) for item in rest)
+            self._taken, self._unwritten = [], deque()
             if self._file is None:
-                self.given_up += len(rest)
                 return
-            assert self._path is not None
-            if rest or self._disk_bytes:
-                self._rewrite([*rest, *self._on_disk(self._read)])
-            else:
+            if self._read == self._end:
                 self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = None
 
     @property
-    def _disk_bytes(self) -> int:
-        return self._end - self._read
+    def _taken_unwritten(self) -> int:
+        return sum(map(len, self._taken)) if self._taken_until is None else 0
 
-    def _remember(self, item: bytes) -> None:
-        self._memory.append(item)
-        self._memory_bytes += len(item)
-        while self._memory_bytes > _MEMORY_WITHOUT_DISK_BYTES:
-            self._memory_bytes -= len(self._memory.popleft())
+    def _keep_unwritten(self, item: bytes) -> None:
+        self._unwritten.append(item)
+        self._unwritten_bytes += len(item)
+        while self._unwritten_bytes > _MEMORY_WITHOUT_DISK_BYTES:
+            self._unwritten_bytes -= len(self._unwritten.popleft())
             self.given_up += 1
 
     def _open(self, path: Path) -> None:
@@ -140,7 +140,7 @@ class Backlog:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             header = os.pread(self._file, _HEADER.size, 0)
             if len(header) == _HEADER.size and _HEADER.unpack(header)[0] == _MAGIC:
-                self._read = max(_HEADER.size, _HEADER.unpack(header)[1])
+                self._read = self._next = max(_HEADER.size, _HEADER.unpack(header)[1])
                 # A last item that a kill has cut off is none.
                 self._end = self._read + sum(_ITEM.size + len(item) for item in self._on_disk(self._read))
                 os.ftruncate(self._file, self._end)
@@ -151,13 +151,12 @@ class Backlog:
             _log.error("'%s' cannot be used (%s): what is not stored waits in memory alone", path, error.strerror)
             self._file = None
 
-    def _spool(self, item: bytes) -> bool:
+    def _append(self, item: bytes) -> bool:
         if self._file is None:
             return False
         data = _ITEM.pack(len(item), zlib.crc32(item)) + item
         try:
-            written = os.pwrite(self._file, data, self._end)
-            if written < len(data):
+            if os.pwrite(self._file, data, self._end) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if not self._said:
@@ -168,15 +167,38 @@ class Backlog:
         self._end += len(data)
         return True
 
-    def _take_from_disk(self, most: int) -> None:
+    def _take_from_memory(self, most: int) -> None:
         position, size = self._read, 0
-        for item in self._on_disk(self._read):
+        while self._memory and size < most:
+            item = self._memory.popleft()
+            self._memory_bytes -= _ITEM.size + len(item)
             self._taken.append(item)
             position += _ITEM.size + len(item)
             size += len(item)
+        self._taken_until = position
+
+    def _take_from_disk(self, most: int) -> None:
+        size = 0
+        for item in self._on_disk(self._next):
+            self._taken.append(item)
+            self._next += _ITEM.size + len(item)
+            size += len(item)
             if size >= most:
                 break
-        self._taken_until = position
+        if not size:  # the disk has changed it
+            _log.error("'%s' is damaged: %d bytes of it are given up", self._path, self._end - self._next)
+            self.given_up += 1
+            self._advance(self._end)
+            return
+        self._taken_until = self._next
+
+    def _take_unwritten(self, most: int) -> None:
+        size = 0
+        while self._unwritten and size < most:
+            item = self._unwritten.popleft()
+            self._unwritten_bytes -= len(item)
+            self._taken.append(item)
+            size += len(item)
 
     def _on_disk(self, position: int) -> Iterator[bytes]:
         assert self._file is not None
@@ -194,22 +216,10 @@ class Backlog:
     def _advance(self, position: int) -> None:
         assert self._file is not None
         self._read = position
-        if not self._disk_bytes:
-            self._read = self._end = _HEADER.size
+        if self._read == self._end:
+            self._read = self._next = self._end = _HEADER.size
             os.ftruncate(self._file, _HEADER.size)
         os.pwrite(self._file, _HEADER.pack(_MAGIC, self._read), 0)
-
-    def _rewrite(self, items: Sequence[bytes]) -> None:
-        """Put a file with some items in the place of the one that is there."""
-        assert self._path is not None
-        fresh = self._path.with_suffix(f".{os.getpid()}.new")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(_HEADER.pack(_MAGIC, _HEADER.size))
-            for item in items:
-                file.write(_ITEM.pack(len(item), zlib.crc32(item)) + item)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
 
 
 def wait_until_empty(backlog: Backlog, seconds: float) -> bool:

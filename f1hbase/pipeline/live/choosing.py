@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +27,8 @@ _OVERRUN = timedelta(minutes=30)
 """How long after its scheduled end a session may still be the one that is on."""
 
 _MOST_ON_A_HOST = 100
+_OVER = ".over"
+_OVER_FOR_SECONDS = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,14 @@ class Chosen:
     meeting: Record | None
 
 
-def choose(listing: Listing, selection: Selection, now: datetime) -> Chosen:
+def choose(listing: Listing, selection: Selection, now: datetime, over: Collection[int] = ()) -> Chosen:
     """Return the session that a selection names, else the one that is on, else the next one.
+
+    Args:
+        listing: The schedule.
+        selection: What was asked for.
+        now: The present.
+        over: The keys of sessions that are over, whatever the schedule says; one that is named is chosen all the same.
 
     Raises:
         NothingToLoadError: If there is none; says what to name instead.
@@ -65,7 +74,9 @@ def choose(listing: Listing, selection: Selection, now: datetime) -> Chosen:
     if selection.session_key:
         chosen = wanted[0]
     else:
-        coming = [record for record in wanted if _end(record) + _OVERRUN > now]
+        coming = [
+            record for record in wanted if _end(record) + _OVERRUN > now and record["session_key"] not in over
+        ]  # fmt: skip
         if not coming:
             last = wanted[-1]
             raise NothingToLoadError(
@@ -122,6 +133,19 @@ def instance_name(given: str, folder: Path) -> Iterator[str]:
             f"{(error.strerror or str(error)).lower()}. Set XDG_STATE_HOME to a folder that can be written."
         ) from error
     raise SetupError(f"an instance named '{names[0]}' runs on this machine already: choose another --instance.")
+
+
+def sessions_over(folder: Path) -> frozenset[int]:
+    """Return the keys of the sessions that were recorded to their end, by an instance of this user on this machine."""
+    return frozenset(int(path.stem) for path in folder.glob(f"*{_OVER}") if path.stem.isdecimal())
+
+
+def mark_over(folder: Path, session_key: int) -> None:
+    """Remember that a session is over, so that the next recording is of the next one."""
+    for old in folder.glob(f"*{_OVER}"):
+        if time.time() - old.stat().st_mtime > _OVER_FOR_SECONDS:
+            old.unlink(missing_ok=True)
+    (folder / f"{session_key}{_OVER}").touch(mode=0o600)
 
 
 def file_name(name: str) -> str:

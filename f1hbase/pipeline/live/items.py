@@ -59,15 +59,15 @@ def decode(items: Iterable[bytes], knows: Callable[[str], frozenset[str]]) -> De
     for item in items:
         kind, arrived, content = _decoder.decode(item)
         if kind == _SAMPLES:
-            name, stamp, rows = content
+            name, stamp, final, rows = content
             samples = Samples(ENDPOINTS[name], list(map(tuple, rows)))
-            batch.records.append(LiveRecords(name, samples, stamp))
+            batch.records.append(LiveRecords(name, samples, stamp, final=final))
             _count(decoded, name, len(rows), arrived)
         elif kind == _RECORDS:
-            name, stamp, replaces, text = content
+            name, stamp, replaces, final, text = content
             records = json.loads(text)
             known = knows(name) if replaces else frozenset()
-            batch.records.append(LiveRecords(name, records, stamp, replaces, known))
+            batch.records.append(LiveRecords(name, records, stamp, replaces, final, known))
             _count(decoded, name, len(records), arrived)
         elif kind == _MESSAGE:
             moment, topic, body, order, seen_by = content
@@ -86,7 +86,7 @@ def aside(scope: Scope, endpoint: str, record: object, reason: str, found: datet
 
 def _records(some: FeedRecords, scope: Scope, arrived: float, at: datetime) -> Iterator[bytes]:
     if isinstance(some.records, Samples):
-        yield _encoder.encode([_SAMPLES, arrived, [some.endpoint, some.stamp, some.records.rows]])
+        yield _encoder.encode([_SAMPLES, arrived, [some.endpoint, some.stamp, some.final, some.records.rows]])
         return
     endpoint = ENDPOINTS[some.endpoint]
     valid: dict[Any, Any] = {}
@@ -100,7 +100,7 @@ def _records(some: FeedRecords, scope: Scope, arrived: float, at: datetime) -> I
         valid[identity(endpoint, checked)] = checked
     if valid:
         text = json.dumps(list(valid.values()), ensure_ascii=False, separators=(",", ":"))
-        yield _encoder.encode([_RECORDS, arrived, [some.endpoint, some.stamp, some.replaces, text]])
+        yield _encoder.encode([_RECORDS, arrived, [some.endpoint, some.stamp, some.replaces, some.final, text]])
 
 
 def _count(decoded: Decoded, name: str, number: int, arrived: float) -> None:

@@ -27,7 +27,7 @@ from f1hbase.model.units import Scope, Unit
 from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED
 from f1hbase.pipeline.live.backlog import Backlog, wait_until_empty
 from f1hbase.pipeline.live.beating import Beating
-from f1hbase.pipeline.live.choosing import Chosen, choose, file_name, instance_name
+from f1hbase.pipeline.live.choosing import Chosen, choose, file_name, instance_name, mark_over, sessions_over
 from f1hbase.pipeline.live.figures import Figures
 from f1hbase.pipeline.live.items import encode_message
 from f1hbase.pipeline.live.storing import Storing
@@ -172,11 +172,33 @@ async def record(request: LiveRequest, parts: LiveParts, stop: asyncio.Event, re
     Raises:
         F1HBaseError: If it could not begin, or the feed cannot go on; says why and what to do.
     """
-    chosen = choose(await parts.feed.listing(), request.selection, datetime.now(UTC))
+    over = sessions_over(request.folder)
+    chosen = choose(await parts.feed.listing(), request.selection, datetime.now(UTC), over)
     recording.chosen = chosen
     with instance_name(request.instance, request.folder) as name:
         recording.instance = name
         return await _Run(request, parts, stop, recording, chosen).run()
+
+
+def load_once_more(request: LiveRequest, recording: Recording, code: int) -> int:
+    """Load a session that was recorded once more, if that is wanted; return the exit code of all.
+
+    What was recorded is not complete for sure: who joined late has laps and stints wrong. Runs in a thread of its own,
+    or in none, as a load does.
+
+    Args:
+        request: What the recording was to do.
+        recording: How it went.
+        code: Its exit code; of one that was told to stop nothing is loaded.
+    """
+    if code == EXIT_INTERRUPTED or request.load_archive is None or recording.chosen is None:
+        return code
+    scope = recording.chosen.scope
+    _log.info("loading %s once more from the archive", scope.name)
+    loaded = request.load_archive(scope)
+    if loaded == EXIT_DONE:
+        _log.log(SUCCESS, "%s is recorded, and loaded from the archive", scope.name)
+    return loaded or code
 
 
 class _Run:
@@ -222,13 +244,15 @@ class _Run:
                 self._put_session()
                 for lack in feed.lacks:
                     _log.warning("this recording will not have: %s", lack)
-                if await self._wait_for_begin():
-                    await self._follow(feed, destination)
+                try:
+                    if await self._wait_for_begin():
+                        await self._follow(feed, destination)
+                except F1HBaseError as error:
+                    recording.state, recording.error = STOPPED, str(error)
+                    raise
                 code = await self._finish(feed, backlog, destination)
             for keeper in self._keepers:
                 await asyncio.to_thread(keeper.close)
-            if code == EXIT_DONE and self._request.load_archive is not None:
-                code = await self._load_archive()
             if recording.state == ENDED and all(beat.state in {ENDED, STOPPED} for beat in beating.others()):
                 await asyncio.to_thread(_forget, destination)
         return code
@@ -270,6 +294,8 @@ class _Run:
                     return
                 if self._over is not None and now - self._over[0] > self._request.grace:
                     _log.info("the session is over: %s", self._over[1])
+                    if self._scope.session_key is not None:
+                        mark_over(self._request.folder, self._scope.session_key)
                     return
                 silent = now - max(began, recording.figures.last_message)
                 if silent > self._request.idle.total_seconds():
@@ -376,14 +402,6 @@ class _Run:
             destination.states.write_partial(self._run_id, outcomes)
         except F1HBaseError as error:
             _log.debug("the lines of the units are not written: %s", error)
-
-    async def _load_archive(self) -> int:
-        assert self._request.load_archive is not None
-        _log.info("loading %s once more from the archive", self._scope.name)
-        code = await asyncio.to_thread(self._request.load_archive, self._scope)
-        if code == EXIT_DONE:
-            _log.log(SUCCESS, "%s is recorded, and loaded from the archive", self._scope.name)
-        return code
 
 
 def _forget(destination: LiveDestination) -> None:

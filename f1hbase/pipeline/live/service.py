@@ -15,12 +15,17 @@ from aiohttp import web
 from f1hbase.credentials import SERVE_VARIABLE, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError, F1HBaseError, UnreachableError
 from f1hbase.pipeline.collector import EXIT_INTERRUPTED
-from f1hbase.pipeline.live.run import LiveParts, LiveRequest, Recording, record
+from f1hbase.pipeline.live.run import LiveParts, LiveRequest, Recording, load_once_more, record
+from f1hbase.pipeline.load import run_async
+from f1hbase.state.live import ENDED
 from f1hbase.values import split_hosts
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8080
+LOADING = "loading"
+"""The state of a recording that is over, whose session is loaded from the archive."""
+
 _LONGEST_BODY_BYTES = 10_000
 _STOP_SECONDS = 30.0
 
@@ -38,15 +43,20 @@ _METRICS = {
 _NAMES = {"lag": "lag_seconds", "latency_p50": "latency_p50_seconds", "latency_p99": "latency_p99_seconds"}
 
 
-async def record_until_told(request: LiveRequest, parts: LiveParts) -> int:
-    """Record a session until it is over, or a signal tells to end; return the exit code.
+def record_until_told(request: LiveRequest, parts: LiveParts) -> int:
+    """Record a session until it is over, or a signal tells to end, and load it once more; return the exit code.
 
     Raises:
         F1HBaseError: If it could not begin, or cannot go on; says why and what to do.
     """
-    stop = asyncio.Event()
-    with _signals(stop):
-        return await record(request, parts, stop, Recording())
+    recording = Recording()
+
+    async def until_told() -> int:
+        stop = asyncio.Event()
+        with _signals(stop):
+            return await record(request, parts, stop, recording)
+
+    return load_once_more(request, recording, run_async(until_told()))
 
 
 async def serve_until_told(
@@ -107,6 +117,9 @@ class LiveService:
         if not self.is_recording or self._task is None:
             return False
         self._stop.set()
+        if self._recording.state == LOADING:
+            # A load can be ended anywhere and be run again; here it goes on, or ends with the process.
+            return True
         await asyncio.wait([self._task], timeout=_STOP_SECONDS)
         return True
 
@@ -141,6 +154,10 @@ class LiveService:
         try:
             parts = await asyncio.to_thread(self._parts)
             code = await record(self._request, parts, self._stop, self._recording)
+            if code != EXIT_INTERRUPTED and self._request.load_archive is not None:
+                self._recording.state = LOADING
+                code = await asyncio.to_thread(load_once_more, self._request, self._recording, code)
+                self._recording.state = ENDED
             self._last = {"exit_code": code}
         except F1HBaseError as error:
             _log.error("%s", error)

@@ -169,7 +169,7 @@ class LiveTimingFeed:
                     for found in self._due():
                         yield found
                 elif isinstance(event, tuple):
-                    for found in self._heard(*event):
+                    for found in self._guarded(*event):
                         yield found
                 else:
                     yield event
@@ -179,8 +179,8 @@ class LiveTimingFeed:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def finish(self) -> FeedMessage | None:
-        """Return what all that has come makes, and what only the end of the session makes; None for nothing."""
-        records = [] if self._records is None else self._records.end()
+        """Return what all that has come makes and, of a session that is over, its result; None for nothing."""
+        records = [] if self._records is None else self._records.end(over=self._over is not None)
         return FeedMessage(datetime.now(UTC), records) if records else None
 
     async def _keep_connected(self) -> None:
@@ -230,6 +230,16 @@ class LiveTimingFeed:
             await asyncio.sleep(_TICK_SECONDS)
             self._events.put_nowait(None)
 
+    def _guarded(self, arrived: float, event: HubEvent) -> list[FeedEvent]:
+        """Return what becomes of something that the hub sent; what nobody has thought of must not end a recording."""
+        try:
+            return self._heard(arrived, event)
+        except Exception as error:  # noqa: BLE001 - it is put aside, whatever it is
+            reason = f"{type(error).__name__}: {error}"
+            _log.error("what the hub sent is put aside (%s): %.100s", safe(reason, 200), safe(f"{event!r:.200}", 100))
+            at = datetime.fromtimestamp(arrived, UTC)
+            return [FeedMessage(at, [problem_of("", at, reason, f"{event!r:.2000}")])]
+
     def _heard(self, arrived: float, event: HubEvent) -> list[FeedEvent]:
         """Return what becomes of something that the hub sent."""
         at = datetime.fromtimestamp(arrived, UTC)
@@ -269,8 +279,9 @@ class LiveTimingFeed:
                 self._gap = _Gap(self._records.last, arrived)
             else:
                 self._gap.began = arrived
-            records = self._records.snapshot(topics, at, time.time_ns(), arrived)
-            raw = _line("init", topics, at.isoformat().replace("+00:00", "Z"))
+            moment = self._records.time_of(topics, at)
+            records = self._records.snapshot(topics, moment, time.time_ns(), arrived)
+            raw = _line("init", topics, moment.isoformat().replace("+00:00", "Z"))
             found.append(FeedMessage(at, records, raw))
             found += self._ending(topics.get("SessionStatus"), at)
         return found
@@ -424,6 +435,16 @@ def feed_recipe(config: Config) -> LiveTimingFeedRecipe:
         selection = Selection(mode="year", year=(year, year + 1))
     options = LiveOptions(settings.hub_url, token, settings.patience.total_seconds(), archive=recipe(config).options)
     return LiveTimingFeedRecipe(options, selection)
+
+
+async def is_archived(config: Config, scope: Scope) -> bool:
+    """Return whether the archive has the files of a session: they appear some minutes after its end.
+
+    Raises:
+        F1HBaseError: If the archive is away.
+    """
+    async with open_source(recipe(config).options, config.settings.patience.total_seconds()) as source:
+        return scope.session_key is not None and await source.has_files(scope.year, scope.session_key)
 
 
 def _refuse_expired(token: Secret) -> None:

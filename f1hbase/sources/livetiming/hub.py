@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -208,14 +209,18 @@ class Hub:
         await self._send(socket, {
             "type": _INVOCATION, "invocationId": "0", "target": "Subscribe", "arguments": [list(topics)],
         })  # fmt: skip
+        asked, answered = time.monotonic(), False
         while True:
             *records, pending = pending.split(_RECORD_END)
             for record in records:
                 for event in self._read(record):
+                    answered |= isinstance(event, Snapshot)
                     yield event
+            if not answered and time.monotonic() - asked > self._timeout:
+                raise HubLostError(f"{self.url} has not answered the subscription in {self._timeout:g} s")
             if len(pending) > _LONGEST_RECORD:
                 raise HubLostError("a message of the hub has no end")
-            pending += await self._receive(socket)
+            pending += await self._receive(socket, self._silence if answered else self._timeout)
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse, content: Any) -> None:
         try:
@@ -223,11 +228,11 @@ class Hub:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise HubLostError(_reason(error)) from None
 
-    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> str:
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse, seconds: float) -> str:
         try:
-            message = await socket.receive(self._silence)
+            message = await socket.receive(seconds)
         except TimeoutError:
-            raise HubLostError(f"nothing came for {self._silence:g} s") from None
+            raise HubLostError(f"nothing came for {seconds:g} s") from None
         if message.type is aiohttp.WSMsgType.TEXT:
             return str(message.data)
         if message.type is aiohttp.WSMsgType.BINARY:

@@ -147,15 +147,12 @@ class LiveRecords:
             self._waiting.add(message, order, arrived)
         return found
 
-    def snapshot(
-        self, topics: Mapping[str, Any], arrived_at: datetime, order: int, arrived: float
-    ) -> list[FeedRecords]:
+    def snapshot(self, topics: Mapping[str, Any], moment: datetime, order: int, arrived: float) -> list[FeedRecords]:
         """Take the whole state of topics, as it comes with each connection; then `fill` is due.
 
         Returns:
             What needs no order: recordings of the team radio.
         """
-        moment = self._time_of(topics, arrived_at)
         self._held = True
         self._baselines = []
         found: list[FeedRecords] = []
@@ -211,12 +208,12 @@ class LiveRecords:
         self._forget(now)
         return [] if self._held else self._ordered(now - self._wait)
 
-    def end(self) -> list[FeedRecords]:
-        """Return what all messages so far make, and what only the end of the session makes."""
+    def end(self, *, over: bool) -> list[FeedRecords]:
+        """Return what all messages so far make and, if the session is over, what only its end makes."""
         self._held = False
         found = self._ordered(float("inf"))
         moment = self.last or datetime.now(UTC)
-        for name, normaliser in self._in_order.items():
+        for name, normaliser in self._in_order.items() if over else ():
             records = list(normaliser.end())
             if records:
                 found.append(FeedRecords(name, records, milliseconds(moment)))
@@ -262,7 +259,8 @@ class LiveRecords:
         return found
 
     def _stored(self, name: str, records: Sequence[Record], message: Message) -> FeedRecords:
-        return FeedRecords(name, records, max(_stamp_of(name, record, message) for record in records))
+        stamp = max(_stamp_of(name, record, message) for record in records)
+        return FeedRecords(name, records, stamp, final=name in _STATELESS)
 
     def _remember(self, name: str, made: FeedRecords, arrived: float) -> None:
         for record in made.records:
@@ -284,12 +282,12 @@ class LiveRecords:
             return [FeedRecords(endpoint, [_problem(topic, moment, str(error), content).record()], stamp)]
         found: list[FeedRecords] = []
         if rows:
-            found.append(FeedRecords(endpoint, Samples(ENDPOINTS[endpoint], rows), stamp))
+            found.append(FeedRecords(endpoint, Samples(ENDPOINTS[endpoint], rows), stamp, final=True))
         if others:
-            found.append(FeedRecords(endpoint, others, stamp))
+            found.append(FeedRecords(endpoint, others, stamp, final=True))
         return found
 
-    def _time_of(self, topics: Mapping[str, Any], arrived_at: datetime) -> datetime:
+    def time_of(self, topics: Mapping[str, Any], arrived_at: datetime) -> datetime:
         """Return a time at which a whole state held, and which is no later than that of the messages after it."""
         found = [] if self.last is None else [self.last]
         for topic, content in topics.items():
@@ -298,8 +296,8 @@ class LiveRecords:
             for text in _TIME.findall(msgspec.json.encode(content)):
                 try:
                     found.append(utc(text.decode("ascii")) - _STATE_AHEAD)
-                except ValueError:
-                    continue
+                except (ValueError, OverflowError):
+                    continue  # "0001-01-01T00:00:00" stands for no time
         return max((moment for moment in found if moment <= arrived_at), default=arrived_at)
 
 

@@ -2,6 +2,8 @@
 
 - `['Topic', {...}, '2025-11-08T14:21:08.442Z']`, a line a message as Python prints it (FastF1's recorder). It is never
   evaluated: strings, numbers, names and brackets are read one by one, and anything else makes a bad line.
+- `["Topic", {...}, "2025-11-08T14:21:08.442Z"]`, the same as JSON: what `live --layout raw-live` keeps, in a folder for
+  each instance an object a minute. Here `init` is the whole state at each connection.
 - `<nanoseconds>:Topic:{...}`, with the time at which it was received; the first line, `init`, is the whole state.
 
 Of several recordings of one session each message counts once. One that only says when a message was received is put
@@ -47,6 +49,13 @@ _INIT = "init"
 _TOPIC = re.compile(r"[A-Za-z0-9]{1,60}(\.z)?", re.ASCII)
 _SAME_WITHIN = timedelta(seconds=10)
 """Two equal messages of one topic this close together are one; a driver passes a segment again a lap later."""
+
+RAW_FOLDER = "raw-live"
+_RAW_SUFFIX = ".txt.gz"
+
+_TOLD_WHOLE = frozenset({"DriverList", "RaceControlMessages", "SessionData", "TeamRadio"})
+"""The topics whose whole state holds what earlier messages said. Of others only the first one counts: a later one says
+less than the messages before it."""
 
 _LONGEST_LINE_BYTES = 16_000_000
 _SNIFFED_LINES = 3
@@ -109,7 +118,7 @@ def parse_line(line: str) -> Recorded | None:
         except (OverflowError, ValueError, OSError):
             raise BadLineError(f"{match[1]} is no time in nanoseconds") from None
         return Recorded(moment, match[2], parse(match[3].encode()), received=True)
-    message = parse(as_json(text).encode()) if text.startswith("[") else None
+    message = _listed(text) if text.startswith("[") else None
     if not isinstance(message, list) or len(message) != 3 or not all(isinstance(message[n], str) for n in (0, 2)):
         raise BadLineError("it is neither [topic, data, time] nor time:topic:data")
     topic, content, moment_text = message
@@ -119,6 +128,14 @@ def parse_line(line: str) -> Recorded | None:
         return Recorded(utc(moment_text), topic, content, received=False)
     except ValueError as error:
         raise BadLineError(str(error)) from None
+
+
+def _listed(text: str) -> Any:
+    """Return a list as JSON has it, or as Python prints it."""
+    try:
+        return parse(text.encode())
+    except (BadLineError, UnicodeEncodeError):
+        return parse(as_json(text).encode(errors="surrogateescape"))
 
 
 def as_json(text: str) -> str:
@@ -148,7 +165,9 @@ def as_json(text: str) -> str:
 def is_recording(path: Path) -> bool:
     """Return whether a file is a recording, or a folder has one, by the first lines."""
     if path.is_dir():
-        return any(is_recording(file) for file in sorted(path.iterdir()) if file.is_file())
+        files = [file for file in sorted(path.iterdir()) if file.is_file()]
+        files += [next(iter(_objects(folder))) for folder in _instances(path)]
+        return any(map(is_recording, files))
     if not path.is_file():
         return False
     try:
@@ -163,10 +182,22 @@ def is_recording(path: Path) -> bool:
 
 
 def recordings_of(path: Path) -> list[Path]:
-    """Return the recordings that a path means: itself, or those of a folder."""
-    return (
-        [file for file in sorted(path.iterdir()) if file.is_file() and is_recording(file)] if path.is_dir() else [path]
-    )
+    """Return the recordings that a path means: itself, those of a folder, or the folders of raw lines in a zone."""
+    if not path.is_dir():
+        return [path]
+    return _instances(path) or [file for file in sorted(path.iterdir()) if file.is_file() and is_recording(file)]
+
+
+def _instances(path: Path) -> list[Path]:
+    """Return the folders of a zone in which instances have kept raw lines."""
+    if RAW_FOLDER not in path.absolute().parts and not (path / RAW_FOLDER).is_dir():
+        return []
+    return sorted({file.parent for file in path.rglob(f"*{_RAW_SUFFIX}")})
+
+
+def _objects(folder: Path) -> list[Path]:
+    """Return the files of an instance's raw lines, in order of time."""
+    return sorted(folder.glob(f"*{_RAW_SUFFIX}"))
 
 
 def read(paths: Sequence[Path]) -> Recording:
@@ -188,13 +219,33 @@ def read(paths: Sequence[Path]) -> Recording:
             estimated |= guessed
         messages += _news(several, messages)
     messages.sort(key=lambda item: (item[0].moment, item[0].topic))
+    messages = _with_first_state(messages)
     info = _session_info(messages)
     context = context_of(info)
     files, t0 = _files(messages, ", ".join(path.name for path in paths))
     return Recording(info, context, files, t0, problems, estimated)
 
 
+def _with_first_state(messages: list[tuple[Recorded, bool]]) -> list[tuple[Recorded, bool]]:
+    """Leave out whole states that came with later connections, where they say less than the messages before them."""
+    seen: set[str] = set()
+    kept = []
+    for message, baseline in messages:
+        if baseline and message.topic in seen and message.topic not in _TOLD_WHOLE:
+            continue
+        seen.add(message.topic)
+        if baseline and message.topic == "SessionData":
+            # When the parts of qualifying began, which the messages of race control in the same state need.
+            message = message._replace(moment=message.moment - timedelta(microseconds=1))
+        kept.append((message, baseline))
+    return sorted(kept, key=lambda item: (item[0].moment, item[0].topic))
+
+
 def _lines(path: Path, problems: list[Problem]) -> Iterator[Recorded]:
+    if path.is_dir():
+        for part in _objects(path):
+            yield from _lines(part, problems)
+        return
     with _opened(path) as file:
         number = 0
         try:

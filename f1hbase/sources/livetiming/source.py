@@ -123,6 +123,19 @@ class LiveTimingSource:
         found = {unit: parse_validator(text, self.home) for unit, text in validators.items()}
         self._stored = {unit: validator for unit, validator in found.items() if validator is not None}
 
+    async def has_files(self, year: int, session_key: int) -> bool:
+        """Return whether the archive has files of a session, by a small one that each has."""
+        try:
+            listed = await self._archive.session(year, session_key)
+            if listed is None:
+                return False
+            return await SessionArchive(self._requests, listed.context).file("SessionStatus") is not None
+        except F1HBaseError:
+            raise
+        except RequestError as error:
+            _log.debug("session %d: %s", session_key, error)
+            return False
+
     def knows(self, endpoint: str) -> frozenset[str]:
         """Return the fields that live timing has; points, retirements, flags of countries and the like are absent."""
         return fields_of(endpoint)

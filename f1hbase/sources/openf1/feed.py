@@ -274,7 +274,8 @@ class OpenF1Feed:
         if number is None or number > milliseconds + _AHEAD_MILLISECONDS:
             # Without one, later ones replace earlier ones in the order of their arrival.
             number = self._last_number = max(self._last_number + 1, milliseconds)
-        records = [FeedRecords(endpoint, [published.record], number, replaces=True)]
+        never_changes = ENDPOINTS[endpoint].sampled
+        records = [FeedRecords(endpoint, [published.record], number, replaces=not never_changes, final=never_changes)]
         return FeedMessage(at, records, _line(at, heard, msgspec.Raw(heard.payload)))
 
     def _is_ours(self, endpoint: str, record: Record) -> bool:

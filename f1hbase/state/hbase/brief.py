@@ -23,7 +23,9 @@ from f1hbase.model.units import SEPARATOR, Scope, Window, own_endpoint, parse_sc
 from f1hbase.state.hbase import cells as names
 from f1hbase.state.hbase.epochs import all_epochs
 from f1hbase.state.hbase.leases import lease_of
+from f1hbase.state.hbase.live import HBaseHeartbeats
 from f1hbase.state.hbase.reports import HBaseReports
+from f1hbase.state.live import Heartbeat
 from f1hbase.stores.hbase.codec import decode
 from f1hbase.stores.hbase.connector import Gateway, HBaseConnector, find_gateways
 from f1hbase.stores.hbase.schema import Tables
@@ -106,6 +108,10 @@ class HBaseView:
             lease = lease_of(self._connector, self._tables.reports, meeting)
             if lease is not None:
                 yield meeting, str(lease)
+
+    def heartbeats(self) -> Sequence[Heartbeat]:
+        """Return the last heartbeat of each live instance."""
+        return HBaseHeartbeats(self._connector, self._tables.reports).read()
 
     def fetched_since(self, moment: datetime) -> Iterator[UnitState]:
         """Yield the units whose records were asked for at a moment or later, with their requests alone."""
