@@ -149,7 +149,7 @@ _parts = st.one_of([
 
 
 @pytest.mark.hbase
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(st.sampled_from(list(ENDPOINTS)), st.lists(_parts, max_size=4), st.data())
 def test_any_query_finds_the_same_in_every_store(
     table: ReaderStore, stores: dict[str, RecordStore], folder: FileStore, endpoint: str, parts: list[str], data: Any

@@ -81,7 +81,7 @@ class ScanConnector(HBaseConnector):
                 scanner = _checked(connection, table, lambda: _open(connection, table, scan))
                 opened = connection
             try:
-                return _checked(connection, table, lambda: self._next_rows(connection, scanner, columns))
+                return _checked(connection, table, lambda: self._next_rows(connection, scanner, columns, ROWS_A_CALL))
             except IllegalArgument:
                 # The gateway has forgotten the scanner: nobody asked it for anything for a minute.
                 opened = None
@@ -104,7 +104,7 @@ class ScanConnector(HBaseConnector):
                     opened.client.scannerClose(scanner)
 
     def some_rows(
-        self, table: str, keys: KeyRange, columns: Sequence[bytes], most: int = ROWS_A_CALL
+        self, table: str, keys: KeyRange, columns: Sequence[bytes], most: int
     ) -> tuple[list[Run], KeyRange | None]:
         """Return the first rows of a range, and the range of the others; None if there are none.
 
@@ -150,9 +150,7 @@ class ScanConnector(HBaseConnector):
 
         return self._call(ask, table)
 
-    def _next_rows(
-        self, connection: Any, scanner: int, columns: Sequence[bytes], most: int = ROWS_A_CALL
-    ) -> tuple[list[Run], bytes]:
+    def _next_rows(self, connection: Any, scanner: int, columns: Sequence[bytes], most: int) -> tuple[list[Run], bytes]:
         if self._gateway.dialect.protocol != "binary":
             found = connection.client.scannerGetList(scanner, most)
             others = [OtherRow(one.row, {name: cell.value for name, cell in one.columns.items()}) for one in found]
