@@ -87,8 +87,8 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
         lines.append([str(count), *numbers, megabytes(max(one.peak for one in done))])
     header = ["processes", "records/s", "least to most", "seconds", "CPU s for 100,000", "peak MB of a worker"]
     return (
-        f"`load --to ./folder` from the API, without limits: {made.car_data:,} car_data records of {MEETINGS} meetings, "
-        f"from the question of what there is to the last manifest; medians of {rounds} rounds. The zone has "
+        f"`load --to ./folder` from the API, without limits: {made.car_data:,} car_data records of {MEETINGS} "
+        f"meetings, from the question of what there is to the last manifest; medians of {rounds} rounds. The zone has "
         f"{len(files)} objects of {sum(files) / 1e6:.1f} MB. The server of the API runs on the same machine.\n\n"
         f"{markdown_table(header, lines, texts=0)}"
     )

@@ -101,7 +101,7 @@ class ZoneReader:
         try:
             body = self._zone.body(stored)
         except DamagedError as error:
-            raise UnreadableError(str(error)) from error
+            raise UnreadableError(f"{error}. Load it there again with --refresh.") from error
         where, select = f"{self.home}/{stored['path']}", stored["select"]
         records: Records = ()
         if stored["status"] < _NO_RECORDS:
@@ -133,7 +133,7 @@ class ZoneReader:
             keys: Record = {"meeting_key": scope.meeting_key}
             if scope.session_key is not None:
                 keys["session_key"] = scope.session_key
-            record, problem = None, f"its record ({endpoint}) was never stored"
+            record, problem = None, f"its record ({endpoint}) was never stored. Load it there, which asks for it again"
             states = (
                 [state for state in self.units(scope) if state.endpoint == endpoint]
                 if endpoint in scopes[scope]
