@@ -16,7 +16,7 @@ from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.errors import ConfigError
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
-from f1hbase.pipeline.load import LoadRequest
+from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, LoadRequest
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import Reader, SourceRecipe
 
@@ -88,15 +88,20 @@ def _source_module(location: str) -> ModuleType:
     return recordings if recordings.is_recording(Path(location)) else import_module(_ANY_URL_SOURCE)
 
 
-def open_reader(config: Config, name: str | None = None) -> Reader:
-    """Open what reads a place back, by its name or URL; by default the source of the settings.
+def open_reader(config: Config, name: str | None = None, patience: float | None = None) -> Reader:
+    """Open what reads a place back.
+
+    Args:
+        config: The settings.
+        name: The place, by its name or URL; by default the source of the settings.
+        patience: For how long it may be away, in seconds; by default as the settings say.
 
     Raises:
         F1HBaseError: If it cannot be opened, or nothing can be read back from there; says why and what to do.
     """
     location = config.settings.source if name is None else name
     read: Callable[[Config, str, float], Reader] = _module(READERS, _ANY_URL_READER, location, "reading back").reader
-    return read(config, location, config.settings.patience.total_seconds())
+    return read(config, location, config.settings.patience.total_seconds() if patience is None else patience)
 
 
 def _module(modules: Mapping[str, str], otherwise: str, location: str, action: str) -> ModuleType:
@@ -129,7 +134,7 @@ def state_view(config: Config, name: str | None = None) -> StateView:
     if location in DESTINATIONS:
         build: Callable[[Config, str], StateView] = _module(STATE_VIEWS, "", location, "status").view
         return build(config, location)
-    return view_of(destination_recipe(config, location), open_reader(config, location))
+    return view_of(destination_recipe(config, location), open_reader(config, location, STARTUP_PATIENCE_SECONDS))
 
 
 def open_auditor(config: Config, name: str | None = None) -> Auditor:
