@@ -7,7 +7,6 @@ records of one answer are in memory at a time, and as many of the place.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +33,6 @@ from f1hbase.pipeline.normalise import Account, AnswerNormaliser
 from f1hbase.pipeline.parts import Recipe
 from f1hbase.sources.base import MayLack, Reader, Source, SourceRecipe
 from f1hbase.sources.stored import KeepsAnswers, UnreadableError, read_parts, within, without
-
-_log = logging.getLogger(__name__)
 
 _RECORDS_AT_ONCE = 100_000
 """How many samples are compared at once, about: 40 MB of rows, twice."""
