@@ -124,6 +124,15 @@ def destination_recipe(config: Config, name: str | None = None) -> DestinationRe
     return build(config, location)
 
 
+def object_store(config: Config, name: str) -> DestinationRecipe | None:
+    """Return how a destination that is a store of objects is opened, by its path or URL; None for any other.
+
+    Raises:
+        F1HBaseError: If it cannot be; nothing is asked of it yet.
+    """
+    return None if name in DESTINATIONS else destination_recipe(config, name)
+
+
 def state_view(config: Config, name: str | None = None) -> StateView:
     """Return what a destination remembers, for `status` and `plan`; by default the first one of the settings.
 
