@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from f1hbase.config import Config
-from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.destinations.base import DestinationRecipe, KeepsObjects
 from f1hbase.errors import ConfigError
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
@@ -124,13 +124,16 @@ def destination_recipe(config: Config, name: str | None = None) -> DestinationRe
     return build(config, location)
 
 
-def object_store(config: Config, name: str) -> DestinationRecipe | None:
+def object_store(config: Config, name: str) -> KeepsObjects | None:
     """Return how a destination that is a store of objects is opened, by its path or URL; None for any other.
 
     Raises:
         F1HBaseError: If it cannot be; nothing is asked of it yet.
     """
-    return None if name in DESTINATIONS else destination_recipe(config, name)
+    if name in DESTINATIONS:
+        return None
+    build: Callable[[Config, str], KeepsObjects] = import_module(_ANY_URL_DESTINATION).recipe
+    return build(config, name)
 
 
 def state_view(config: Config, name: str | None = None) -> StateView:

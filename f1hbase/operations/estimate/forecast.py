@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from f1hbase.destinations.base import DestinationRecipe, KeepsObjects
+from f1hbase.destinations.base import KeepsObjects
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.footprints import Footprint, Share
@@ -121,7 +121,7 @@ def estimate_load(
     destinations: Sequence[OpenView],
     *,
     refresh: bool = False,
-    stores: Sequence[DestinationRecipe | None] = (),
+    stores: Sequence[KeepsObjects | None] = (),
 ) -> Estimate:
     """Return what is missing of each session, and what it takes to load that.
 
@@ -163,7 +163,7 @@ def estimate_load(
                 exact &= not any(ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
         footprints: list[Footprint] = []
         for store, mine in zip(stores, shares, strict=True):
-            if isinstance(store, KeepsObjects):
+            if store is not None:
                 footprints.append(store.footprint(mine))
         return Estimate(parts, requests, costs, Limits() if asked is None else asked.limits, exact, footprints)
     finally:
