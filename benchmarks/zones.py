@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import records
 from benchmarks.errors import BenchmarkError
-from benchmarks.loads import endpoints_but, start_command
+from benchmarks.loads import end_command, endpoints_but, start_command
 from benchmarks.measuring import MemoryWatch, children_cpu
 from benchmarks.options import MEETINGS, Options, Tell
 from benchmarks.results import Spread, markdown_table, megabytes, number, spread
@@ -50,8 +50,12 @@ def fill(stage: Stage, api: ReplayServer, zone: Path, *arguments: str) -> Fill:
         stage, Tables(""), "load", "--to", str(zone), "--api-url", api.url, "--rate", "none", "--mode", "all",
         "--log-file", str(stage.scratch / "populate.log"), *endpoints_but("location", of=list(ENDPOINTS)), *arguments,
     )  # fmt: skip
-    with MemoryWatch(process.pid, 0.05) as watch:
-        printed, _ = process.communicate()
+    try:
+        with MemoryWatch(process.pid, 0.05) as watch:
+            printed, _ = process.communicate()
+    except BaseException:
+        end_command(process)
+        raise
     if process.returncode:
         raise BenchmarkError(f"load: exit {process.returncode}\n{printed[-1500:]}")
     (run,) = (json.loads(path.read_text()) for path in zone.glob("_state/runs/*.json"))
