@@ -70,7 +70,7 @@ def run_load(stage: Stage, api: ReplayServer, tables: Tables, *arguments: str, l
             printed, _ = process.communicate()
         ended = monotonic()
     except BaseException:
-        _kill(process)
+        end_command(process)
         raise
     if process.returncode:
         raise BenchmarkError(f"load: exit {process.returncode}\n{printed[-1500:]}")
@@ -118,7 +118,7 @@ def run_command(stage: Stage, tables: Tables, command: str, *arguments: str) -> 
     try:
         printed, _ = process.communicate()
     except BaseException:
-        _kill(process)
+        end_command(process)
         raise
     seconds = monotonic() - begun
     if process.returncode:
@@ -126,7 +126,7 @@ def run_command(stage: Stage, tables: Tables, command: str, *arguments: str) -> 
     return seconds, printed
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def end_command(process: subprocess.Popen[str]) -> None:
     """End a command with its workers, which are in its process group."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

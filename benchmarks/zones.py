@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import records
 from benchmarks.errors import BenchmarkError
-from benchmarks.loads import endpoints_but, start_command
+from benchmarks.loads import end_command, endpoints_but, start_command
 from benchmarks.measuring import MemoryWatch, children_cpu
 from benchmarks.options import MEETINGS, Options, Tell
 from benchmarks.results import Spread, markdown_table, megabytes, number, spread
@@ -50,8 +50,12 @@ def fill(stage: Stage, api: ReplayServer, zone: Path, *arguments: str) -> Fill:
         stage, Tables(""), "load", "--to", str(zone), "--api-url", api.url, "--rate", "none", "--mode", "all",
         "--log-file", str(stage.scratch / "populate.log"), *endpoints_but("location", of=list(ENDPOINTS)), *arguments,
     )  # fmt: skip
-    with MemoryWatch(process.pid, 0.05) as watch:
-        printed, _ = process.communicate()
+    try:
+        with MemoryWatch(process.pid, 0.05) as watch:
+            printed, _ = process.communicate()
+    except BaseException:
+        end_command(process)
+        raise
     if process.returncode:
         raise BenchmarkError(f"load: exit {process.returncode}\n{printed[-1500:]}")
     (run,) = (json.loads(path.read_text()) for path in zone.glob("_state/runs/*.json"))
@@ -81,17 +85,14 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
     lines = []
     for count, done in fills.items():
         rate = Spread(tuple(one.records / one.seconds for one in done))
-        lines.append(
-            [
-                str(count), number(rate.median), spread(rate), number(Spread(tuple(one.seconds for one in done)).median),
-                number(Spread(tuple(one.cpu / one.records * 100_000 for one in done)).median),
-                megabytes(max(one.peak for one in done)),
-            ]
-        )  # fmt: skip
+        seconds = Spread(tuple(one.seconds for one in done))
+        cpu = Spread(tuple(one.cpu / one.records * 100_000 for one in done))
+        numbers = [number(rate.median), spread(rate), number(seconds.median), number(cpu.median)]
+        lines.append([str(count), *numbers, megabytes(max(one.peak for one in done))])
     header = ["processes", "records/s", "least to most", "seconds", "CPU s for 100,000", "peak MB of a worker"]
     return (
-        f"`load --to ./folder` from the API, without limits: {made.car_data:,} car_data records of {MEETINGS} meetings, from "
-        f"the question of what there is to the last manifest; medians of {rounds} rounds. The zone has {len(files)} "
-        f"objects of {sum(files) / 1e6:.1f} MB. The server of the API runs on the same machine.\n\n"
+        f"`load --to ./folder` from the API, without limits: {made.car_data:,} car_data records of {MEETINGS} "
+        f"meetings, from the question of what there is to the last manifest; medians of {rounds} rounds. The zone has "
+        f"{len(files)} objects of {sum(files) / 1e6:.1f} MB. The server of the API runs on the same machine.\n\n"
         f"{markdown_table(header, lines, texts=0)}"
     )

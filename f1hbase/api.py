@@ -283,7 +283,7 @@ def estimate_of(config: Config) -> Estimate:
     Raises:
         f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
     """
-    from f1hbase.composition import destination_recipe, selection_of, source_recipe, state_view
+    from f1hbase.composition import object_store, selection_of, source_recipe, state_view
     from f1hbase.operations.estimate.forecast import estimate_load
     from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
     from f1hbase.pipeline.parts import Recipe
@@ -293,8 +293,8 @@ def estimate_of(config: Config) -> Estimate:
     selection = selection_of(config)
     found = plan_load(Recipe(source, ()), selection, STARTUP_PATIENCE_SECONDS)
     views = [partial(state_view, config, name) for name in settings.to]
-    recipes = [destination_recipe(config, name) for name in settings.to]
-    return estimate_load(found, selection, source, views, refresh=settings.refresh, recipes=recipes)
+    stores = [object_store(config, name) for name in settings.to]
+    return estimate_load(found, selection, source, views, refresh=settings.refresh, stores=stores)
 
 
 def _resolved(arguments: Mapping[str, Any]) -> Config:

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from f1hbase.config import Config, flag
-from f1hbase.destinations.base import DestinationRecipe
+from f1hbase.destinations.base import DestinationRecipe, KeepsObjects
 from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.frames.needs import need
@@ -30,7 +30,7 @@ from f1hbase.pipeline.display import TaskDisplay
 from f1hbase.pipeline.engine import Engine
 from f1hbase.pipeline.live.choosing import live_folder
 from f1hbase.pipeline.live.run import LiveParts, LiveRequest
-from f1hbase.pipeline.load import LoadRequest, load, run_async
+from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, LoadRequest, load, run_async
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
 from f1hbase.sources.feeds import FeedRecipe
@@ -165,15 +165,20 @@ def _source_module(location: str) -> ModuleType:
     return recordings if recordings.is_recording(Path(location)) else import_module(_ANY_URL_SOURCE)
 
 
-def open_reader(config: Config, name: str | None = None) -> Reader:
-    """Open what reads a place back, by its name or URL; by default the source of the settings.
+def open_reader(config: Config, name: str | None = None, patience: float | None = None) -> Reader:
+    """Open what reads a place back.
+
+    Args:
+        config: The settings.
+        name: The place, by its name or URL; by default the source of the settings.
+        patience: For how long it may be away, in seconds; by default as the settings say.
 
     Raises:
         F1HBaseError: If it cannot be opened, or nothing can be read back from there; says why and what to do.
     """
     location = config.settings.source if name is None else name
     read: Callable[[Config, str, float], Reader] = _module(READERS, _ANY_URL_READER, location, "reading back").reader
-    return read(config, location, config.settings.patience.total_seconds())
+    return read(config, location, config.settings.patience.total_seconds() if patience is None else patience)
 
 
 def open_record_store(
@@ -244,6 +249,18 @@ def destination_recipe(config: Config, name: str | None = None) -> DestinationRe
     return build(config, location)
 
 
+def object_store(config: Config, name: str) -> KeepsObjects | None:
+    """Return how a destination that is a store of objects is opened, by its path or URL; None for any other.
+
+    Raises:
+        F1HBaseError: If it cannot be; nothing is asked of it yet.
+    """
+    if name in DESTINATIONS:
+        return None
+    build: Callable[[Config, str], KeepsObjects] = import_module(_ANY_URL_DESTINATION).recipe
+    return build(config, name)
+
+
 def state_view(config: Config, name: str | None = None) -> StateView:
     """Return what a destination remembers, for `status` and `plan`; by default the first one of the settings.
 
@@ -254,7 +271,7 @@ def state_view(config: Config, name: str | None = None) -> StateView:
     if location in DESTINATIONS:
         build: Callable[[Config, str], StateView] = _module(STATE_VIEWS, "", location, "status").view
         return build(config, location)
-    return view_of(destination_recipe(config, location), open_reader(config, location))
+    return view_of(destination_recipe(config, location), open_reader(config, location, STARTUP_PATIENCE_SECONDS))
 
 
 def open_auditor(config: Config, name: str | None = None) -> Auditor:

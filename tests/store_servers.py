@@ -1,7 +1,7 @@
-"""Servers that stand in for Google's and Azure's object stores: fake-gcs-server, built by Go, and Azurite, from npm.
+"""Servers that stand in for object stores: moto for S3, fake-gcs-server, built by Go, and Azurite, from npm.
 
-Each is fetched once into `~/.cache/f1hbase/tests` by its ordinary client; a test that needs one is skipped, with the
-reason, where that cannot be.
+Each of the latter two is fetched once into `~/.cache/f1hbase/tests` by its ordinary client; a test that needs one is
+skipped, with the reason, where that cannot be.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
 from hbase_server import free_ports
+from moto.s3.responses import S3Response
+from moto.server import ThreadedMotoServer
 
 FAKE_GCS = "github.com/fsouza/fake-gcs-server@v1.56.1"
 AZURITE = "azurite@3.35.0"
@@ -236,3 +239,27 @@ if __name__ == "__main__":
     for fetch in (fetch_fake_gcs, fetch_azurite):
         with suppress(pytest.skip.Exception):
             fetch()
+
+
+@contextmanager
+def moto_s3() -> Iterator[str]:
+    """Run moto's S3 in this process; yield its address.
+
+    moto looks whether there is an object and then writes it, in one thread a request: of two creations
+    (`If-None-Match`) at the same time both may succeed. S3 lets one succeed, and so does this.
+    """
+    one_at_a_time, put_object = threading.Lock(), S3Response.put_object
+
+    def put_atomically(response: S3Response) -> Any:
+        with one_at_a_time:
+            return put_object(response)
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", put_atomically)
+        server.start()
+        host, port = server.get_host_and_port()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from samples import END, START, a_meeting, a_scope, sample
 
-from f1hbase.config import Config, Settings
+from f1hbase.composition import object_store
+from f1hbase.config import Config, Settings, resolve
 from f1hbase.destinations.files import FilesRecipe
 from f1hbase.errors import UnreachableError
 from f1hbase.model.answers import Listing
@@ -342,7 +343,7 @@ def test_a_source_without_requests_takes_none_and_no_time() -> None:
 def taken_by(layout: str) -> Footprint:
     """What a session of two hours takes in an empty zone."""
     zone: Any = FilesRecipe(parse_location("s3://bucket/f1"), layout)
-    (taken,) = estimate_load(a_plan(), Selection(), openf1(), [away], recipes=[zone]).footprints
+    (taken,) = estimate_load(a_plan(), Selection(), openf1(), [away], stores=[zone]).footprints
     return taken
 
 
@@ -367,7 +368,7 @@ def test_a_zone_of_packed_answers_takes_a_tenth_of_the_same_as_json() -> None:
 
 def test_what_a_zone_takes_is_said_with_what_that_costs() -> None:
     zone: Any = FilesRecipe(parse_location("s3://bucket/f1"), "extractor")
-    estimate = estimate_load(a_plan(), Selection(), openf1(), [away], recipes=[zone])
+    estimate = estimate_load(a_plan(), Selection(), openf1(), [away], stores=[zone])
     (taken,) = estimate.footprints
     lines = list(estimate_lines(estimate))
     begins = next(number for number, line in enumerate(lines) if line.startswith("in 's3://bucket/f1': about "))
@@ -378,12 +379,19 @@ def test_what_a_zone_takes_is_said_with_what_that_costs() -> None:
     assert zone_json["dollars_once"] == pytest.approx(taken.puts * 0.005 / 1000, abs=1e-4)
 
 
+def test_a_plan_asks_hbase_nothing_but_what_is_loaded_there() -> None:
+    """Nor does it need it: a gateway that is away is one warning."""
+    config = resolve({"hbase_port": 9}, names=(), environment={})
+    assert object_store(config, "hbase") is None
+    assert object_store(config, "s3://bucket/f1") is not None
+
+
 def test_a_zone_that_has_all_takes_nothing_more() -> None:
     done = [replace(state(name), fetched=END + timedelta(days=90)) for name in ENDPOINTS]
     full = View(*done, replace(done[0], scope_prefix=RACE.meeting.prefix))
     places: Any = [FilesRecipe(parse_location(f"s3://bucket/{name}")) for name in ("full", "empty")]
     views: list[Any] = [lambda: full, away]
-    estimate = estimate_load(a_plan(), Selection(), openf1(), views, recipes=places)
+    estimate = estimate_load(a_plan(), Selection(), openf1(), views, stores=places)
     has_all, has_nothing = estimate.footprints
     assert (has_all.bytes, has_all.objects) == (0, 0)
     assert has_nothing.objects > 50

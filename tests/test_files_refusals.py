@@ -7,14 +7,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from files_zone import START
-from moto.server import ThreadedMotoServer
+from store_servers import moto_s3
 from test_files_s3 import Answering
 
 from f1hbase.stores.files.objects import Objects
@@ -64,16 +62,6 @@ def assert_refused(result: subprocess.CompletedProcess[str], exit_code: int, say
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
 
 
-@contextmanager
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    try:
-        yield "http://{}:{}".format(*server.get_host_and_port())
-    finally:
-        server.stop()
-
-
 @pytest.mark.parametrize("layout", ["units", "extractor", "dated"])
 def test_a_full_disk(source: Path, tmp_path: Path, layout: str) -> None:
     small = tmp_path / "small"
@@ -91,7 +79,7 @@ def test_a_full_disk(source: Path, tmp_path: Path, layout: str) -> None:
 
 
 def test_a_missing_bucket(source: Path, tmp_path: Path) -> None:
-    with moto() as url:
+    with moto_s3() as url:
         result = load(source, "s3://nowhere/x", tmp_path, S3_ENDPOINT_URL=url, **KEYS)
     assert_refused(result, 3, "'s3://nowhere/x': there is no such bucket. Create it, or correct its name.")
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
@@ -27,8 +28,8 @@ from files_zone import (
 )
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import S3Backend, s3_backends
-from moto.server import ThreadedMotoServer
 from replay_server import ReplayServer
+from store_servers import moto_s3
 from stored_weekend import SESSION_ENDPOINTS, load, weekend
 from test_files_load import run
 
@@ -55,11 +56,8 @@ ZONE = "s3://races/openf1"
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_s3() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +96,17 @@ async def test_a_zone_on_s3_is_like_one_in_a_folder(tmp_path: Path) -> None:
     answers = await fetch_all(source, [whole("car_data"), whole("laps")])
     assert sum(len(records) for _, records in answers) == 9_003
     assert all(answer.error is None for answer, _ in answers)
+
+
+def test_of_many_who_create_an_object_at_once_one_succeeds() -> None:
+    """What names by the second, leases and manifests rest on."""
+    objects = [Objects(parse_location(ZONE)) for _ in range(6)]
+    with ThreadPoolExecutor(len(objects)) as threads:
+        for number in range(20):
+            path = f"{number}.json"
+            won = list(threads.map(lambda at, path=path: objects[at].create(path, b"%d" % at), range(len(objects))))
+            assert won.count(True) == 1
+            assert objects[0].get(path) == b"%d" % won.index(True)
 
 
 def test_the_same_content_is_not_uploaded_twice() -> None:

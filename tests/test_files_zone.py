@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,9 +45,11 @@ from f1hbase.model.answers import RawAnswer
 from f1hbase.model.outcomes import Quarantined, RunState, Status
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, Unit, Window
+from f1hbase.sources import json_files
 from f1hbase.sources.stored import Named, StoredSource
 from f1hbase.state.base import quarantine_key
 from f1hbase.state.files import FilesState
+from f1hbase.stores.files.clients import ObjectInfo
 from f1hbase.stores.files.manifests import manifest_path, read_manifest
 from f1hbase.stores.files.objects import Objects, RefusedError
 from f1hbase.stores.files.packing import DamagedError, md5_hex, pack, unpack
@@ -521,6 +523,42 @@ def test_what_is_no_zone_is_refused(tmp_path: Path) -> None:
         reader_at(tmp_path / "notes.txt")
 
 
+class Listing(Objects):
+    """Objects that count how many of them were listed."""
+
+    listed = 0
+
+    def _list(self, prefix: str) -> Iterator[ObjectInfo]:
+        for info in super()._list(prefix):
+            self.listed += 1
+            yield info
+
+
+def test_whether_a_place_is_empty_takes_no_listing_of_all_of_it(tmp_path: Path) -> None:
+    objects = Listing(parse_location(str(tmp_path)))
+    assert objects.is_empty()
+    for number in range(20):
+        objects.put(f"folder/{number}", b"")
+    assert not objects.is_empty()
+    assert not objects.is_empty("folder")
+    assert objects.is_empty("other")
+    assert objects.listed == 2
+
+
+def test_a_place_full_of_other_files_is_not_listed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(json_files, "_LOOKED_AT", 5)
+    objects = Listing(parse_location(str(tmp_path)))
+    for number in range(20):
+        objects.put(f"photos/{number}.jpg", b"")
+    assert json_files.recognise(objects) is None
+    assert objects.listed == 5
+    assert "of the first 5 objects of" in caplog.text
+    with pytest.raises(LocationError, match="is nothing that f1hbase can load from"):
+        reader_at(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("marker", "says"),
     [
@@ -601,7 +639,7 @@ async def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from f1hbase.model.units import Unit, Window

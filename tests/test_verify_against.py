@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from f1hbase.composition import open_reader, source_recipe
 from f1hbase.config import resolve
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.samples import Samples
+from f1hbase.model.times import parse_time
 from f1hbase.model.units import Unit, Window
 from f1hbase.operations.verify import comparing
-from f1hbase.operations.verify.comparing import Comparison, ComparisonRequest, compare
+from f1hbase.operations.verify.comparing import ComparisonRequest, compare
+from f1hbase.operations.verify.comparison import Comparison
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.matching import contents, match
 from simulator import Plan, simulate
@@ -416,7 +418,5 @@ def test_a_table_that_does_not_exist_is_said(zone: Path, hbase: LocalHBase) -> N
     assert "nothing_f1_" in text.splitlines()[-1]
 
 
-def _moment(record: dict[str, Any], name: str = "date") -> Any:
-    from f1hbase.model.times import parse_time
-
+def _moment(record: dict[str, Any], name: str = "date") -> datetime:
     return parse_time(record[name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from f1hbase.model.answers import RawAnswer
 from f1hbase.model.footprints import Footprint, Share
@@ -71,9 +71,12 @@ class Destination(Protocol):
         """Close everything."""
 
 
-@runtime_checkable
 class KeepsObjects(Protocol):
     """A recipe whose destination is a store of objects, where room and requests are paid for."""
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether it keeps answers byte for byte."""
 
     def footprint(self, shares: Iterable[Share]) -> Footprint:
         """Return what keeping what is expected takes there."""

@@ -113,7 +113,7 @@ class ZoneReader:
         try:
             body = self._zone.body(stored)
         except DamagedError as error:
-            raise UnreadableError(str(error)) from error
+            raise UnreadableError(f"{error}. Load it there again with --refresh.") from error
         return stored_part(endpoint, stored, body, self.home)
 
     def _records(self, endpoint: str) -> list[Record]:
@@ -133,7 +133,7 @@ class ZoneReader:
         bodies: dict[str, list[Any]] = {}
         for scope in sorted(scopes, key=lambda one: (one.year, one.meeting_key, one.session_key or 0)):
             keys: Record = dict(scope.fields)
-            record, problem = None, f"its record ({endpoint}) was never stored"
+            record, problem = None, f"its record ({endpoint}) was never stored. Load it there, which asks for it again"
             states = (
                 [state for state in self.units(scope) if state.endpoint == endpoint]
                 if endpoint in scopes[scope]

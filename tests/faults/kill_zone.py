@@ -41,8 +41,8 @@ from forwarder import Forwarder
 from hbase_server import LocalHBase
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import S3Backend, s3_backends
-from moto.server import ThreadedMotoServer
 from replay_server import ReplayServer
+from store_servers import moto_s3
 
 KINDS = ("to", "from", "both")
 """API to zone, zone to HBase, API to HBase and zone in one pass."""
@@ -447,10 +447,8 @@ def run_all(
     with ExitStack() as stack:
         simulate(folder / "season")
         api = stack.enter_context(ReplayServer(folder / "season"))
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
-        stack.callback(server.stop)
-        way = stack.enter_context(Forwarder(server.get_host_and_port()[1]))
+        s3 = stack.enter_context(moto_s3())
+        way = stack.enter_context(Forwarder(int(s3.rpartition(":")[2])))
         if BUCKET not in backend().buckets:
             backend().create_bucket(BUCKET, "us-east-1")
         stack.callback(backend().reset)

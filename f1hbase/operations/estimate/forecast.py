@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from f1hbase.destinations.base import DestinationRecipe, KeepsObjects
+from f1hbase.destinations.base import KeepsObjects
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.footprints import Footprint, Share
@@ -121,7 +121,7 @@ def estimate_load(
     destinations: Sequence[OpenView],
     *,
     refresh: bool = False,
-    recipes: Sequence[DestinationRecipe] = (),
+    stores: Sequence[KeepsObjects | None] = (),
 ) -> Estimate:
     """Return what is missing of each session, and what it takes to load that.
 
@@ -131,14 +131,14 @@ def estimate_load(
         source: The recipe of the source.
         destinations: What each destination remembers; one that cannot be reached counts as empty, and is named.
         refresh: Whether what is done is asked for again.
-        recipes: How each destination is opened, in the same order; without them nothing is said of what it takes.
+        stores: How each destination that is a store of objects is opened, in the same order; None for any other.
     """
     now = datetime.now(UTC)
     asked = source if isinstance(source, AskedByRequest) else None
     places = [_opened(one) for one in destinations]
     views = [view for view in places if view is not None]
-    keeps_answers = [recipe.keeps_answers for recipe in recipes]
-    shares: list[list[Share]] = [[] for _ in recipes]
+    keeps_answers = [store is not None and store.keeps_answers for store in stores]
+    shares: list[list[Share]] = [[] for _ in stores]
     try:
         costs = _learnt(views[0], plan, now) if views else CostModel()
         parts: list[SessionEstimate] = []
@@ -161,11 +161,10 @@ def estimate_load(
                 mine += _shares(lacking, costs, asked, is_first=meeting is plan.meetings[0])
             if asked is not None and asked.learns_sizes:
                 exact &= not any(ALL_ENDPOINTS[unit.endpoint].sampled for unit in to_ask)
-        footprints = [
-            recipe.footprint(mine)
-            for recipe, mine in zip(recipes, shares, strict=True)
-            if isinstance(recipe, KeepsObjects)
-        ]
+        footprints: list[Footprint] = []
+        for store, mine in zip(stores, shares, strict=True):
+            if store is not None:
+                footprints.append(store.footprint(mine))
         return Estimate(parts, requests, costs, Limits() if asked is None else asked.limits, exact, footprints)
     finally:
         for view in views:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from f1hbase.model.text import count, duration
-from f1hbase.operations.verify.comparing import Comparison, EndpointComparison, ScopeComparison
+from f1hbase.operations.verify.comparison import Comparison, EndpointComparison, ScopeComparison
 from f1hbase.operations.verify.differences import difference_json, difference_lines
 
 _TABLE = "{:<6}{:>8}{:>9}  {:<36}{:>13}{:>11}{:>9}{:>9}{:>10}"
