@@ -36,7 +36,7 @@ def serving(place: str | Path, *, idle_seconds: float | None = None, **options: 
     with pytest.MonkeyPatch.context() as patch:
         if idle_seconds is not None:
             patch.setattr(progress, "IDLE_SECONDS", idle_seconds)
-        app = create_app(store, pages=shared_store(config, str(place)))
+        app = create_app(store, pages=shared_store(config, [str(place)], store))
     with running(app) as address:
         yield address
 
