@@ -39,6 +39,17 @@ def load(source: Path, **options: Any) -> Result:
     return result
 
 
+_loaded: dict[int, str] = {}
+
+
+def in_hbase(hbase: LocalHBase, folder: Path) -> str:
+    """Return the prefix of tables that have all that a folder has, loaded once; nobody changes them."""
+    if hbase.port not in _loaded:
+        load(folder, **hbase_options(hbase, "weekend"))
+        _loaded[hbase.port] = "weekend"
+    return _loaded[hbase.port]
+
+
 def hbase_options(hbase: LocalHBase, prefix: str) -> dict[str, Any]:
     """Return the options that mean the tables of a prefix."""
     return {

@@ -17,17 +17,20 @@ import pytest
 from hbase_server import LocalHBase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored_weekend import SESSION_ENDPOINTS, alike, hbase_options, load, records, scopes, weekend
+from stored_weekend import SESSION_ENDPOINTS, alike, in_hbase, load, records, scopes, weekend
 
 from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.samples import Samples
 from f1hbase.serve import hbase_store, streamed
+from f1hbase.serve.blocks import RecordBlock, SampleBlock
 from f1hbase.serve.file_store import FileStore
 from f1hbase.serve.hbase_store import HBaseRecords
 from f1hbase.serve.query import parse_query
 from f1hbase.serve.reader_store import ReaderStore
 from f1hbase.serve.sessions import Sessions
-from f1hbase.serve.store import RecordStore
-from f1hbase.serve.zone_store import record_store
+from f1hbase.serve.store import RecordStore, StoreFailedError, TooManyRowsError
+from f1hbase.serve.streamed import LookAhead
+from f1hbase.serve.zone_store import ZoneRecords, record_store
 from f1hbase.sources.files import open_reader
 from f1hbase.sources.hbase import HBaseReader, HBaseSourceRecipe
 from f1hbase.stores.files.urls import parse_location
@@ -47,8 +50,7 @@ def folder(files: Path) -> FileStore:
 
 @pytest.fixture(scope="module")
 def prefix(hbase: LocalHBase, files: Path) -> str:
-    load(files, **hbase_options(hbase, "served"))
-    return "served"
+    return in_hbase(hbase, files)
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +235,54 @@ def test_an_answer_larger_than_what_is_looked_ahead_is_the_same(
         assert alike(found(store, endpoint, query)) == alike(wanted)
         assert alike(found(store, endpoint, query, len(wanted))) == alike(wanted)
         assert lines(store, endpoint, query) == lines(folder, endpoint, query)
+        for limit in (0, len(wanted) - 1):
+            with pytest.raises(TooManyRowsError):
+                store.select(endpoint, parse_query(query, store.latest), limit)
+
+
+def test_a_query_that_takes_too_long_fails_as_openf1_says_it(zones: dict[str, Path]) -> None:
+    store = zone_store(zones["units"], most_seconds=-1.0)
+    with pytest.raises(StoreFailedError, match="operation exceeded time limit"):
+        found(store, "laps")
+
+
+def test_a_field_that_only_some_records_have_is_in_the_csv_of_all(
+    zones: dict[str, Path], files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "HELD_ROWS", 10)
+    usual = SampleBlock(Samples(ENDPOINTS["car_data"], [(1, 2, 44, "2025-03-14T10:00:00+00:00", *[0] * 6)] * 10))
+    other = RecordBlock([{"meeting_key": 1, "unheard": "of"}])
+    look = LookAhead(10.0)
+
+    def text() -> bytes:
+        fields = sorted(ENDPOINTS["car_data"].fields)
+        found = look.select(lambda: iter((usual, other)), csv=True, usual_fields=fields, name="car_data")
+        return b"".join(map(bytes, found.csv()))
+
+    with pytest.raises(StoreFailedError, match="ask again"):  # the header was sent: a part is never taken for all
+        text()
+    rows = list(csv.DictReader(io.StringIO(text().decode(), newline="")))
+    assert [row["unheard"] for row in rows] == [""] * 10 + ["of"]
+
+
+def test_what_a_zone_keeps_in_memory_has_a_bound(zones: dict[str, Path], files: Path, folder: FileStore) -> None:
+    records_of_zone = ZoneRecords(kept_bytes=100_000)
+    reader = open_reader(parse_location(str(zones["units"])))
+    store = ReaderStore(Sessions(lambda: reader, 60.0), records_of_zone)
+    for _ in range(2):
+        assert alike(found(store, "location")) == alike(found(folder, "location"))
+    assert len(records_of_zone._kept._kept) == 1
+
+
+@given(st.sampled_from(["car_data", "location"]), st.lists(st.none() | st.integers(), min_size=12, max_size=12))
+def test_columns_are_written_as_the_records_that_they_are(endpoint: str, numbers: list[int | None]) -> None:
+    known = ENDPOINTS[endpoint]
+    keys = (1, 2, 44, "2025-03-14T10:00:00.123000+00:00")
+    width = len(known.fields) - len(keys)
+    samples = Samples(known, [(*keys, *numbers[at : at + width]) for at in (0, width)])
+    by_column, by_record = SampleBlock(samples), RecordBlock(list(samples))
+    assert json.loads(b"[" + by_column.json() + b"]") == list(samples)
+    assert by_column.json() == by_record.json()
+    assert list(by_column.lines()) == list(by_record.lines())
+    header = [*by_column.fields, "zone"]
+    assert by_column.csv(header) == by_record.csv(header)

@@ -25,6 +25,7 @@ from f1hbase.serve.pages import SharedStore, mount
 from f1hbase.serve.query import NoLatestError, Query, QueryError, parse_query
 from f1hbase.serve.security import OPEN, Access, access_layer, header_layer
 from f1hbase.serve.store import (
+    HoldsOpen,
     Piece,
     RecordStore,
     SaysWhatIsMissing,
@@ -41,7 +42,7 @@ LONGEST_QUERY_BYTES = 64 * 1024
 """uvicorn, on which OpenF1 runs, takes no more in the whole head of a request."""
 
 _BLOCK_BYTES = 256 * 1024
-_AT_ONCE_BYTES = 4 * _BLOCK_BYTES
+_AT_ONCE_BYTES = 64 * 1024  # what the buffer of a socket takes
 
 THREADS = 16
 """How many answers are worked at in the same moment. An answer has a thread only while a block of it is being made,
@@ -117,6 +118,8 @@ class _Api:
     async def close(self, _: web.Application) -> None:
         """Let go of the threads; what they are at is waited for by nobody."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._store, HoldsOpen):
+            self._store.close()
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.method != "GET":
@@ -171,7 +174,6 @@ class _Api:
             body = self._stream(request, iter(pieces))
             return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
         size = sum(map(len, pieces))
-        # aiohttp warns of a large body given whole: it would be copied into the socket's buffer at once.
         if size <= _AT_ONCE_BYTES:
             return web.Response(body=b"".join(pieces), content_type=kind, charset=charset, headers=headers)
         headers["Content-Length"] = str(size)

@@ -10,8 +10,9 @@ from __future__ import annotations  # array[int] can be subscripted only from Py
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from f1hbase.serve.csvform import CsvLines
@@ -110,6 +111,21 @@ class GroupBuilder:
         group.blob += line
         group.blob += b","
         group.starts.append(len(group.blob))
+
+    def extend(self, lines: Sequence[bytes], moments: Sequence[int]) -> None:
+        """Add records that are known by their dates; there is at least one."""
+        group = self._group
+        if group.dates is None:
+            for line, moment in zip(lines, moments, strict=True):
+                self.append(line, moment, None)
+            return
+        if (group.dates and moments[0] <= group.dates[-1]) or any(b <= a for a, b in pairwise(moments)):
+            self._in_order = False
+        group.dates.extend(moments)
+        begin = len(group.blob) + 1
+        group.starts.extend(end + number for number, end in enumerate(accumulate(map(len, lines)), begin))
+        group.blob += b",".join(lines)
+        group.blob += b","
 
     def group(self) -> Group:
         """Return the records by date, each identity once."""

@@ -16,9 +16,10 @@ from itertools import islice
 
 from f1hbase.config import Config
 from f1hbase.errors import ConfigError, StoreError
+from f1hbase.frames.reading import stored_fingerprint
 from f1hbase.model.catalog import Endpoint
 from f1hbase.model.samples import Record, Samples
-from f1hbase.model.units import ALL_TIME, Scope
+from f1hbase.model.units import ALL_TIME, Scope, Unit
 from f1hbase.serve.blocks import EMPTY, Block, block_of, holds
 from f1hbase.serve.reader_store import ReaderStore
 from f1hbase.serve.sessions import Listed, Sessions
@@ -34,11 +35,18 @@ some as well."""
 ROWS_A_CALL = 2_000
 """How many rows one call brings at most: 0.4 MB of car_data as JSON, which is what the reader of an answer may hold."""
 
-AT_ONCE = 4
-"""How many ranges of one answer are read at the same time."""
+AT_ONCE = 8
+"""How many ranges of one answer are read at the same time where they are small: windows of time, or whole endpoints
+that have no samples. What is read of all of them together is no more than what one large range gives."""
+
+_FEWEST_ROWS = ROWS_A_CALL // AT_ONCE
 
 FRESH_SECONDS = 2.0
-"""For how long the sessions, and what is loaded of them, are remembered; and who has records of one."""
+"""For how long the sessions, and what is loaded of them, are remembered."""
+
+FRESH_DRIVERS_SECONDS = 10.0
+"""For how long it is remembered who has records of a session, unless more of it was loaded meanwhile: it takes a call
+for each car to find out."""
 
 PATIENCE_SECONDS = 2.0
 """For how long HBase may be away before an answer is a 503."""
@@ -62,18 +70,18 @@ class HBaseRecords:
         self._reader = reader
         self._threads = ThreadPoolExecutor(CONNECTIONS, "hbase")
         self._clock = clock
-        self._drivers: dict[tuple[str, str], tuple[float, Sequence[int]]] = {}
+        self._drivers: dict[tuple[str, str], _Drivers] = {}
         self._counting = threading.Lock()
         self.rows_read = 0
 
     def blocks(self, wanted: Wanted, listed: Listed, scopes: Sequence[Scope]) -> Iterator[Block]:
         """Yield the wanted records of some sessions, in the order of their keys."""
-        del listed  # what is stored is in the table, whatever the reports say
         rest = wanted.rest
-        ranges = (keys for scope in scopes for keys in self._ranges(wanted, scope))
+        ranges = (keys for scope in scopes for keys in self._ranges(wanted, listed, scope))
+        at_once = 1 if wanted.endpoint.sampled and wanted.windows == (ALL_TIME,) else AT_ONCE
         work: deque[_Reading] = deque()
         while True:
-            work.extend(_Reading(keys) for keys in islice(ranges, AT_ONCE - len(work)))
+            work.extend(_Reading(keys) for keys in islice(ranges, at_once - len(work)))
             if not work:
                 return
             self._read([one for one in work if one.parts is None], wanted.endpoint)
@@ -92,7 +100,7 @@ class HBaseRecords:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._reader.close()
 
-    def _ranges(self, wanted: Wanted, scope: Scope) -> Iterator[KeyRange]:
+    def _ranges(self, wanted: Wanted, listed: Listed, scope: Scope) -> Iterator[KeyRange]:
         endpoint = wanted.endpoint
         drivers: Sequence[int | None] = (None,)
         if endpoint.by_driver:
@@ -100,28 +108,32 @@ class HBaseRecords:
             if wanted.drivers is not None:
                 drivers = wanted.drivers
             elif filtered or endpoint.sampled or (wanted.windows != (ALL_TIME,) and endpoint.time_field is not None):
-                drivers = [one for one in self._drivers_of(endpoint, scope) if wanted.wants_driver(one)]
+                drivers = [one for one in self._drivers_of(endpoint, listed, scope) if wanted.wants_driver(one)]
         for driver in drivers:
             for window in wanted.windows:
                 yield key_range(endpoint, scope, driver, window)
 
-    def _drivers_of(self, endpoint: Endpoint, scope: Scope) -> Sequence[int]:
+    def _drivers_of(self, endpoint: Endpoint, listed: Listed, scope: Scope) -> Sequence[int]:
+        """Return who has records of an endpoint in a session: by the table, whatever the reports say."""
         key = (endpoint.family, scope.prefix)
-        read_at, found = self._drivers.get(key, (0.0, ()))
+        loaded = stored_fingerprint(Unit(endpoint.name, scope), listed.states_of(scope))
+        known = self._drivers.get(key)
         now = self._clock()
-        if not found or now - read_at > FRESH_SECONDS:
-            found = self._reader.drivers(endpoint, scope)
-            self._count(len(found))
-            if len(self._drivers) > _MOST_REMEMBERED:
-                self._drivers.clear()
-            self._drivers[key] = (now, found)
+        if known is not None and known.loaded == loaded and now - known.read_at < FRESH_DRIVERS_SECONDS:
+            return known.numbers
+        found = self._reader.drivers(endpoint, scope)
+        self._count(len(found))
+        if len(self._drivers) > _MOST_REMEMBERED:
+            self._drivers.clear()
+        self._drivers[key] = _Drivers(found, loaded, now)
         return found
 
     def _read(self, readings: Sequence[_Reading], endpoint: Endpoint) -> None:
         """Read the first rows of some ranges, all at the same time."""
+        most = ROWS_A_CALL if len(readings) == 1 else _FEWEST_ROWS
 
         def read(one: _Reading) -> None:
-            one.parts, one.others = self._reader.read_some(endpoint, one.keys, ROWS_A_CALL)
+            one.parts, one.others = self._reader.read_some(endpoint, one.keys, most)
 
         if len(readings) == 1:
             read(readings[0])
@@ -135,6 +147,15 @@ class HBaseRecords:
 
 
 _MOST_REMEMBERED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Drivers:
+    """Who has records, what was loaded when that was read, and when it was."""
+
+    numbers: Sequence[int]
+    loaded: Sequence[Sequence[str]]
+    read_at: float
 
 
 @dataclass(slots=True)

@@ -52,6 +52,9 @@ class SessionRecords(Protocol):
             F1HBaseError: If the store does not answer, refuses, or holds something that cannot be read.
         """
 
+    def close(self) -> None:
+        """Let go of what is held open."""
+
 
 class ReaderStore:
     """Records of sessions; see `f1hbase.serve.store.RecordStore`.
@@ -102,6 +105,10 @@ class ReaderStore:
         """Return the `meeting_key` or `session_key` of the session that has begun last and takes place."""
         with self._translated():
             return self._sessions.listed().latest(field, self._clock())
+
+    def close(self) -> None:
+        """Let go of what the store holds open; what reads meanwhile fails."""
+        self._records.close()
 
     def _blocks(self, asked: Wanted, listed: Listed, scopes: Sequence[Scope]) -> Iterator[Block]:
         if not scopes:

@@ -90,6 +90,7 @@ class Sessions:
         self._clock = clock
         self._turn = threading.Lock()
         self._listed: Listed | None = None
+        self._failed: tuple[float, F1HBaseError] | None = None
 
     def listed(self) -> Listed:
         """Return what there is.
@@ -104,10 +105,18 @@ class Sessions:
             if self._turn.acquire(blocking=False):
                 threading.Thread(target=self._read_and_release, name="listing", daemon=True).start()
             return found
+        came_at = self._clock()
         with self._turn:
-            if self._listed is found:  # nobody else has read it meanwhile
-                self._listed = self._read()
-            return self._listed  # type: ignore[return-value]
+            # Whoever waited for somebody else's reading takes what came of it, a failure too.
+            if self._failed is not None and self._failed[0] >= came_at:
+                raise self._failed[1]
+            if self._listed is None or self._listed is found:
+                try:
+                    self._listed = self._read()
+                except F1HBaseError as error:
+                    self._failed = (self._clock(), error)
+                    raise
+            return self._listed
 
     def _read_and_release(self) -> None:
         try:

@@ -69,6 +69,14 @@ class SaysWhatIsMissing(Protocol):
         ...
 
 
+@runtime_checkable
+class HoldsOpen(Protocol):
+    """A store that holds something open, such as connections."""
+
+    def close(self) -> None:
+        """Let go of it; what reads meanwhile fails."""
+
+
 class RecordStore(Protocol):
     """Records of the API's endpoints. Its methods are called from several threads at once."""
 

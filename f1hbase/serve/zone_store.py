@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from f1hbase.frames.reading import piece_made, stored_fingerprint, stored_pieces
 from f1hbase.model.answers import Records
-from f1hbase.model.samples import Record, Samples
+from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope, Unit
 from f1hbase.serve.blocks import EMPTY, Block, SampleBlock, SpanBlock, json_of
 from f1hbase.serve.file_store import KEY_FIELDS, FileStore
@@ -59,6 +59,9 @@ class ZoneRecords:
                 yield EMPTY
                 yield from _selected(store, wanted)
 
+    def close(self) -> None:
+        """Do nothing: nothing is held open."""
+
     def _is_wanted(self, wanted: Wanted, piece: Unit) -> bool:
         if piece.driver is not None and not wanted.wants_driver(piece.driver):
             return False
@@ -77,11 +80,11 @@ def _selected(store: FileStore, wanted: Wanted) -> Iterator[Block]:
 def _taken_apart(piece: Unit, records: Records) -> FileStore:
     store = FileStore()
 
-    def lines(part: Samples | Sequence[Record]) -> list[bytes]:
-        return list(SampleBlock(part).lines() if isinstance(part, Samples) else map(json_of, part))
-
-    for some in piece_made(piece, records, lines):
-        store.add(piece.endpoint, some)
+    for part in piece_made(piece, records, lambda part: part):
+        if isinstance(part, Samples):
+            store.add_samples(piece.endpoint, part.rows, list(SampleBlock(part).lines()))
+        else:
+            store.add(piece.endpoint, map(json_of, part))
     store.groups(piece.endpoint)
     return store
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from f1hbase.frames.reading import Part
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.records import InvalidRecordError, check
 from f1hbase.model.samples import Record, Samples
@@ -57,10 +57,9 @@ class MemoryReader:
         return records_of_lines(ENDPOINTS[unit.endpoint], lines, self.home)
 
     def read_made(self, unit: Unit, make: Callable[[Part], _Made]) -> Iterator[_Made]:
-        """Yield what is made of the records of a unit, some at a time; what is no record of its endpoint is left out."""
-        endpoint = ENDPOINTS[unit.endpoint]
+        """Yield what is made of the records of a unit, some at a time; what lacks its keys is left out."""
         for some in self.read(unit):
-            yield make(some if isinstance(some, Samples) else [one for one in some if _is_valid(endpoint, one)])
+            yield make(some if isinstance(some, Samples) else [one for one in some if _is_valid(unit, one)])
 
     def _all(self, endpoint: str) -> list[Record]:
         return [json.loads(line) for line in self._store.select(endpoint, Query({})).lines()]
@@ -83,9 +82,9 @@ def _query(unit: Unit) -> Query:
     return parse_query("&".join(parts), lambda _: None)
 
 
-def _is_valid(endpoint: Endpoint, record: Any) -> bool:
+def _is_valid(unit: Unit, record: Any) -> bool:
     try:
-        check(endpoint, record)
+        check(ENDPOINTS[unit.endpoint], unit.scope.year, record)
     except InvalidRecordError:
         return False
     return True
