@@ -73,3 +73,4 @@ export F1HBASE_HBASE_HOST=127.0.0.1 F1HBASE_HBASE_PORT=$thrift F1HBASE_RETRY_DEL
 F1HBASE_API_URL="http://127.0.0.1:$(cat "$work/port")/v1"
 export F1HBASE_API_URL
 python scripts/screenshots.py
+python "$project/scripts/plots.py"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -355,6 +356,11 @@ def test_laps_are_compared_at_the_same_places(race: charts.SessionTables) -> Non
     for trace in chart.laps:
         assert trace.distance[-1] == pytest.approx(one.distance[-1])
         assert trace.delta[-1] == pytest.approx(trace.lap_seconds - one.lap_seconds, abs=1e-6)
+        at = np.interp(one.sector_ends, one.seconds, one.distance)
+        # Between two samples, which are a fifth of a second apart, both are interpolated.
+        assert np.interp(at, trace.distance, trace.delta) == pytest.approx(
+            trace.sector_ends - one.sector_ends, abs=0.01
+        )
         assert (np.diff(trace.distance) >= 0).all()
 
 
@@ -440,6 +446,20 @@ def test_what_is_loaded_in_part_says_so(files: Path, tmp_path: Path, race: chart
     chart = charts.lap_times(f1hbase.open(tmp_path / "zone").session(race.session.key))
     assert any(text.startswith("laps: ") for text in chart.missing)
     assert "stints: not loaded" in chart.missing
+
+
+# --- the page ---
+
+_PAGE = Path(__file__).resolve().parent.parent / "docs" / "plots.md"
+
+
+def test_the_examples_of_the_page_run(files: Path, monkeypatch: pytest.MonkeyPatch, race: charts.SessionTables) -> None:
+    monkeypatch.chdir(files.parent)
+    (code,) = re.findall(r"```python\n(.*?)```", _PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    driver = str(charts.lap_times(race).drivers[0].number)
+    for name, value in {'"./zone"': repr(str(files)), "9558": str(race.session.key), "44": driver}.items():
+        code = code.replace(name, value)
+    exec(compile(code, str(_PAGE), "exec"), {})
 
 
 # --- colours ---

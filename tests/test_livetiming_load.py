@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from archive_server import serving
+from archive_server import archive_in_thread
 from cli import Loader
 from hbase_server import LocalHBase
 from replay_server import ReplayServer
@@ -34,27 +30,11 @@ def season(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def _archive(folder: Path) -> Iterator[str]:
-    """Serve an archive from a thread, for a loader of another process."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = serving(folder)
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-    finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 def test_either_source_fills_the_same_table(hbase: LocalHBase, table_prefix: str, season: Path, tmp_path: Path) -> None:
     write_archive(season, tmp_path / "archive")
     (tmp_path / "work").mkdir()
     tables = {}
-    with ReplayServer(season) as api, _archive(tmp_path / "archive") as archive:
+    with ReplayServer(season) as api, archive_in_thread(tmp_path / "archive") as archive:
         for source in ("openf1", "livetiming"):
             loader = Loader(
                 tmp_path / "work",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from f1hbase.charts.drivers import DriverStyle, driver_styles
 from f1hbase.charts.laps import fastest_lap, lap_times
-from f1hbase.charts.tables import Flags, Numbers, SessionTables, numbers
+from f1hbase.charts.tables import Flags, Numbers, SessionTables, numbers, wholes
 from f1hbase.frames.schemas import schema_of
 from f1hbase.frames.session import NotLoadedError, Session
 from f1hbase.frames.telemetry import joined
@@ -36,7 +36,8 @@ class LapTrace:
         driver: Who drove it.
         lap_number: Which.
         lap_seconds: How long it took; NaN where it has no time.
-        distance: Metres since its start, stretched so that every lap of a comparison is as long as the first.
+        sector_ends: When its first and second sector ended, in seconds since its start; NaN where that is unknown.
+        distance: Metres since its start, stretched so that its sectors are as long as those of the first lap compared.
         seconds: Since its start.
         speed: In km/h.
         rpm: Revolutions a minute.
@@ -52,6 +53,7 @@ class LapTrace:
     driver: DriverStyle
     lap_number: int
     lap_seconds: float
+    sector_ends: Numbers
     distance: Numbers
     seconds: Numbers
     speed: Numbers
@@ -111,9 +113,12 @@ class TrackOutline:
 def lap_traces(session: Session | SessionTables, laps: Sequence[tuple[int, int | None]]) -> Traces:
     """Return the telemetry of laps over the distance, and how much time each loses to the first one along it.
 
-    The distance is the speed added up, which is a few tenths of a percent off; so that the same corner is at the same
-    distance in all of them, every lap is stretched to the length of the first. The delta at the end is then the
-    difference of the lap times.
+    The distance is the speed added up, which is some tenths of a percent off. So that the same corner is at the same
+    distance in all laps, each sector is stretched to the length it has in the first one, or the whole lap, where
+    sectors have no times. At the ends of the sectors and of the lap the delta is then the difference of the official
+    times. Between them it is some hundredths of a second off: for 671 pairs of laps of a real qualifying, 0.03 s (root
+    mean square) at the end of a sector that was left out. Places instead of speeds are no better: their times are not
+    exact.
 
     Args:
         session: The session.
@@ -124,7 +129,7 @@ def lap_traces(session: Session | SessionTables, laps: Sequence[tuple[int, int |
         NotLoadedError: If there is no such driver or lap.
     """
     tables = SessionTables.of(session)
-    missing: list[str] = []
+    missing: list[str] = [] if laps else list(tables.missing("laps"))
     made: list[LapTrace] = []
     styles = {style.number: style for style in driver_styles(tables, {driver for driver, _ in laps})}
     for driver, wanted in laps:
@@ -252,30 +257,40 @@ def _trace(tables: SessionTables, style: DriverStyle, lap: int, samples: pa.Tabl
     speed = numbers(samples, "speed")
     if not (~np.isnan(speed)).any():
         return None
-    laps = tables.table("laps")
-    took = [
-        row["lap_duration"]
-        for row in laps.select(["driver_number", "lap_number", "lap_duration"]).to_pylist()
-        if (row["driver_number"], row["lap_number"]) == (style.number, lap)
-    ]
+    lap_seconds, sector_ends = _official_times(tables, style.number, lap)
     drs = numbers(samples, "drs")
     x, y, _ = _places(samples)
     seconds = numbers(samples, "time")
     return LapTrace(
-        style, lap, took[0] if took and took[0] is not None else float("nan"), numbers(samples, "distance"), seconds,
-        speed, numbers(samples, "rpm"), _percent(samples, "throttle"), _percent(samples, "brake"),
+        style, lap, lap_seconds, sector_ends, numbers(samples, "distance"), seconds, speed,
+        numbers(samples, "rpm"), _percent(samples, "throttle"), _percent(samples, "brake"),
         numbers(samples, "n_gear"), np.where(np.isnan(drs), drs, drs >= _DRS_OPEN), x, y, np.zeros(len(seconds)),
     )  # fmt: skip
 
 
+def _official_times(tables: SessionTables, driver: int, lap: int) -> tuple[float, Numbers]:
+    """Return how long a lap took, and when its first two sectors ended; NaN where that is unknown."""
+    laps = tables.table("laps")
+    row = np.flatnonzero((wholes(laps, "driver_number") == driver) & (wholes(laps, "lap_number") == lap))
+    whole, first, second = (
+        float(numbers(laps, name)[row[0]]) if len(row) else float("nan")
+        for name in ("lap_duration", "duration_sector_1", "duration_sector_2")
+    )
+    return whole, np.array([first, first + second])
+
+
 def _compared(trace: LapTrace, first: LapTrace) -> LapTrace:
-    length = first.distance[-1]
-    stretched = trace.distance * (length / trace.distance[-1]) if trace.distance[-1] > 0 else trace.distance
+    """Return a lap with the distances of the first one, and the time that it has lost to it."""
+    both = ~np.isnan(trace.sector_ends) & ~np.isnan(first.sector_ends)
+    ends = [
+        np.concatenate([[0.0], one.sector_ends[both], one.seconds[-1:]]) for one in (trace, first)
+    ]  # fmt: skip
+    marks, places = (
+        np.interp(seconds, one.seconds, one.distance) for seconds, one in zip(ends, (trace, first), strict=True)
+    )
+    stretched = np.interp(trace.distance, marks, places)
     delta = trace.seconds - np.interp(stretched, first.distance, first.seconds)
-    return LapTrace(
-        trace.driver, trace.lap_number, trace.lap_seconds, stretched, trace.seconds, trace.speed, trace.rpm,
-        trace.throttle, trace.brake, trace.n_gear, trace.drs, trace.x, trace.y, delta,
-    )  # fmt: skip
+    return replace(trace, distance=stretched, delta=delta)
 
 
 def _percent(samples: pa.Table, name: str) -> Numbers:

@@ -20,6 +20,7 @@ import click
 
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
+from f1hbase.cli.plotting import plot_command
 from f1hbase.cli.progress import make_counter, make_display, terminal
 from f1hbase.credentials import redacted
 from f1hbase.errors import ConfigError, F1HBaseError
@@ -584,3 +585,6 @@ def export_command(**options: Any) -> None:
     place = "hbase" if config.origins["source"] == "default" else settings.source
     shown = LineCounter if settings.quiet else make_counter
     sys.exit(export(open_reader(config, place), target, settings.selection, settings.format, shown).exit_code)
+
+
+cli.add_command(plot_command)

@@ -7,7 +7,7 @@ from typing import Any
 
 from f1hbase.errors import F1HBaseError
 
-_INSTALL = {"pyarrow": "f1hbase[frames]", "numpy": "f1hbase[frames]"}
+_INSTALL = {"pyarrow": "f1hbase[frames]", "numpy": "f1hbase[frames]", "matplotlib": "f1hbase[plot]"}
 
 
 class MissingPackageError(F1HBaseError, ImportError):

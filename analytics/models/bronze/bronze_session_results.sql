@@ -1,0 +1,1 @@
+{{ landed('session_result') }}
