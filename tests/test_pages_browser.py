@@ -381,6 +381,19 @@ def test_a_session_without_telemetry_says_so_on_every_page(
         assert "No stint is loaded." in page.inner_text("#stints")
 
 
+def test_without_the_charting_library_the_pages_have_all_but_the_plots(
+    browser: Browser, server: str, race: Session
+) -> None:
+    with opened(browser, quiet=False) as page:
+        page.route("**/uPlot.iife.min.js", lambda route: route.abort())
+        for name in PAGES:
+            go(page, server, f"{name}/{race.key}")
+        go(page, server, f"session/{race.key}")
+        assert "uPlot was not there" in page.inner_text("#laps")
+        assert page.locator("#classification tbody tr").count() == len(race.session_result())
+        assert len(lines_of(download(page, page.locator("#laps .tools button").last))) == len(race.laps())
+
+
 def test_text_of_the_data_is_never_read_as_html(browser: Browser, tmp_path: Path, files: Path) -> None:
     bad = "<img src=x onerror=alert(1)><b>&amp;"
     (session,) = records(files, "sessions", session_name="Race")

@@ -169,7 +169,7 @@ def _page_text(page: Page) -> str:
 
 
 def _layout(title: str, main: str, script: str, page: Page | None = None) -> str:
-    charts = page is not None and page.charts
+    charts = page is not None and page.charts and _found("static/vendor/uPlot.iife.min.js") is not None
     library = f'<script defer src="{PREFIX}/static/vendor/uPlot.iife.min.js"></script>' if charts else ""
     style = f'<link rel="stylesheet" href="{PREFIX}/static/vendor/uPlot.min.css">' if charts else ""
     return Template(_file("html/layout.html").decode()).substitute(
