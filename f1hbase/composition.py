@@ -155,7 +155,7 @@ def shared_store(config: Config, places: Sequence[str], served: RecordStore) -> 
         MissingPackageError: If pyarrow or numpy is not installed; says how they are.
     """
     for package in ("pyarrow", "numpy"):
-        need(package, "the web pages")
+        need(package, "showing web pages")
     from f1hbase.frames.store import Store
     from f1hbase.serve.file_store import FileStore
     from f1hbase.serve.pages import SharedStore

@@ -15,6 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -30,9 +31,11 @@ from f1hbase.charts import SessionTables, lap_times
 from f1hbase.errors import UnreachableError
 from f1hbase.frames.session import NotLoadedError, Session
 from f1hbase.frames.store import Store
+from f1hbase.model.plans import SessionPlan
 from f1hbase.serve.pages.answers import CHARTS
 from f1hbase.serve.pages.replay import STEPS_A_SECOND, places
 from f1hbase.serve.pages.shared import FRESH_SECONDS, MOST_WAITING, THREADS, BusyError, SharedStore
+from f1hbase.serve.pages.tables import SharedTables
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -298,6 +301,27 @@ def test_a_store_that_fails_is_opened_anew_and_closed_when_nobody_uses_it(zone: 
     assert [one.is_closed for one in made] == [True, False]
     asyncio.run(shared.close())
     assert made[-1].is_closed
+
+
+def test_a_table_is_read_once_however_many_charts_need_it_at_once(race: Session) -> None:
+    reads: list[str] = []
+    everybody = threading.Barrier(4)
+
+    class Counting(Session):
+        def read(self, endpoint: str, **options: Any) -> Any:
+            reads.append(endpoint)
+            return super().read(endpoint, **options)
+
+    tables = SharedTables(Counting(race._reader, SessionPlan(race.scope, race.record)))
+
+    def ask() -> int:
+        everybody.wait()
+        return int(tables.table("laps").num_rows)
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+    assert [one.result() for one in asking] == [len(race.laps())] * 4
+    assert reads == ["laps"]
 
 
 async def test_too_many_questions_are_refused(zone: Path) -> None:
