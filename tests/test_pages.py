@@ -161,6 +161,8 @@ def test_a_car_is_nowhere_before_its_first_place_and_after_its_last(race: Sessio
         ("data/session/1/laps", 404, "there is no session 1"),
         ("data/nothing", 404, "no such page"),
         ("session/1", 404, "there is no session 1"),
+        ("telemetry/{key}?lap=98-1", 404, "there is no driver 98"),
+        ("telemetry/{key}?lap=%3Cscript%3E", 400, "44-12"),
         ("session/99999999999", 404, "no such page"),
         ("static/app.py", 404, "no file"),
         ("static/..%2fapp.py", 404, ""),
