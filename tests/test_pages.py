@@ -9,11 +9,13 @@ import importlib.util
 import io
 import json
 import struct
+import subprocess
 import sys
 import tarfile
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -208,6 +210,19 @@ def test_a_browser_that_has_an_answer_is_not_sent_it_again(server: str, race: Se
         assert (status, body, again["etag"]) == (304, b"", headers["etag"])
 
 
+def test_serve_says_where_the_pages_are(zone: Path) -> None:
+    command = [sys.executable, str(_ROOT / "hbase_populate_openF1.py"), "serve", "--from", str(zone), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith("serving http://127.0.0.1:")
+            address = process.stdout.readline().removeprefix("web pages: ").strip()
+            status, body, _ = ask(address)
+            assert (status, b"What is loaded" in body) == (200, True)
+        finally:
+            process.terminate()
+
+
 def test_the_api_is_served_beside_the_pages(server: str, race: Session) -> None:
     laps = asked(f"{server}/v1/laps?session_key={race.key}")
     assert len(laps) == len(race.laps())
@@ -385,8 +400,17 @@ def test_without_npm_it_says_what_to_do(assets: ModuleType, tmp_path: Path, monk
         assets.provide(folder=tmp_path / "vendor")
 
 
-def test_the_pages_have_the_library_and_its_licence(assets: ModuleType) -> None:
-    for name in assets.FILES.values():
-        if not (assets.VENDOR / name).is_file():
-            pytest.skip("uPlot was not fetched: python scripts/web_assets.py")
-    assert "MIT" in (assets.VENDOR / "uPlot.LICENSE.txt").read_text(encoding="utf-8")
+def test_a_wheel_has_the_pages_and_the_library_with_its_licence(assets: ModuleType, tmp_path: Path) -> None:
+    if not all((assets.VENDOR / name).is_file() for name in assets.FILES.values()):
+        pytest.skip("uPlot was not fetched: python scripts/web_assets.py")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    pages = _ROOT / "f1hbase" / "serve" / "pages"
+    own = [path for folder in ("html", "static") for path in (pages / folder).iterdir() if path.is_file()]
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert {str(path.relative_to(_ROOT)) for path in own} <= names
+        licence = archive.read("f1hbase/serve/pages/static/vendor/uPlot.LICENSE.txt").decode()
+    assert "f1hbase/serve/pages/static/vendor/uPlot.iife.min.js" in names
+    assert "MIT" in licence
