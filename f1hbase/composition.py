@@ -210,23 +210,31 @@ def open_record_store(
     return zone_store.record_store(lambda: open_reader(served, places[0]), most_seconds)
 
 
-def shared_store(config: Config, name: str | None = None) -> SharedStore:
-    """Return what the web pages are about: a place by its name or URL; by default the source of the settings.
+def shared_store(config: Config, places: Sequence[str], served: RecordStore) -> SharedStore:
+    """Return what the web pages are about: what is served.
 
     It is opened when a page asks for something, and given up after `PAGES_PATIENCE_SECONDS` while it is away.
+
+    Args:
+        config: The settings.
+        places: The places by their names or URLs.
+        served: What the API's answers are made from, by `open_record_store`.
 
     Raises:
         MissingPackageError: If pyarrow or numpy is not installed; says how they are.
     """
     for package in ("pyarrow", "numpy"):
-        need(package, "the web pages")
+        need(package, "showing web pages")
     from f1hbase.frames.store import Store
+    from f1hbase.serve.file_store import FileStore
     from f1hbase.serve.pages import SharedStore
+    from f1hbase.serve.pages.memory import MemoryReader
 
-    location = config.settings.source if name is None else name
+    if isinstance(served, FileStore):
+        return SharedStore(lambda: Store(MemoryReader(served, ", ".join(places))))
     patience = timedelta(seconds=PAGES_PATIENCE_SECONDS)
     impatient = replace(config, settings=replace(config.settings, patience=patience))
-    return SharedStore(lambda: Store(open_reader(impatient, location)), lambda: state_view(impatient, location))
+    return SharedStore(lambda: Store(open_reader(impatient, places[0])), lambda: state_view(impatient, places[0]))
 
 
 def _module(modules: Mapping[str, str], otherwise: str, location: str, action: str) -> ModuleType:

@@ -74,3 +74,4 @@ F1HBASE_API_URL="http://127.0.0.1:$(cat "$work/port")/v1"
 export F1HBASE_API_URL
 python scripts/screenshots.py
 python "$project/scripts/plots.py"
+python "$project/scripts/pages.py"

@@ -34,7 +34,7 @@ MESSAGE
 }
 
 # The stamp names everything the environment was made from; the same stamp means there is nothing to do.
-stamp=$( { echo "$lock $PWD"; cat "$lock" pyproject.toml; } | cksum)
+stamp=$( { echo "$lock $PWD"; cat "$lock" pyproject.toml scripts/web_assets.py; } | cksum)
 if [ -x .venv/bin/f1hbase ] && [ "$(cat .venv/f1hbase.stamp 2>/dev/null)" = "$stamp" ]; then
   exit 0
 fi

@@ -18,17 +18,21 @@ from f1hbase.config import resolve
 from f1hbase.serve.app import create_app
 from f1hbase.serve.pages import progress
 from f1hbase.serve.run import open_files
+from f1hbase.serve.security import OPEN, Access
 
 _END_SECONDS = 20.0
 
 
 @contextmanager
-def serving(place: str | Path, *, idle_seconds: float | None = None, **options: Any) -> Iterator[str]:
+def serving(
+    place: str | Path, *, idle_seconds: float | None = None, access: Access = OPEN, **options: Any
+) -> Iterator[str]:
     """Serve a place as `serve --from` does; yields the address, such as `http://127.0.0.1:41234`.
 
     Args:
         place: Where the records are: `hbase`, or a path.
         idle_seconds: How often what is loaded is looked for; by default as seldom as for users.
+        access: Who may ask.
         **options: Settings, such as `hbase_port`.
     """
     config = resolve(options, names=[])
@@ -36,7 +40,7 @@ def serving(place: str | Path, *, idle_seconds: float | None = None, **options: 
     with pytest.MonkeyPatch.context() as patch:
         if idle_seconds is not None:
             patch.setattr(progress, "IDLE_SECONDS", idle_seconds)
-        app = create_app(store, pages=shared_store(config, str(place)))
+        app = create_app(store, access=access, pages=shared_store(config, [str(place)], store))
     with running(app) as address:
         yield address
 

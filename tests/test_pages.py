@@ -9,12 +9,15 @@ import importlib.util
 import io
 import json
 import struct
+import subprocess
 import sys
 import tarfile
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -30,9 +33,11 @@ from f1hbase.charts import SessionTables, lap_times
 from f1hbase.errors import UnreachableError
 from f1hbase.frames.session import NotLoadedError, Session
 from f1hbase.frames.store import Store
+from f1hbase.model.plans import SessionPlan
 from f1hbase.serve.pages.answers import CHARTS
 from f1hbase.serve.pages.replay import STEPS_A_SECOND, places
 from f1hbase.serve.pages.shared import FRESH_SECONDS, MOST_WAITING, THREADS, BusyError, SharedStore
+from f1hbase.serve.pages.tables import SharedTables
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -158,6 +163,8 @@ def test_a_car_is_nowhere_before_its_first_place_and_after_its_last(race: Sessio
         ("data/session/1/laps", 404, "there is no session 1"),
         ("data/nothing", 404, "no such page"),
         ("session/1", 404, "there is no session 1"),
+        ("telemetry/{key}?lap=98-1", 404, "there is no driver 98"),
+        ("telemetry/{key}?lap=%3Cscript%3E", 400, "44-12"),
         ("session/99999999999", 404, "no such page"),
         ("static/app.py", 404, "no file"),
         ("static/..%2fapp.py", 404, ""),
@@ -201,6 +208,19 @@ def test_a_browser_that_has_an_answer_is_not_sent_it_again(server: str, race: Se
         _, _, headers = ask(f"{server}/pages/{path}")
         status, body, again = ask(f"{server}/pages/{path}", **{"If-None-Match": headers["etag"]})
         assert (status, body, again["etag"]) == (304, b"", headers["etag"])
+
+
+def test_serve_says_where_the_pages_are(zone: Path) -> None:
+    command = [sys.executable, str(_ROOT / "hbase_populate_openF1.py"), "serve", "--from", str(zone), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith("serving http://127.0.0.1:")
+            address = process.stdout.readline().removeprefix("web pages: ").strip()
+            status, body, _ = ask(address)
+            assert (status, b"What is loaded" in body) == (200, True)
+        finally:
+            process.terminate()
 
 
 def test_the_api_is_served_beside_the_pages(server: str, race: Session) -> None:
@@ -300,6 +320,27 @@ def test_a_store_that_fails_is_opened_anew_and_closed_when_nobody_uses_it(zone: 
     assert made[-1].is_closed
 
 
+def test_a_table_is_read_once_however_many_charts_need_it_at_once(race: Session) -> None:
+    reads: list[str] = []
+    everybody = threading.Barrier(4)
+
+    class Counting(Session):
+        def read(self, endpoint: str, **options: Any) -> Any:
+            reads.append(endpoint)
+            return super().read(endpoint, **options)
+
+    tables = SharedTables(Counting(race._reader, SessionPlan(race.scope, race.record)))
+
+    def ask() -> int:
+        everybody.wait()
+        return int(tables.table("laps").num_rows)
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+    assert [one.result() for one in asking] == [len(race.laps())] * 4
+    assert reads == ["laps"]
+
+
 async def test_too_many_questions_are_refused(zone: Path) -> None:
     shared = SharedStore(lambda: f1hbase.open(zone))
     go_on = threading.Event()
@@ -359,8 +400,17 @@ def test_without_npm_it_says_what_to_do(assets: ModuleType, tmp_path: Path, monk
         assets.provide(folder=tmp_path / "vendor")
 
 
-def test_the_pages_have_the_library_and_its_licence(assets: ModuleType) -> None:
-    for name in assets.FILES.values():
-        if not (assets.VENDOR / name).is_file():
-            pytest.skip("uPlot was not fetched: python scripts/web_assets.py")
-    assert "MIT" in (assets.VENDOR / "uPlot.LICENSE.txt").read_text(encoding="utf-8")
+def test_a_wheel_has_the_pages_and_the_library_with_its_licence(assets: ModuleType, tmp_path: Path) -> None:
+    if not all((assets.VENDOR / name).is_file() for name in assets.FILES.values()):
+        pytest.skip("uPlot was not fetched: python scripts/web_assets.py")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=_ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    pages = _ROOT / "f1hbase" / "serve" / "pages"
+    own = [path for folder in ("html", "static") for path in (pages / folder).iterdir() if path.is_file()]
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert {str(path.relative_to(_ROOT)) for path in own} <= names
+        licence = archive.read("f1hbase/serve/pages/static/vendor/uPlot.LICENSE.txt").decode()
+    assert "f1hbase/serve/pages/static/vendor/uPlot.iife.min.js" in names
+    assert "MIT" in licence

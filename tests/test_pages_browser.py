@@ -24,10 +24,13 @@ import f1hbase
 from f1hbase.composition import destination_recipe
 from f1hbase.config import resolve
 from f1hbase.frames.session import Session
+from f1hbase.serve.security import TOKEN_VARIABLE, access_of
 
 PAGES = ("session", "telemetry", "replay")
 DESKTOP, PHONE = (1280, 900), (390, 844)
 WITHOUT_TELEMETRY = ("meetings", "sessions", "drivers", "laps", "position", "race_control", "weather", "session_result")
+
+TOKEN = "3a0f5c1d9e7b4286"
 
 Browser = Any
 Page = Any
@@ -153,6 +156,16 @@ def test_what_is_not_loaded_is_a_page_of_its_own_with_its_status(browser: Browse
         assert "there is no session 4711" in page.inner_text("main")
         page.get_by_text("See what is loaded").click()
         assert page.url == f"{server}/pages/"
+
+
+def test_a_browser_asks_its_user_for_the_token(browser: Browser, zone: Path, race: Session) -> None:
+    access = access_of("0.0.0.0", environment={TOKEN_VARIABLE: TOKEN})
+    with serving(zone, access=access) as server:
+        with opened(browser, quiet=False) as page:
+            assert page.goto(f"{server}/pages/").status == 401
+        with opened(browser, http_credentials={"username": "anyone", "password": TOKEN}) as page:
+            go(page, server, f"replay/{race.key}")
+            assert page.locator("#order li").count() > 0
 
 
 # --- what is loaded ---
@@ -366,6 +379,19 @@ def test_a_session_without_telemetry_says_so_on_every_page(
         go(page, server, f"session/{race.key}")
         assert page.locator("#laps .plot").count() == 1
         assert "No stint is loaded." in page.inner_text("#stints")
+
+
+def test_without_the_charting_library_the_pages_have_all_but_the_plots(
+    browser: Browser, server: str, race: Session
+) -> None:
+    with opened(browser, quiet=False) as page:
+        page.route("**/uPlot.iife.min.js", lambda route: route.abort())
+        for name in PAGES:
+            go(page, server, f"{name}/{race.key}")
+        go(page, server, f"session/{race.key}")
+        assert "uPlot was not there" in page.inner_text("#laps")
+        assert page.locator("#classification tbody tr").count() == len(race.session_result())
+        assert len(lines_of(download(page, page.locator("#laps .tools button").last))) == len(race.laps())
 
 
 def test_text_of_the_data_is_never_read_as_html(browser: Browser, tmp_path: Path, files: Path) -> None:

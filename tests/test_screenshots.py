@@ -13,8 +13,13 @@ import pyte
 import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PAGES = [_ROOT / "README.md", _ROOT / "screenshots" / "README.md", _ROOT / "docs" / "plots.md"]
-_PLOTS = sorted((_ROOT / "screenshots").glob("plot-*.png"))
+_PAGES = [
+    _ROOT / "README.md",
+    _ROOT / "screenshots" / "README.md",
+    _ROOT / "docs" / "plots.md",
+    _ROOT / "docs" / "pages.md",
+]
+_PLOTS = sorted((_ROOT / "screenshots").glob("*.png"))
 _PICTURES = sorted((_ROOT / "screenshots").glob("*.svg"))
 _SVG = "{http://www.w3.org/2000/svg}"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -103,7 +108,7 @@ def test_every_picture_that_a_page_shows_is_there_and_every_one_there_is_shown()
 
 
 @pytest.mark.parametrize("picture", _PLOTS, ids=lambda picture: picture.name)
-def test_plots_are_small_and_tell_nothing_of_where_they_were_made(picture: Path) -> None:
+def test_plots_and_pages_are_small_and_tell_nothing_of_where_they_were_made(picture: Path) -> None:
     content = picture.read_bytes()
     assert content.startswith(b"\x89PNG\r\n")
     assert len(content) < 200_000

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from f1hbase.config import Config, Settings
     from f1hbase.model.plans import Plan
     from f1hbase.serve.pages import SharedStore
+    from f1hbase.serve.store import RecordStore
     from f1hbase.stores.hbase.schema import SchemaReader
 
 _log = logging.getLogger(__name__)
@@ -524,21 +525,18 @@ def serve_command(
     tell(config)
     access = access_of(host, public=public, origins=origins)
     store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr))
-    pages = _pages(config, places)
+    pages = _pages(config, places, store)
     app = create_app(store, max_rows=max_rows, empty=EMPTY_FORMS[empty], access=access, pages=pages)
     serve(app, host, port, click.echo, has_pages=pages is not None)
 
 
-def _pages(config: Config, places: Sequence[str]) -> SharedStore | None:
+def _pages(config: Config, places: Sequence[str], store: RecordStore) -> SharedStore | None:
     """Return what the web pages of `serve` are about; None, and why is said, where there are none."""
     from f1hbase.composition import shared_store
     from f1hbase.frames.needs import MissingPackageError
 
-    if len(places) > 1:
-        click.echo("no web pages: they are about one place, and several --from are given", err=True)
-        return None
     try:
-        return shared_store(config, places[0])
+        return shared_store(config, places, store)
     except MissingPackageError as error:
         click.echo(f"no web pages: {error}", err=True)
         return None

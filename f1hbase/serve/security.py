@@ -6,6 +6,7 @@ name of its own at 127.0.0.1 does not read what is served.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import ipaddress
 import os
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
 
 from f1hbase.credentials import Secret, register_secret
 from f1hbase.errors import ConfigError
@@ -121,7 +123,7 @@ def access_layer(access: Access) -> Middleware:
             # A preflight has no token: it asks whether the request that has one may be sent.
             return web.Response(status=204, headers=_PREFLIGHT)
         if access.token is not None and not _shows(request, access.token):
-            return _refusal(401, "Not authenticated", {"WWW-Authenticate": "Bearer"})
+            return _refusal(401, "Not authenticated", _CHALLENGE)
         return await handler(request)
 
     return layer
@@ -143,6 +145,12 @@ def header_layer(access: Access) -> Callable[[web.Request, web.StreamResponse], 
     return add
 
 
+_CHALLENGE = CIMultiDict([
+    ("WWW-Authenticate", "Bearer"),
+    # By this one a browser asks its user: for any name, and the token as the password.
+    ("WWW-Authenticate", 'Basic realm="f1hbase", charset="UTF-8"'),
+])  # fmt: skip
+
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET",
     "Access-Control-Allow-Headers": "Authorization",
@@ -159,9 +167,20 @@ def _allowed(access: Access, request: web.Request) -> str | None:
 
 
 def _shows(request: web.Request, token: str) -> bool:
+    """Tell whether a request shows the token: as a program does, or as a browser does that asked its user for it."""
     kind, _, shown = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        kind, shown = "bearer", _password(shown)
     # Bytes: a text that is not ASCII cannot be compared in constant time.
     return hmac.compare_digest(shown.strip().encode(errors="replace"), token.encode()) and kind.lower() == "bearer"
+
+
+def _password(credentials: str) -> str:
+    """Return the password of Basic authentication (RFC 7617); of what is none, nothing."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _is_named(given: str | None, hosts: frozenset[str]) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import html
 import logging
 import re
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -145,15 +145,29 @@ async def _page(_: web.Request) -> web.Response:
 
 
 async def _session_page(request: web.Request, page: Page) -> web.Response:
-    """Answer with the page; 404 with a page that says so if there is no such session, 503 while the store is away."""
+    """Answer with the page: 404 if there is no such session or driver, 503 while the store is away."""
     key = int(request.match_info["key"])
     shared = request.app[_SHARED]
+    drivers = [_lap(text)[0] for text in request.query.getall("lap", [])] if page is TELEMETRY else []
     try:
-        await shared.run(lambda: shared.with_session(key, lambda _: None))
+        await shared.run(lambda: shared.with_session(key, lambda tables: _check_drivers(tables, drivers)))
     except UnreachableError:
         # The page itself says that the store is away, and goes on when it is back.
         return _html(page, HTTPStatus.SERVICE_UNAVAILABLE)
     return _html(page)
+
+
+def _check_drivers(tables: SessionTables, drivers: Sequence[int]) -> None:
+    """Raise `NotLoadedError` for a driver of whom there is neither a name nor a lap."""
+    from f1hbase.frames.session import NotLoadedError
+
+    if not drivers:
+        return
+    known = {number for name in ("drivers", "laps") for number in tables.table(name)["driver_number"].to_pylist()}
+    for driver in drivers:
+        if driver not in known:
+            some = ", ".join(map(str, sorted(known))) or "none"
+            raise NotLoadedError(f"there is no driver {driver} in session {tables.session.key}; there are {some}.")
 
 
 def _html(page: Page, status: int = HTTPStatus.OK) -> web.Response:
@@ -169,7 +183,7 @@ def _page_text(page: Page) -> str:
 
 
 def _layout(title: str, main: str, script: str, page: Page | None = None) -> str:
-    charts = page is not None and page.charts
+    charts = page is not None and page.charts and _found("static/vendor/uPlot.iife.min.js") is not None
     library = f'<script defer src="{PREFIX}/static/vendor/uPlot.iife.min.js"></script>' if charts else ""
     style = f'<link rel="stylesheet" href="{PREFIX}/static/vendor/uPlot.min.css">' if charts else ""
     return Template(_file("html/layout.html").decode()).substitute(

@@ -205,7 +205,7 @@ class SharedStore:
             opened.store.close()
 
     def _session(self, opened: _Opened, key: int) -> _Known:
-        from f1hbase.charts import SessionTables
+        from f1hbase.serve.pages.tables import SharedTables
 
         with self._lock:
             known = opened.sessions.get(key)
@@ -213,9 +213,10 @@ class SharedStore:
                 opened.sessions.move_to_end(key)
                 return known
         session = opened.store.session(key)
-        known = _Known(SessionTables(session), session.fingerprint())
+        known = _Known(SharedTables(session), session.fingerprint())
         with self._lock:
-            opened.sessions[key] = known
+            # Another thread may have been faster: all are to share the same tables.
+            known = opened.sessions.setdefault(key, known)
             if len(opened.sessions) > _MOST_SESSIONS:
                 opened.sessions.popitem(last=False)
         return known

@@ -35,11 +35,14 @@ function notes(session) {
 
 function sessionRow(session, hasReports) {
   const link = (page, title) => el("a", { href: `${ROOT}/${page}/${session.session_key}` }, title);
-  const sizes = Object.entries(session.by_endpoint).sort((one, other) => other[1] - one[1]).map(([name, rows]) => `${name}: ${count(rows)}`).join("\n");
+  const sizes = Object.entries(session.by_endpoint).sort((one, other) => other[1] - one[1]);
+  const size = sizes.length
+    ? el("details", { class: "sizes" }, el("summary", { title: "Rows by endpoint" }, count(session.rows)), sizes.map(([name, rows]) => el("div", { class: "small quiet" }, `${name} ${count(rows)}`)))
+    : count(session.rows);
   return el("tr", {},
     el("td", {}, el("strong", {}, link("session", session.name)), el("span", { class: "quiet small wide" }, ` ${session.session_key}`)),
     el("td", { class: "quiet small wide" }, moment(session.date_start)),
-    hasReports ? [el("td", {}, state(session)), el("td", { class: "n", title: sizes || null }, count(session.rows)), el("td", { class: "small quiet wide" }, notes(session))] : null,
+    hasReports ? [el("td", {}, state(session)), el("td", { class: "n" }, size), el("td", { class: "small quiet wide" }, notes(session))] : null,
     el("td", { class: "small n" }, link("telemetry", "Telemetry"), " ", link("replay", "Replay")));
 }
 

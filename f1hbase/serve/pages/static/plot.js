@@ -57,11 +57,16 @@ export class Plot {
     this.options.series.forEach((series, at) => {
       if (series.owner !== owner) return;
       series.hidden = !shown;
-      this.u.setSeries(at + 1, { show: shown });
+      this.u?.setSeries(at + 1, { show: shown });
     });
   }
 
   rebuild() {
+    if (typeof uPlot === "undefined") {
+      this.tip.before(el("p", { class: "empty" }, "This plot cannot be drawn: uPlot was not there when f1hbase was built (python scripts/web_assets.py fetches it)."));
+      plots.delete(this);
+      return;
+    }
     this.u?.destroy();
     const { options } = this;
     const compact = this.width < 520;
@@ -94,7 +99,7 @@ export class Plot {
         { ...common, label: options.x.label, size: options.x.hidden ? 8 : 30, labelSize: options.x.label ? 20 : 0, gap: 4,
           values: (u, values) => (options.x.hidden ? values.map(() => "") : format(values, options.x.format ?? String)),
           incrs: options.x.whole ? [1, 2, 5, 10, 20, 50, 100] : options.x.incrs, space: compact ? 50 : 60 },
-        { ...common, size: options.lane ? (compact ? 74 : 92) : options.ySize ?? (compact ? 46 : 56), gap: 4,
+        { ...common, size: options.ySize ?? (compact ? 46 : 56), gap: 4,
           values: (u, values) => (options.lane ? values.map((value) => options.lane[value] ?? "") : format(values, options.y.format ?? String)),
           splits: options.lane ? () => options.lane.map((_, at) => at) : options.y.splits,
           incrs: options.y.whole ? [1, 2, 5, 10, 20] : options.y.incrs, space: options.y.space ?? 30 },
@@ -113,7 +118,7 @@ export class Plot {
           points: series.marks
             ? { show: true, size: series.size ?? 7, width: series.hollow ? 1.5 : 0, stroke: () => series.colour(),
                 fill: () => (series.hollow ? token("card") : series.colour()) }
-            : { show: Boolean(series.points), size: 5 },
+            : { show: Boolean(series.points), size: 5, width: 0, fill: () => series.colour() },
         })),
       ],
       hooks: {
@@ -124,6 +129,11 @@ export class Plot {
       },
     }, [options.x.values, ...options.series.map((series) => series.values)], this.box);
     this.u.over.addEventListener("mouseleave", () => this.leave());
+    // uPlot follows the mouse alone; a finger that moves sideways moves the cursor as well.
+    this.u.over.addEventListener("touchmove", (event) => {
+      const { left } = this.u.over.getBoundingClientRect();
+      this.u.setCursor({ left: event.touches[0].clientX - left, top: this.u.over.clientHeight / 2 }, true, true);
+    }, { passive: true });
   }
 
   // --- range ---
@@ -137,6 +147,7 @@ export class Plot {
 
   /** Show a range of x, in all plots of the group; null shows everything. */
   setRange(range) {
+    if (!this.u) return;
     for (const plot of plots) {
       if (plot === this || (this.options.group && plot.options.group === this.options.group)) plot.take(range);
     }
@@ -163,7 +174,7 @@ export class Plot {
 
   key(event) {
     const all = this.options.x.values;
-    if (!all.length || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!this.u || !all.length || event.ctrlKey || event.metaKey || event.altKey) return;
     const now = this.at ?? -1;
     const step = event.shiftKey ? Math.max(1, Math.round(all.length / 20)) : 1;
     const moves = { ArrowLeft: Math.max(0, now - step), ArrowRight: Math.min(all.length - 1, now + step), Home: 0, End: all.length - 1 };
@@ -178,6 +189,7 @@ export class Plot {
 
   /** Move the cursor, and those of the group, to a place among the x-values. */
   moveTo(at, isSpoken = false) {
+    if (!this.u) return;
     const left = this.u.valToPos(this.options.x.values[at], "x");
     this.u.setCursor({ left, top: this.u.over.clientHeight / 2 }, true, true);
     this.at = at;
@@ -222,6 +234,7 @@ export class Plot {
   tools() {
     const { file } = this.options;
     const button = (title, act) => el("button", { type: "button", title: `Save "${this.options.title}" as ${title}`, on: { click: act } }, title);
+    if (!this.u) return el("span", { class: "tools" }, button("CSV", () => this.saveCsv()));
     return el("span", { class: "tools" },
       button("PNG", () => savePng(this.picture(), `${file}.png`)),
       button("SVG", () => saveSvg(this.picture(), `${file}.svg`)),

@@ -234,6 +234,15 @@ function go(at) {
   showMessage();
   const current = leaderLap(now);
   if (current) byId("jump").value = String(current);
+  remember();
+}
+
+let remembering = 0;
+
+/** Keep the time in the address, so that a link shows the same moment. */
+function remember() {
+  clearTimeout(remembering);
+  remembering = setTimeout(() => history.replaceState(null, "", `${location.pathname}?t=${Math.round(now - session.zero)}`), 200);
 }
 
 function leaderLap(at) {
@@ -256,6 +265,7 @@ function pause() {
   isPlaying = false;
   byId("play").textContent = "Play";
   cancelAnimationFrame(frame);
+  remember();
 }
 
 function tick(time) {
@@ -339,8 +349,8 @@ run(async () => {
   setSpeed(10);
   size();
   // It begins where something goes on: at the first lap.
-  const wanted = Number(new URLSearchParams(location.search).get("t"));
-  go(Number.isFinite(wanted) && wanted ? session.zero + wanted : starts[0]?.at ?? from);
+  const wanted = new URLSearchParams(location.search).get("t");
+  go(/^-?\d{1,6}$/.test(wanted ?? "") ? session.zero + Number(wanted) : starts[0]?.at ?? from);
   document.body.dataset.ready = "true";
 });
 

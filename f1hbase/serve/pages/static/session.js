@@ -327,7 +327,7 @@ function weatherPlot(box, weather, from, to) {
     u.ctx.fillRect(left, u.bbox.top, right - left, u.bbox.height);
   });
   const plot = new Plot(box, {
-    title: "Weather", file: file("weather"), height: 200, group: "timeline", whole: [from, to], series, ySize: 74,
+    title: "Weather", file: file("weather"), height: 200, group: "timeline", whole: [from, to], series, ySize: 76,
     x: { values: columns.seconds, format: clock, incrs: TIMES, label: "" },
     y: { format: (value) => `${value} °C` },
     under: rain,
@@ -375,7 +375,7 @@ function lanesPlot(box, control, stops, radio, origin, from, to) {
     title: "Race control", file: file("race-control"), height: 190, group: "timeline", whole: [from, to], lane: LANES, series: [...groups.values()],
     x: { values: x, format: clock, incrs: TIMES, label: "Time in the session" },
     y: { range: () => [-0.6, 4.6] },
-    under: band, ySize: 74,
+    under: band, ySize: 76,
     pictureUnder: (px, py) => periods.map((period) => svg("rect", { x: px(period.from), y: py(4.3), width: Math.max(2, px(period.to) - px(period.from)), height: py(3.7) - py(4.3), fill: PERIODS[period.kind] ?? "#8a8f98" })),
     tell: (at) => [el("span", {}, events[at].text)],
     onCursor: (at) => { if (at !== null) mark(events[at].at); },
@@ -391,7 +391,7 @@ function messages(box, control) {
   const list = rows(control.columns);
   if (!list.length) return;
   const lines = list.map((row) => el("button", { type: "button", class: "message", on: { click: () => {
-    if (row.seconds === null || !lanes) return;
+    if (row.seconds === null || !lanes?.plot.u) return;
     if (row.seconds < lanes.plot.u.scales.x.min) lanes.plot.setRange([row.seconds - 60, lanes.plot.u.scales.x.max]);
     lanes.plot.moveTo(lanes.x.findIndex((at) => at >= row.seconds));
     lanes.plot.box.scrollIntoView({ block: "nearest" });

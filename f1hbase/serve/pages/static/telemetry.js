@@ -193,11 +193,14 @@ function draw(laps) {
 /** Show where the cursor is: a dot for each lap on the track, and the values of all channels. */
 function follow(at, laps, of, places) {
   map?.show(at === null ? [] : laps.map((lap, index) => ({ x: of[index].x[at], y: of[index].y[at], driver: lap.look })));
-  const head = el("tr", {}, el("th", {}, at === null ? "" : `${Math.round(places[at])} m`), laps.map((lap) => el("th", { class: "n" }, swatch(lap.look), ` ${lap.driver.acronym} ${lap.lap_number}`)));
+  if (at === null) {
+    byId("readout").replaceChildren(el("p", { class: "quiet small" }, "Point at a plot, or focus it and press the arrow keys."));
+    return;
+  }
+  const head = el("tr", {}, el("th", {}, `${Math.round(places[at])} m`), laps.map((lap) => el("th", { class: "n" }, swatch(lap.look), ` ${lap.driver.acronym} ${lap.lap_number}`)));
   const body = told.map(({ name, title, told: how }) => el("tr", {}, el("td", { class: "quiet" }, name === "delta" ? "Delta" : title),
-    laps.map((_, index) => { const value = at === null ? null : of[index][name][at]; return el("td", { class: "n" }, value === null || value === undefined ? "–" : how(value)); })));
-  byId("readout").replaceChildren(el("div", { class: "tablebox" }, el("table", {}, el("thead", {}, head), el("tbody", {}, body))),
-    el("p", { class: "quiet small" }, at === null ? "Point at a plot, or focus it and press the arrow keys." : ""));
+    laps.map((_, index) => { const value = of[index][name][at]; return el("td", { class: "n" }, value === null || value === undefined ? "–" : how(value)); })));
+  byId("readout").replaceChildren(el("div", { class: "tablebox" }, el("table", {}, el("thead", {}, head), el("tbody", {}, body))));
 }
 
 run(async () => {
