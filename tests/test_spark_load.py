@@ -124,9 +124,7 @@ def test_after_a_rollback_and_a_kill_it_loads_again(loaded: Loaded, moment: str)
     again = lines_of(loaded.hbase, _SPARK)
     epochs = {line.pop("meta:epoch") for key, line in again.items() if "#7001#" in key and line}
     assert epochs == {"1"}
-    for line in lines.values():
-        del line["meta:epoch"]
-    for line in again.values():
-        line.pop("meta:epoch", None)
+    for cells in (*lines.values(), *again.values()):
+        cells.pop("meta:epoch", None)
     assert again == lines
     assert not list((loaded.spark.folder / "staging").glob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from f1hbase.credentials import redacted
@@ -72,12 +73,17 @@ def explain(error: BaseException) -> str:
         error: What PySpark or Py4J raised.
     """
     causes = [text for text in _causes(error) if text]
-    for text in reversed(causes):
+    return advice_for(causes) or f"Spark failed: {_first_line(causes[-1] if causes else str(error))}"
+
+
+def advice_for(texts: Sequence[str]) -> str | None:
+    """Return what to do about an error that is known, by the texts of its causes, the root last."""
+    for text in reversed(texts):
         for pattern, advice in _KNOWN:
             if match := pattern.search(text):
                 groups = [group for group in match.groups() if group]
                 return advice.format(*groups) if groups or "{" not in advice else advice.replace(" {0}", "")
-    return f"Spark failed: {_first_line(causes[-1] if causes else str(error))}"
+    return None
 
 
 def _causes(error: BaseException) -> list[str]:

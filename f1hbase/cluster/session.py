@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from f1hbase.cluster.errors import SparkError, explain
+from f1hbase.cluster.errors import SparkError, advice_for, explain
 from f1hbase.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def check_installed() -> None:
     Raises:
         ConfigError: If one is not; says how to have it.
     """
-    for package in ("pyspark", "pyarrow", "numpy"):
+    for package in ("pyspark", "pyarrow", "numpy", "pandas"):
         if find_spec(package) is None:
             raise ConfigError(f"--engine spark needs {package}, which is not installed: {INSTALL}")
     home = os.environ.get("JAVA_HOME")
@@ -216,7 +216,7 @@ class SparkApplication:
         text = self._log_file.read_text(errors="replace") if self._log_file.is_file() else ""
         lines = [line for line in text.splitlines() if line.strip()]
         wrong = [line for line in lines if "Error" in line or "Exception" in line]
-        return (wrong or lines or ["its Java has ended without a word"])[0].strip()[:300]
+        return advice_for([text]) or (wrong or lines or ["its Java has ended without a word"])[0].strip()[:300]
 
 
 def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
