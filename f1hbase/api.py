@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date as day
 from datetime import timedelta
 from functools import partial
@@ -277,7 +278,7 @@ def estimate_of(config: Config) -> Estimate:
     Raises:
         f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
     """
-    from f1hbase.composition import source_recipe, state_view
+    from f1hbase.composition import can_load_in_bulk, source_recipe, state_view
     from f1hbase.operations.estimate.forecast import estimate_load
     from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
     from f1hbase.pipeline.parts import Recipe
@@ -286,7 +287,8 @@ def estimate_of(config: Config) -> Estimate:
     settings = config.settings
     found = plan_load(Recipe(source, ()), settings.selection, STARTUP_PATIENCE_SECONDS)
     views = [partial(state_view, config, name) for name in settings.to]
-    return estimate_load(found, settings.selection, source, views, refresh=settings.refresh)
+    estimate = estimate_load(found, settings.selection, source, views, refresh=settings.refresh)
+    return replace(estimate, in_bulk=can_load_in_bulk(config))
 
 
 def _resolved(arguments: Mapping[str, Any]) -> Config:

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from f1hbase.model.text import count, duration, size
-from f1hbase.operations.estimate.forecast import Estimate, SessionEstimate
+from f1hbase.operations.estimate.forecast import SPARK_PAYS_FROM_ROWS, Estimate, SessionEstimate
 
 _LAYOUT = "{:<27}{:<16}{:>9}{:>9}{:>11}{:>8}"
 _NAME = 52
@@ -32,6 +32,7 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
         "seconds_at_limits": None if seconds is None else round(seconds, 1),
         "seconds_with_limit_of_bytes": None if by_bytes is None else round(by_bytes, 1),
         "learnt_from_units": estimate.costs.units,
+        "quickest_engine": estimate.engine,
     }
 
 
@@ -82,6 +83,9 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
     if estimate.seconds_by_bytes:
         limit = ",".join(map(str, estimate.limits.bytes))
         yield f"at least {duration(estimate.seconds_by_bytes)} with the limit of bytes ({limit})"
+    if estimate.in_bulk and estimate.rows:
+        compared = "more" if estimate.engine == "spark" else "fewer"
+        yield f"--engine {estimate.engine} is quicker: {compared} than {SPARK_PAYS_FROM_ROWS:,} rows (docs/cluster.md)"
     if estimate.rows:
         yield from estimate.costs.lines()
 
