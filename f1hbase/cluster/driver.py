@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from f1hbase.cluster.encoding import EncodedUnit
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _TICK_SECONDS = 0.5
+_CANCEL_SECONDS = 5.0
+"""How long Spark may take to end what it is told to end; then its Java is killed."""
 
 STAGED_BYTES_PER_RECORD = 30
 """About what a record takes in HBase's files until HBase has them: 10.4 bytes of car_data with FAST_DIFF and GZ
@@ -62,6 +64,7 @@ class SparkDriver:
         self._thread = ThreadPoolExecutor(1, "spark")
         self._application: SparkApplication | None = None
         self._files: HBaseFiles | None = None
+        self._under_way: Future[Any] | None = None
 
     def encode(
         self,
@@ -112,8 +115,12 @@ class SparkDriver:
 
     def close(self) -> None:
         """End Spark and delete the staging folder of this run, whatever has happened."""
-        if self._application is not None:
-            self._application.cancel()
+        application = self._application
+        if application is not None and self._under_way is not None and not self._under_way.done():
+            # The user would not wait any longer.
+            application.cancel()
+            if not wait([self._under_way], _CANCEL_SECONDS).done:
+                application.kill()
         self._thread.submit(self._close)
         self._thread.shutdown()
 
@@ -154,6 +161,7 @@ class SparkDriver:
     def _do(self, call: Callable[[], _Result], display: TaskDisplay, *, stoppable: bool) -> _Result:
         """Call something in Spark's thread, and show meanwhile how far it is."""
         future = self._thread.submit(call)
+        self._under_way = future
         while not wait([future], _TICK_SECONDS).done:
             application = self._application
             if application is None:

@@ -45,6 +45,13 @@ _KNOWN = (
         "with a master local[N])."),
     ),
     (
+        re.compile(r"Answer from Java side is empty|connect(?:ing)? to the Java server|Connection reset by peer"),
+        (
+            "Spark's Java has ended, killed or out of memory: run it again, with more memory by --spark-conf "
+            "spark.driver.memory=4g if need be."
+        ),
+    ),
+    (
         re.compile(r"ClassNotFoundException: (\S+)|NoClassDefFoundError: (\S+)"),
         ("Spark lacks the Java class {0}: name the jars of HBase with --spark-conf spark.jars=A.jar,B.jar, as "
         "'hbase mapredcp' lists them."),

@@ -178,8 +178,12 @@ class SparkApplication:
 
     def stages(self) -> tuple[int, int]:
         """Return of the stages under way how many tasks are done, and how many there are."""
-        tracker = self.context.statusTracker()
-        infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        try:
+            tracker = self.context.statusTracker()
+            infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        except Exception as error:  # noqa: BLE001 - its Java may be gone, which whoever waits for a result is told
+            _log.debug("Spark does not say how far it is: %s", error)
+            return 0, 0
         known = [info for info in infos if info is not None]
         return sum(info.numCompletedTasks for info in known), sum(info.numTasks for info in known)
 
@@ -187,6 +191,12 @@ class SparkApplication:
         """End the jobs under way."""
         with suppress(Exception):  # it may be gone
             self.context.cancelAllJobs()
+
+    def kill(self) -> None:
+        """End its Java at once, and with it whatever waits for that."""
+        process = getattr(self._gateway, "proc", None)
+        if process is not None:
+            process.kill()
 
     def stop(self) -> None:
         """End it, and its Java; whatever it is at."""
