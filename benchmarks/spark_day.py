@@ -34,7 +34,7 @@ _ROWS = re.compile(r"rows: ([\d,]+) ")
 _ROUND = re.compile(r"Spark: round \d+ took")
 
 ENGINES = {
-    "local engine, 4 processes": ("--processes", "4"),
+    "local engine": ("--processes", "4"),
     "Spark local[1]": ("--engine", "spark", "--spark-master", "local[1]"),
     "Spark local[2]": ("--engine", "spark", "--spark-master", "local[2]"),
 }
@@ -103,7 +103,11 @@ def load(folder: Path, environment: dict[str, str], hbase: LocalHBase, *options:
         [sys.executable, "-m", "f1hbase", "load", *options], cwd=folder, env=os.environ | environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process, watched(psutil.Process(process.pid)) as tree:  # fmt: skip
-        printed, _ = process.communicate()
+        try:
+            printed, _ = process.communicate()
+        except BaseException:
+            process.terminate()  # its workers end with it
+            raise
         seconds = monotonic() - began
     if process.returncode:
         raise SystemExit(f"load {' '.join(options)}: exit {process.returncode}\n{printed[-3000:]}")
@@ -127,6 +131,8 @@ def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--zone", type=Path, help="load this landing zone, which is there already, instead")
+    parser.add_argument("--engines", default=",".join(ENGINES), help="which of them, with commas between")
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=int, default=20, help="of each session of a simulated weekend")
@@ -135,12 +141,12 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         source = options.folder
-        if source is None:
+        if source is None and options.zone is None:
             source = folder / "simulated"
             weekend = ["--sessions", "practice", "--minutes", str(options.minutes), "--drivers", "20"]
             command = [sys.executable, "-m", "simulator", "make", str(source), *weekend]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-        for number in range(options.copies):
+        for number in range(options.copies if source else 0):
             copy_of(source.resolve(), folder / "season" / str(number), number)
         hbase = stack.enter_context(LocalHBase(folder / "hbase"))
         zookeeper = f"spark.hadoop.hbase.zookeeper.property.clientPort={hbase.zookeeper_port}"
@@ -150,13 +156,15 @@ def main() -> int:
             "F1HBASE_SPARK_CONF": f"{zookeeper} spark.local.dir={folder}",
             "F1HBASE_SPARK_STAGING": str(folder / "staging"),
         }  # fmt: skip
-        zone = str(folder / "zone")
-        with ReplayServer(folder / "season") as api:
-            load(folder, environment | {"F1HBASE_API_URL": api.url}, hbase, "--to", zone)
-        found: dict[str, list[Load]] = {name: [] for name in ENGINES}
+        zone = str(options.zone.resolve() if options.zone else folder / "zone")
+        if options.zone is None:
+            with ReplayServer(folder / "season") as api:
+                load(folder, environment | {"F1HBASE_API_URL": api.url}, hbase, "--to", zone)
+        engines = {name: ENGINES[name] for name in options.engines.split(",")}
+        found: dict[str, list[Load]] = {name: [] for name in engines}
         tables = set()
         for turn in range(options.rounds):
-            for number, (name, more) in enumerate(ENGINES.items()):
+            for number, (name, more) in enumerate(engines.items()):
                 prefix = f"r{turn}e{number}"
                 there = ("--from", zone, "--to", "hbase", "--table-prefix", prefix)
                 # Before the clock runs: the hbase shell takes some ten seconds to create tables.

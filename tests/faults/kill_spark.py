@@ -49,6 +49,9 @@ _LONGEST_LOAD = 15.0
 
 _ROW = re.compile(r"unit#(\d+#\d+#\d+)#(\w+)#")
 
+_FAMILIES = {"laps": b"laps:", "weather": b"weather:", "position": b"position:", "drivers": b"driver:"}
+"""The families that belong to one endpoint each, of which a session has one unit."""
+
 Table = dict[bytes, dict[bytes, bytes]]
 
 
@@ -109,13 +112,11 @@ def unfounded(hbase: LocalHBase, prefix: str, truth: Table) -> list[str]:
     wrong = []
     for key, line in lines_of(hbase, prefix).items():
         found = _ROW.match(key)
-        if found is None or line["meta:status"] != "done" or not key.endswith("#-#-#-"):
+        family = None if found is None else _FAMILIES.get(found[2])
+        if found is None or family is None or line["meta:status"] != "done" or not key.endswith("#-#-#-"):
             continue
         rows = {row for row in truth if row.startswith(f"{found[1]}#".encode())}
-        family = {"laps": b"laps:", "weather": b"weather:", "position": b"position:", "drivers": b"driver:"}.get(
-            found[2]
-        )
-        for row in rows if family else ():
+        for row in rows:
             mine = {column: value for column, value in truth[row].items() if column.startswith(family)}
             if not mine.items() <= table.get(row, {}).items():
                 wrong.append(f"{key} is done without {row!r}")
