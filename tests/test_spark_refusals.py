@@ -30,6 +30,10 @@ from f1hbase.errors import ConfigError
 
 _JAVA = shutil.which("java")
 _SECRET = "hunter2hunter2"
+_OTHER_PYTHON = (
+    "pyspark.errors.exceptions.base.PySparkRuntimeError: [PYTHON_VERSION_MISMATCH] Python in worker has different "
+    "version (3, 9) than that in driver 3.11, PySpark cannot run with different minor versions."
+)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +155,10 @@ def _java(*texts: str) -> Any:
     [
         (("org.apache.spark.SparkException: Job aborted", "java.io.IOException: No space left on device"), "no room"),
         (("java.io.IOException: Cannot run program \"python3.9\": error=2",), "cannot start 'python3.9'"),
+        (
+            (f"org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n {_OTHER_PYTHON}",),
+            "the executors have Python 3.9, this process 3.11",
+        ),
         (("java.lang.OutOfMemoryError: Java heap space",), "spark.driver.memory"),
         (("java.lang.NoSuchMethodError: 'void org.apache.hadoop.hbase.X.y()'",), "not those of this Spark"),
         (("java.lang.IllegalStateException: it is odd\n\tat somewhere",), "Spark failed: it is odd"),

@@ -16,14 +16,11 @@ _JAVA_CLASSES = re.compile(r"^(?:(?:[\w$]+\.)+[\w$]+(?:Exception|Error|Throwable
 
 _KNOWN = (
     (
-        re.compile(r"Python in worker has different version:? ([\d.]+|\S+).*?(?:driver:?) ([\d.]+)", re.DOTALL),
-        ("the executors have Python {0}, this process {1}: name the same one for both with PYSPARK_PYTHON "
-        "(docs/cluster.md)."),
-    ),
-    (
-        re.compile(r"PYTHON_VERSION_MISMATCH"),
-        ("the executors have another Python than this process: name the same one for both with PYSPARK_PYTHON "
-        "(docs/cluster.md)."),
+        re.compile(r"Python in worker has different version \(?(\d+)[., ]+(\d+)\)? than that in driver ([\d.]+)"),
+        (
+            "the executors have Python {0}.{1}, this process {2}: name the same one for both with PYSPARK_PYTHON "
+            "(docs/cluster.md)."
+        ),
     ),
     (
         re.compile(r"(?:ModuleNotFoundError|No module named):?.*?'([\w.]+)'"),
