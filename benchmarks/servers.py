@@ -51,22 +51,26 @@ class LocalHBase:
 
     Args:
         folder: Its data; is made.
+
+    Attributes:
+        settings: The variables by which `scripts/local_hbase.sh` means this one.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port, zookeeper, master, region_server = _free_ports(4)
+        self._port, self.zookeeper_port, master, region_server = _free_ports(4)
         settings = {
             "LOCAL_HBASE_DIR": str(folder),
             "LOCAL_HBASE_THRIFT_PORT": str(self._port),
-            "LOCAL_HBASE_ZK_PORT": str(zookeeper),
+            "LOCAL_HBASE_ZK_PORT": str(self.zookeeper_port),
             "LOCAL_HBASE_MASTER_PORT": str(master),
             "LOCAL_HBASE_REGIONSERVER_PORT": str(region_server),
         }
         # Whatever somebody has set for tests would be measured as well.
         usual = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_HBASE_", "JDK_JAVA"))}
         jars = {name: os.environ[name] for name in ("LOCAL_HBASE_JARS",) if name in os.environ}
-        self._environment = usual | jars | settings
+        self.settings: Mapping[str, str] = jars | settings
+        self._environment = usual | self.settings
         self.gateway: Gateway
         self.pids: Mapping[str, int] = {}
 

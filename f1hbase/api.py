@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date as day
 from datetime import timedelta
 from functools import partial
@@ -283,7 +284,7 @@ def estimate_of(config: Config) -> Estimate:
     Raises:
         f1hbase.errors.F1HBaseError: If the source does not answer, or has nothing of it.
     """
-    from f1hbase.composition import object_store, selection_of, source_recipe, state_view
+    from f1hbase.composition import can_load_in_bulk, object_store, selection_of, source_recipe, state_view
     from f1hbase.operations.estimate.forecast import estimate_load
     from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, plan_load
     from f1hbase.pipeline.parts import Recipe
@@ -294,7 +295,8 @@ def estimate_of(config: Config) -> Estimate:
     found = plan_load(Recipe(source, ()), selection, STARTUP_PATIENCE_SECONDS)
     views = [partial(state_view, config, name) for name in settings.to]
     stores = [object_store(config, name) for name in settings.to]
-    return estimate_load(found, selection, source, views, refresh=settings.refresh, stores=stores)
+    estimate = estimate_load(found, selection, source, views, refresh=settings.refresh, stores=stores)
+    return replace(estimate, in_bulk=can_load_in_bulk(config))
 
 
 def _resolved(arguments: Mapping[str, Any]) -> Config:

@@ -294,6 +294,15 @@ def open_auditor(config: Config, name: str | None = None) -> Auditor:
     return build(config, location)
 
 
+def can_load_in_bulk(config: Config) -> bool:
+    """Return whether an engine could load in bulk what the settings name: from a landing zone, into HBase alone."""
+    source = config.settings.source
+    if config.settings.to != ("hbase",) or source in SOURCES:
+        return False
+    is_zone: Callable[[str], bool] = import_module(_ANY_URL_SOURCE).is_zone
+    return is_zone(source)
+
+
 def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | None:
     """Return what loads in bulk first what it can; None where worker processes load it all.
 

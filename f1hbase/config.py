@@ -68,7 +68,7 @@ class Settings:
     to: tuple[str, ...] = _setting(values.text, ("hbase",), multiple=True)
     layout: str | None = _setting(values.one_of("units", "extractor", "dated", "raw-live"))
     engine: str = _setting(values.one_of("local", "spark"), "local")
-    spark_master: str | None = _setting(values.text)
+    spark_master: str | None = _setting(values.spark_master)
     spark_conf: tuple[tuple[str, str], ...] = _setting(values.spark_setting, multiple=True)
     spark_staging: str | None = _setting(values.text)
     format: str = _setting(values.one_of("parquet", "csv", "jsonl"), "parquet")

@@ -76,6 +76,16 @@ def name_of(what: str, names: Sequence[str]) -> Parse:
     return parse
 
 
+_SPARK_MASTER = re.compile(r"local(?:\[[\d*, ]+\])?|yarn|(?:spark|k8s|mesos)://\S+")
+
+
+def spark_master(text: str) -> str:
+    """Read what `spark-submit --master` takes."""
+    if not _SPARK_MASTER.fullmatch(text):
+        raise ValueError(f"'{shortened(text)}' is no Spark master: local[2], local[*], yarn or spark://host:7077.")
+    return text
+
+
 _SPARK_NAME = re.compile(r"spark\.[A-Za-z0-9._-]+")
 _SECRET_NAME = re.compile(r"secret|passw|token|access\.?key|credential(?!s\.provider)", re.IGNORECASE)
 

@@ -125,6 +125,13 @@ EXAMPLES = (
     example("source", "openf1 ./zone s3://b/p", ("openf1", "./zone", "s3://b/p"), "openf1"),
     example("to", "hbase ./zone s3://b/p", one_each("hbase", "./zone", "s3://b/p"), ("hbase",)),
     example("layout", "units extractor dated", ("units", "extractor", "dated"), None),
+    example("engine", "spark local spark", ("spark", "local", "spark"), "local"),
+    example("spark_master", "yarn local[2] spark://h:7077", ("yarn", "local[2]", "spark://h:7077"), None),
+    example(
+        "spark_conf", "spark.a=1 spark.b=x=y spark.jars=a,b",
+        one_each(("spark.a", "1"), ("spark.b", "x=y"), ("spark.jars", "a,b")), (),
+    ),
+    example("spark_staging", "./s hdfs:///tmp/s s3://b/s", ("./s", "hdfs:///tmp/s", "s3://b/s"), None),
     example("format", "parquet csv jsonl", ("parquet", "csv", "jsonl"), "parquet"),
     example("mode", "latest manual year", ("latest", "manual", "year"), None),
     example("num_sessions", "1 2 3", (1, 2, 3), None),
@@ -249,7 +256,7 @@ def test_a_repeatable_setting_takes_several_values_in_each_place(field: str) -> 
 
 def test_only_these_settings_are_repeatable() -> None:
     repeatable = {item.name for item in fields(Settings) if is_repeatable(item.name)}
-    assert repeatable == {"to", "year", "date", "meeting_key", "session_key", "endpoint", "driver"}
+    assert repeatable == {"to", "year", "date", "meeting_key", "session_key", "endpoint", "driver", "spark_conf"}
 
 
 def test_the_file_takes_toml_s_own_numbers_dates_and_lists() -> None:
@@ -333,7 +340,8 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
 
 
 @pytest.mark.parametrize(
-    "field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "serve", "log_file"}]
+    "field",
+    [e.field for e in EXAMPLES if e.field not in {"source", "to", "spark_staging", "hbase_host", "serve", "log_file"}],
 )
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
     wrong = "?!"

@@ -237,6 +237,48 @@ def test_a_dry_run_calls_aws_not_at_all_and_what_it_prints_can_be_pasted(
     assert "hbase.rootdir" not in printed
 
 
+def test_with_spark_every_node_gets_what_its_python_workers_need(cloud: Cloud, wheel: Path, tmp_path: Path) -> None:
+    options = ["--bucket", BUCKET, "--with-spark", "--wheel", str(wheel), "--build-dir", str(tmp_path)]
+
+    printed = cloud.run("create.sh", "--dry-run", *options, environment=NOWHERE)
+
+    subprocess.run(["bash", "-euc", printed], env=cloud.environment, check=True)
+    [cluster] = cloud.aws("emr", "list-clusters")["Clusters"]
+    described = cloud.aws("emr", "describe-cluster", "--cluster-id", cluster["Id"])["Cluster"]
+    assert {one["Name"] for one in described["Applications"]} == {"HBase", "Spark"}
+    assert ",spark]" in printed
+    [lock] = tmp_path.glob("*/spark.lock")
+    pinned = re.findall(r"^([a-z-]+)==\S+ ", lock.read_text(), re.MULTILINE)
+    assert {"numpy", "pandas", "pyarrow"} <= set(pinned) <= {
+        "numpy", "pandas", "pyarrow", "python-dateutil", "pytz", "six", "tzdata"
+    }  # fmt: skip
+    assert lock.read_text().count("--hash=sha256:") > len(pinned)
+
+
+def test_a_load_by_spark_finds_the_spark_of_the_cluster(tmp_path: Path) -> None:
+    bridge = tmp_path / "spark" / "python" / "lib" / "py4j-0.10.9-src.zip"
+    bridge.parent.mkdir(parents=True)
+    bridge.touch()
+    executable(tmp_path / "hbase", "cat > /dev/null")
+    executable(tmp_path / "f1hbase", 'echo "$SPARK_HOME $PYSPARK_PYTHON $PYTHONPATH $F1HBASE_SPARK_MASTER: $*"')
+    places = {
+        "F1HBASE_WORK": str(tmp_path), "F1HBASE_BIN": str(tmp_path), "F1HBASE_HOME": "/opt/f1hbase",
+        "F1HBASE_SPARK_HOME": str(tmp_path / "spark"), "PATH": f"{tmp_path}:/usr/bin:/bin",
+    }  # fmt: skip
+    command = [str(SCRIPTS / "on_master.sh"), "load", "--from", "s3://bucket/f1", "--engine", "spark"]
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=places | more, capture_output=True, text=True, check=False)
+
+    spark = tmp_path / "spark"
+    assert run().stdout == (
+        f"{spark} /opt/f1hbase/venv/bin/python {spark}/python:{bridge} yarn: "
+        "load --from s3://bucket/f1 --engine spark\n"
+    )
+    without = run(F1HBASE_SPARK_HOME=str(tmp_path / "nowhere"))
+    assert (without.returncode, "create.sh --with-spark" in without.stderr) == (2, True)
+
+
 def test_two_clusters_never_share_their_tables(cloud: Cloud, wheel: Path, tmp_path: Path) -> None:
     first = cloud.cluster(on_s3=True)
 

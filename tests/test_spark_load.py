@@ -101,6 +101,11 @@ def test_twice_is_once(loaded: Loaded) -> None:
     assert scan(loaded.hbase.port, f"{_SPARK}_f1_data") == before
 
 
+def test_the_plan_says_which_engine_is_quicker(loaded: Loaded) -> None:
+    printed = loaded.spark.run("plan", "--from", str(loaded.zone))
+    assert "--engine local is quicker: fewer than 2,000,000 rows" in printed
+
+
 @pytest.mark.parametrize("moment", [random.Random(18).choice(["are written", "HBase has"])])
 def test_after_a_rollback_and_a_kill_it_loads_again(loaded: Loaded, moment: str) -> None:
     truth, lines = table_of(loaded.hbase, _LOCAL), lines_of(loaded.hbase, _LOCAL)
@@ -124,9 +129,7 @@ def test_after_a_rollback_and_a_kill_it_loads_again(loaded: Loaded, moment: str)
     again = lines_of(loaded.hbase, _SPARK)
     epochs = {line.pop("meta:epoch") for key, line in again.items() if "#7001#" in key and line}
     assert epochs == {"1"}
-    for line in lines.values():
-        del line["meta:epoch"]
-    for line in again.values():
-        line.pop("meta:epoch", None)
+    for cells in (*lines.values(), *again.values()):
+        cells.pop("meta:epoch", None)
     assert again == lines
     assert not list((loaded.spark.folder / "staging").glob("*"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from f1hbase.cluster.encoding import EncodedUnit
@@ -13,7 +13,7 @@ from f1hbase.cluster.errors import SparkError, explain
 from f1hbase.cluster.hfiles import HBaseFiles
 from f1hbase.cluster.rounds import Round, encode_round
 from f1hbase.cluster.session import SparkApplication, SparkSettings
-from f1hbase.errors import ConfigError, F1HBaseError
+from f1hbase.errors import ConfigError, F1HBaseError, UnreachableError
 from f1hbase.pipeline.display import TaskDisplay
 from f1hbase.stores.files.urls import Location
 from f1hbase.stores.hbase.schema import Tables
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _TICK_SECONDS = 0.5
+_CANCEL_SECONDS = 5.0
+"""How long Spark may take to end what it is told to end; then its Java is killed."""
 
 STAGED_BYTES_PER_RECORD = 30
 """About what a record takes in HBase's files until HBase has them: 10.4 bytes of car_data with FAST_DIFF and GZ
@@ -62,6 +64,7 @@ class SparkDriver:
         self._thread = ThreadPoolExecutor(1, "spark")
         self._application: SparkApplication | None = None
         self._files: HBaseFiles | None = None
+        self._under_way: Future[Any] | None = None
 
     def encode(
         self,
@@ -86,19 +89,13 @@ class SparkDriver:
         Raises:
             StoppedError: If the run is to end.
             SparkError: If Spark fails; says why.
+            UnreachableError: If Spark's Java does not reach HBase.
             ConfigError: If Spark's Java sees another HBase than this process.
         """
 
         def encode() -> tuple[str, list[EncodedUnit]]:
             application, files = self._opened()
-            written_at = files.written_at(self._tables.reports, run_row)
-            if written_at is None:
-                raise ConfigError(
-                    f"the HBase that Spark sees ({files.quorum}) is not the one of the Thrift gateway: it has not this "
-                    "run in its table "
-                    f"'{self._tables.reports}'. Name the right one with --spark-conf spark.hadoop.hbase.zookeeper."
-                    "quorum=HOST, or its settings with HBASE_CONF_DIR."
-                )
+            written_at = self._written_at(files, run_row)
             if not files.is_enabled():
                 raise SparkError(f"the table '{self._tables.data}' is disabled: enable it in hbase shell.")
             files.make_room(self._run_id, living, records * STAGED_BYTES_PER_RECORD)
@@ -118,8 +115,12 @@ class SparkDriver:
 
     def close(self) -> None:
         """End Spark and delete the staging folder of this run, whatever has happened."""
-        if self._application is not None:
-            self._application.cancel()
+        application = self._application
+        if application is not None and self._under_way is not None and not self._under_way.done():
+            # The user would not wait any longer.
+            application.cancel()
+            if not wait([self._under_way], _CANCEL_SECONDS).done:
+                application.kill()
         self._thread.submit(self._close)
         self._thread.shutdown()
 
@@ -129,6 +130,24 @@ class SparkDriver:
         if self._files is None:
             self._files = HBaseFiles(self._application, self._tables.data, self._settings.staging)
         return self._application, self._files
+
+    def _written_at(self, files: HBaseFiles, run_row: bytes) -> int:
+        """Return when the row of this run was written, as Spark's Java reads it; it proves that both see one HBase."""
+        quorum = "spark.hadoop.hbase.zookeeper.quorum=HOST and spark.hadoop.hbase.zookeeper.property.clientPort=PORT"
+        how = f"Name the right one with --spark-conf {quorum}, or HBase's settings with HBASE_CONF_DIR."
+        try:
+            written_at = files.written_at(self._tables.reports, run_row)
+        except Exception as error:
+            _log.debug("Spark does not reach HBase", exc_info=error)
+            raise UnreachableError(
+                f"Spark does not reach HBase by its ZooKeeper at {files.quorum} ({explain(error)}). {how}"
+            ) from error
+        if written_at is None:
+            raise ConfigError(
+                f"the HBase that Spark sees, by its ZooKeeper at {files.quorum}, is not the one of the Thrift gateway: "
+                f"this run is not in its table '{self._tables.reports}'. {how}"
+            )
+        return written_at
 
     def _close(self) -> None:
         try:
@@ -142,6 +161,7 @@ class SparkDriver:
     def _do(self, call: Callable[[], _Result], display: TaskDisplay, *, stoppable: bool) -> _Result:
         """Call something in Spark's thread, and show meanwhile how far it is."""
         future = self._thread.submit(call)
+        self._under_way = future
         while not wait([future], _TICK_SECONDS).done:
             application = self._application
             if application is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from f1hbase.credentials import redacted
@@ -15,14 +16,11 @@ _JAVA_CLASSES = re.compile(r"^(?:(?:[\w$]+\.)+[\w$]+(?:Exception|Error|Throwable
 
 _KNOWN = (
     (
-        re.compile(r"Python in worker has different version:? ([\d.]+|\S+).*?(?:driver:?) ([\d.]+)", re.DOTALL),
-        ("the executors have Python {0}, this process {1}: name the same one for both with PYSPARK_PYTHON "
-        "(docs/cluster.md)."),
-    ),
-    (
-        re.compile(r"PYTHON_VERSION_MISMATCH"),
-        ("the executors have another Python than this process: name the same one for both with PYSPARK_PYTHON "
-        "(docs/cluster.md)."),
+        re.compile(r"Python in worker has different version \(?(\d+)[., ]+(\d+)\)? than that in driver ([\d.]+)"),
+        (
+            "the executors have Python {0}.{1}, this process {2}: name the same one for both with PYSPARK_PYTHON "
+            "(docs/cluster.md)."
+        ),
     ),
     (
         re.compile(r"(?:ModuleNotFoundError|No module named):?.*?'([\w.]+)'"),
@@ -42,6 +40,13 @@ _KNOWN = (
         re.compile(r"OutOfMemoryError|exitCode: 143|Container killed|SparkOutOfMemory"),
         ("Spark has run out of memory: give it more with --spark-conf spark.executor.memory=4g (spark.driver.memory "
         "with a master local[N])."),
+    ),
+    (
+        re.compile(r"Answer from Java side is empty|connect(?:ing)? to the Java server|Connection reset by peer"),
+        (
+            "Spark's Java has ended, killed or out of memory: run it again, with more memory by --spark-conf "
+            "spark.driver.memory=4g if need be."
+        ),
     ),
     (
         re.compile(r"ClassNotFoundException: (\S+)|NoClassDefFoundError: (\S+)"),
@@ -72,12 +77,17 @@ def explain(error: BaseException) -> str:
         error: What PySpark or Py4J raised.
     """
     causes = [text for text in _causes(error) if text]
-    for text in reversed(causes):
+    return advice_for(causes) or f"Spark failed: {_first_line(causes[-1] if causes else str(error))}"
+
+
+def advice_for(texts: Sequence[str]) -> str | None:
+    """Return what to do about an error that is known, by the texts of its causes, the root last."""
+    for text in reversed(texts):
         for pattern, advice in _KNOWN:
             if match := pattern.search(text):
                 groups = [group for group in match.groups() if group]
                 return advice.format(*groups) if groups or "{" not in advice else advice.replace(" {0}", "")
-    return f"Spark failed: {_first_line(causes[-1] if causes else str(error))}"
+    return None
 
 
 def _causes(error: BaseException) -> list[str]:

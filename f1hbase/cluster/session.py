@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from f1hbase.cluster.errors import SparkError, explain
+from f1hbase.cluster.errors import SparkError, advice_for, explain
 from f1hbase.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def check_installed() -> None:
     Raises:
         ConfigError: If one is not; says how to have it.
     """
-    for package in ("pyspark", "pyarrow", "numpy"):
+    for package in ("pyspark", "pyarrow", "numpy", "pandas"):
         if find_spec(package) is None:
             raise ConfigError(f"--engine spark needs {package}, which is not installed: {INSTALL}")
     home = os.environ.get("JAVA_HOME")
@@ -178,8 +178,12 @@ class SparkApplication:
 
     def stages(self) -> tuple[int, int]:
         """Return of the stages under way how many tasks are done, and how many there are."""
-        tracker = self.context.statusTracker()
-        infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        try:
+            tracker = self.context.statusTracker()
+            infos = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        except Exception as error:  # noqa: BLE001 - its Java may be gone, which whoever waits for a result is told
+            _log.debug("Spark does not say how far it is: %s", error)
+            return 0, 0
         known = [info for info in infos if info is not None]
         return sum(info.numCompletedTasks for info in known), sum(info.numTasks for info in known)
 
@@ -187,6 +191,12 @@ class SparkApplication:
         """End the jobs under way."""
         with suppress(Exception):  # it may be gone
             self.context.cancelAllJobs()
+
+    def kill(self) -> None:
+        """End its Java at once, and with it whatever waits for that."""
+        process = getattr(self._gateway, "proc", None)
+        if process is not None:
+            process.kill()
 
     def stop(self) -> None:
         """End it, and its Java; whatever it is at."""
@@ -216,7 +226,7 @@ class SparkApplication:
         text = self._log_file.read_text(errors="replace") if self._log_file.is_file() else ""
         lines = [line for line in text.splitlines() if line.strip()]
         wrong = [line for line in lines if "Error" in line or "Exception" in line]
-        return (wrong or lines or ["its Java has ended without a word"])[0].strip()[:300]
+        return advice_for([text]) or (wrong or lines or ["its Java has ended without a word"])[0].strip()[:300]
 
 
 def _defaults(name: str, *, is_local: bool) -> dict[str, str]:

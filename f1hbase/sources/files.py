@@ -366,6 +366,17 @@ def are_json_lines(place: str) -> bool:
     )
 
 
+def is_zone(location: str) -> bool:
+    """Return whether there is a landing zone, and no file or other folder.
+
+    Raises:
+        LocationError: If the location is none.
+        UnreachableError: If the store is away or refuses.
+    """
+    where = parse_location(location)
+    return not Path(where.root).is_file() and find_zone(Objects(where)) is not None
+
+
 def reader(config: Config, location: str, patience: float) -> Reader:
     """Return what reads a landing zone or folder back.
 

@@ -26,6 +26,7 @@ Makes an EMR cluster with HBase, and with Python 3.11 and f1hbase on its master.
   --instance-profile NAME   / or neither                                    EMR_EC2_DefaultRole)
   --log-uri S3_URI          EMR's logs                                     (s3://BUCKET/f1hbase/logs/)
   --tag KEY=VALUE           repeatable                                     (application=f1hbase)
+  --with-spark              Spark, too, and f1hbase's Python on every node, for load --engine spark
   --wheel FILE              a wheel of f1hbase                             (built from this checkout)
   --build-dir DIR           where the files to upload are gathered         (dist/emr)
   --region R, --profile P   as for the aws command
@@ -37,12 +38,13 @@ TEXT
 bucket='' storage=hdfs hbase_root='' name=f1hbase release=emr-7.12.0
 master_type=m6g.xlarge core_type=m6g.xlarge core_count=2 volume_gb=64
 key_name='' subnet='' security_group='' security_configuration='' service_role='' instance_profile=''
-log_uri='' tags=(application=f1hbase) wheel='' build_dir=$here/../../dist/emr dry_run=''
+log_uri='' tags=(application=f1hbase) wheel='' build_dir=$here/../../dist/emr dry_run='' with_spark=''
 
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
     --dry-run) dry_run=yes; shift; continue ;;
+    --with-spark) with_spark=yes; shift; continue ;;
   esac
   case $1 in
     --bucket) bucket=${2-} ;;
@@ -159,6 +161,11 @@ gathering=$(mktemp -d "$build_dir/new.XXXXXX")
 trap 'rm -rf "$gathering"' EXIT
 make_wheel "$gathering"
 cp "$here/bootstrap.sh" "$here/on_master.sh" "$here/../../requirements.lock" "$gathering/"
+if [ -n "$with_spark" ]; then
+  # What Spark's Python workers need besides, with the hashes of the lock that this checkout is tested with.
+  awk '/^[a-z]/ { wanted = /^(numpy|pandas|pyarrow|python-dateutil|pytz|six|tzdata)==/ } wanted' \
+    "$here/../../requirements-dev.lock" > "$gathering/spark.lock"
+fi
 content=$(cat "$gathering"/* | cksum | cut -d ' ' -f 1)
 package=$build_dir/$content
 rm -rf "$package"
@@ -177,14 +184,20 @@ group() { # MASTER|CORE COUNT TYPE
     VolumesPerInstance=1 "$volume_gb"
 }
 
+applications=(Name=HBase) bootstrap_arguments=$uploaded
+if [ -n "$with_spark" ]; then
+  applications+=(Name=Spark)
+  bootstrap_arguments+=,spark
+fi
+
 upload=(s3 cp --recursive --only-show-errors "$package" "$uploaded")
 create=(emr create-cluster
   --name "$name"
   --release-label "$release"
-  --applications Name=HBase
+  --applications "${applications[@]}"
   --instance-groups "$(group MASTER 1 "$master_type")" "$(group CORE "$core_count" "$core_type")"
   --configurations "file://$settings"
-  --bootstrap-actions "Name=f1hbase,Path=${uploaded}bootstrap.sh,Args=[$uploaded]"
+  --bootstrap-actions "Name=f1hbase,Path=${uploaded}bootstrap.sh,Args=[$bootstrap_arguments]"
   --log-uri "$log_uri"
   --no-auto-terminate
   --tags "${tags[@]}")

@@ -7,11 +7,22 @@ set -euo pipefail
 
 # The places are variables for the tests alone; EMR sets none of them.
 readonly work=${F1HBASE_WORK:-/mnt/f1hbase} f1hbase=${F1HBASE_BIN:-/usr/local/bin}/f1hbase
+readonly python=${F1HBASE_HOME:-/opt/f1hbase}/venv/bin/python spark=${F1HBASE_SPARK_HOME:-/usr/lib/spark}
 readonly disable_all=${F1HBASE_DISABLE_ALL:-/usr/lib/hbase/bin/disable_all_tables.sh}
 readonly own_tables='(.*_)?f1_(data|reports)'
 
+# The cluster's own Spark with f1hbase's Python, which bootstrap.sh has put on every node; options of the load go before.
+use_spark() {
+  local bridge
+  [ -d "$spark" ] || { echo "f1hbase: the cluster has no Spark: make one with create.sh --with-spark" >&2; exit 2; }
+  bridge=("$spark"/python/lib/py4j-*.zip)
+  export SPARK_HOME=$spark PYSPARK_PYTHON=$python PYTHONPATH=$spark/python:${bridge[0]}
+  export F1HBASE_SPARK_MASTER=${F1HBASE_SPARK_MASTER:-yarn} F1HBASE_SPARK_STAGING=${F1HBASE_SPARK_STAGING:-hdfs:///tmp/f1hbase}
+}
+
 load() {
   cd "$work"
+  case " $* " in *" --engine spark "* | *" --engine=spark "*) use_spark ;; esac
   hbase shell -n <<RUBY
 list('$own_tables').each { |name| enable(name) unless is_enabled(name) }
 RUBY

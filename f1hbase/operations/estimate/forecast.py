@@ -30,6 +30,10 @@ _RECORDS_AN_ANSWER = 60_000
 _MOST_UNITS = 20_000
 """From how many units is learnt, at most."""
 
+SPARK_PAYS_FROM_ROWS = 2_000_000
+"""From how many rows on Spark loads a landing zone sooner than the local engine: it takes ten seconds and more to start
+and has more than twice the rows a second on the same processors from then on (measured: docs/cluster.md)."""
+
 OpenView = Callable[[], StateView]
 """Opens what a destination remembers; raises an F1HBaseError if it cannot be reached."""
 
@@ -63,6 +67,7 @@ class Estimate:
         limits: The source's.
         exact: Whether the requests are exact, as long as nothing fails.
         footprints: What keeping it takes, in each destination that is a store of objects.
+        in_bulk: Whether it can be loaded by Spark: from a landing zone, into HBase alone.
     """
 
     parts: Sequence[SessionEstimate]
@@ -71,6 +76,12 @@ class Estimate:
     limits: Limits = field(default_factory=Limits)
     exact: bool = False
     footprints: Sequence[Footprint] = ()
+    in_bulk: bool = False
+
+    @property
+    def engine(self) -> str:
+        """The engine that loads it the soonest, as `--engine` names it."""
+        return "spark" if self.in_bulk and self.rows >= SPARK_PAYS_FROM_ROWS else "local"
 
     @property
     def sessions(self) -> list[SessionEstimate]:

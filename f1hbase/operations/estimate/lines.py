@@ -9,7 +9,7 @@ from typing import Any
 from f1hbase.model.catalog import TIMING
 from f1hbase.model.footprints import Footprint
 from f1hbase.model.text import count, duration, size
-from f1hbase.operations.estimate.forecast import Estimate, SessionEstimate
+from f1hbase.operations.estimate.forecast import SPARK_PAYS_FROM_ROWS, Estimate, SessionEstimate
 from f1hbase.operations.estimate.prices import S3_STANDARD
 
 _LAYOUT = "{:<27}{:<16}{:>9}{:>9}{:>11}{:>8}"
@@ -36,6 +36,7 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
         "seconds_with_limit_of_bytes": None if by_bytes is None else round(by_bytes, 1),
         "learnt_from_units": estimate.costs.units,
         "landing_zones": [_footprint_json(taken) for taken in estimate.footprints],
+        "quickest_engine": estimate.engine,
     }
 
 
@@ -104,6 +105,9 @@ def estimate_lines(estimate: Estimate) -> Iterator[str]:
         yield f"at least {duration(estimate.seconds_by_bytes)} with the limit of bytes ({limit})"
     for taken in estimate.footprints:
         yield from _footprint_lines(taken)
+    if estimate.in_bulk and estimate.rows:
+        compared = "more" if estimate.engine == "spark" else "fewer"
+        yield f"--engine {estimate.engine} is quicker: {compared} than {SPARK_PAYS_FROM_ROWS:,} rows (docs/cluster.md)"
     if estimate.rows:
         measured = any(part.scope.dataset is TIMING for part in estimate.parts)
         yield from estimate.costs.lines(measured=measured)

@@ -1,0 +1,239 @@
+"""What loading by Spark refuses, each in one line that says what to do; and its parts by themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cli import ENTRY_POINT
+from files_zone import SESSIONS, fill
+from hbase_server import LocalHBase, free_ports
+from hypothesis import given
+from hypothesis import strategies as st
+from spark_runs import need_jars, spark_loader
+
+from f1hbase.cluster import session
+from f1hbase.cluster.encoding import pack
+from f1hbase.cluster.errors import explain
+from f1hbase.cluster.rounds import numbers_hashed_to, spark_hash
+from f1hbase.cluster.session import CELLS_JAR
+from f1hbase.errors import ConfigError
+
+_JAVA = shutil.which("java")
+_SECRET = "hunter2hunter2"
+_OTHER_PYTHON = (
+    "pyspark.errors.exceptions.base.PySparkRuntimeError: [PYTHON_VERSION_MISMATCH] Python in worker has different "
+    "version (3, 9) than that in driver 3.11, PySpark cannot run with different minor versions."
+)
+
+
+@pytest.fixture(scope="module")
+def zone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small landing zone."""
+    folder = tmp_path_factory.mktemp("refusals") / "zone"
+    fill(folder)
+    return folder
+
+
+def refused(folder: Path, *arguments: str, exit_code: int = 2, **environment: str) -> str:
+    """Run a load that must be refused in one line, and return that."""
+    result = subprocess.run(
+        [sys.executable, str(ENTRY_POINT), "load", "--hbase-port", str(free_ports(1)[0]), *arguments],
+        cwd=folder, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    lines = [line for line in result.stdout.splitlines() if line]
+    assert (result.returncode, len(lines)) == (exit_code, 1), result.stdout
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engine", "spark"], "not from 'openf1'"),
+        (["--engine", "spark", "--from", "{zone}", "--to", "./other"], "loads into hbase alone"),
+        (["--engine", "spark", "--from", "{zone}", "--to", "hbase", "--to", "./other"], "loads into hbase alone"),
+        (["--engine", "spark", "--from", "az://container/zone"], "reads folders, s3:// and gs://"),
+        (["--engine", "spark", "--from", "./nowhere"], "there is no folder './nowhere'"),
+        (["--spark-master", "yarn"], "--spark-master goes with --engine spark"),
+        (["--engine", "yarn"], "'yarn' is not one of 'local', 'spark'"),
+        (["--engine", "spark", "--spark-conf", "memory=4g"], "spark.name=value"),
+        (["--engine", "spark", "--spark-conf", "spark.jars=./no.jar", "--from", "{zone}"], "no file './no.jar'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(zone: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    assert said in refused(tmp_path, *(option.format(zone=zone) for option in options))
+
+
+def test_a_secret_does_not_belong_into_a_command_line(tmp_path: Path) -> None:
+    line = refused(tmp_path, "--engine", "spark", "--spark-conf", f"spark.hadoop.fs.s3a.secret.key={_SECRET}")
+    assert "spark-defaults.conf" in line
+    assert _SECRET not in line
+
+
+def test_without_java_it_says_so(zone: Path, tmp_path: Path) -> None:
+    options = ("--engine", "spark", "--from", str(zone))
+    assert "no java on the PATH" in refused(tmp_path, *options, PATH="/nowhere", JAVA_HOME="")
+    assert "JAVA_HOME is '/nowhere'" in refused(tmp_path, *options, JAVA_HOME="/nowhere")
+
+
+def test_without_the_package_it_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"needs pyspark, which is not installed: pip install 'f1hbase\[spark\]'"):
+        session.check_installed()
+
+
+def test_without_the_jars_of_hbase_it_says_how_to_name_them(zone: Path, tmp_path: Path) -> None:
+    assert _JAVA is not None
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "java").symlink_to(_JAVA)
+    options = ("--engine", "spark", "--from", str(zone))
+    assert "spark.jars=A.jar,B.jar" in refused(tmp_path, *options, PATH=str(commands), JAVA_HOME="")
+    command = commands / "hbase"
+    command.write_text("#!/bin/sh\necho 'no such command: mapredcp' >&2; exit 1\n", encoding="utf-8")
+    command.chmod(0o755)
+    path = f"{commands}{os.pathsep}/bin{os.pathsep}/usr/bin"
+    assert "(no such command: mapredcp)" in refused(tmp_path, *options, PATH=path)
+
+
+def test_a_folder_that_is_no_zone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "sessions.jsonl").write_text(json.dumps(SESSIONS[0]), encoding="utf-8")
+    line = refused(tmp_path, "--engine", "spark", "--from", "./records")
+    assert "loads from a landing zone" in line
+
+
+# The parts by themselves
+
+
+@given(
+    st.lists(
+        st.tuples(st.binary(min_size=0, max_size=300), st.binary(max_size=50)), min_size=1, unique_by=lambda c: c[0]
+    )
+)
+def test_a_packed_row_says_its_cells_in_the_order_of_hbase(cells: list[tuple[bytes, bytes]]) -> None:
+    (packed,) = pack([b"car:" + name for name, _ in cells], iter([[value for _, value in cells]]))
+    assert packed[:4] == b"\x03car"
+    found, rest = [], packed[4:]
+    while rest:
+        length = int.from_bytes(rest[:2], "big")
+        name, rest = rest[2 : 2 + length], rest[2 + length :]
+        length = int.from_bytes(rest[:4], "big")
+        found.append((name, rest[4 : 4 + length]))
+        rest = rest[4 + length :]
+    assert found == sorted(cells)
+
+
+@given(st.integers(1, 300))
+def test_each_partition_gets_a_number_of_its_own(count: int) -> None:
+    numbers = numbers_hashed_to(count)
+    assert [spark_hash(number) % count for number in numbers] == list(range(count))
+
+
+def _java(*texts: str) -> Any:
+    """Return an error as Py4J raises it, whose cause is that of the next text."""
+    error: Any = None
+    for text in reversed(texts):
+        error = SimpleNamespace(toString=lambda text=text: text, getCause=lambda cause=error: cause)
+    failure: Any = Exception("An error occurred while calling o1.save")
+    failure.java_exception = error
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (("org.apache.spark.SparkException: Job aborted", "java.io.IOException: No space left on device"), "no room"),
+        (("java.io.IOException: Cannot run program \"python3.9\": error=2",), "cannot start 'python3.9'"),
+        (
+            (f"org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n {_OTHER_PYTHON}",),
+            "the executors have Python 3.9, this process 3.11",
+        ),
+        (("java.lang.OutOfMemoryError: Java heap space",), "spark.driver.memory"),
+        (("java.lang.NoSuchMethodError: 'void org.apache.hadoop.hbase.X.y()'",), "not those of this Spark"),
+        (("java.lang.IllegalStateException: it is odd\n\tat somewhere",), "Spark failed: it is odd"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_that_says_what_to_do(texts: tuple[str, ...], said: str) -> None:
+    line = explain(_java(*texts))
+    assert said in line
+    assert "\n" not in line
+
+
+def test_the_jar_is_what_the_source_says(tmp_path: Path) -> None:
+    if shutil.which("javac") is None:
+        pytest.skip("there is no javac")
+    need_jars()
+    script = ENTRY_POINT.parent / "scripts" / "spark" / "build_jar.sh"
+    made = tmp_path / "cells.jar"
+    subprocess.run([str(script), str(made)], env=os.environ | {"PYTHON": sys.executable}, check=True)
+    assert _classes(made) == _classes(CELLS_JAR)
+
+
+def _classes(jar: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(jar) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+# With Spark, in a process of its own
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What `spark_probe.py` has found."""
+    need_jars()
+    folder = tmp_path_factory.mktemp("probe")
+    probe = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("spark_probe.py")), str(folder)],
+        env=os.environ | {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1", "PYTHONPATH": str(ENTRY_POINT.parent)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert probe.returncode == 0, probe.stderr
+    assert not probe.stderr  # Spark's own words go elsewhere
+    return json.loads(probe.stdout)
+
+
+def test_the_hash_is_the_one_that_spark_partitions_by(probed: Any) -> None:
+    assert probed["hashes"] == [spark_hash(number) for number in range(1000)]
+
+
+def test_the_folders_of_runs_that_are_no_more_are_deleted(probed: Any) -> None:
+    assert probed["folders"] == ["alive", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("no room", r"staging' has room for .* GB, and about 1,000,000,000.0 GB are needed: free some"),
+        ("no folder", r"file/in' cannot be written \(.*\): name another with --spark-staging"),
+        ("no class", "lacks the Java class org.example.Nothing: name .*cells.jar and the jars of HBase"),
+        ("no file system", r"cannot read gs://: add its connector"),
+        ("twice", "runs in this process already"),
+        ("no package", "the executors' Python lacks the package 'not_there_at_all'"),
+        ("no master", "Spark does not start with the master 'nonsense': there is no such Spark master"),
+    ],
+)
+def test_what_spark_cannot_do_is_one_line(probed: Any, what: str, said: str) -> None:
+    line = probed["errors"][what]
+    assert re.search(said, line)
+    assert "\n" not in line
+
+
+@pytest.mark.hbase
+def test_the_other_end_must_be_the_hbase_of_the_gateway(hbase: LocalHBase, zone: Path, tmp_path: Path) -> None:
+    need_jars()
+    loader = spark_loader(hbase, tmp_path, "spark_other")
+    nobody = f"spark.hadoop.hbase.zookeeper.property.clientPort={free_ports(1)[0]}"
+    output = loader.run("--from", str(zone), "--engine", "spark", "--spark-conf", nobody, exit_code=3)
+    assert "Traceback" not in output
+    assert f"does not reach HBase by its ZooKeeper at 127.0.0.1:{nobody.partition('=')[2]}" in output
