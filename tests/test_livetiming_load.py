@@ -35,7 +35,7 @@ def season(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _archive(folder: Path) -> Iterator[str]:
+def archive_in_thread(folder: Path) -> Iterator[str]:
     """Serve an archive from a thread, for a loader of another process."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -54,7 +54,7 @@ def test_either_source_fills_the_same_table(hbase: LocalHBase, table_prefix: str
     write_archive(season, tmp_path / "archive")
     (tmp_path / "work").mkdir()
     tables = {}
-    with ReplayServer(season) as api, _archive(tmp_path / "archive") as archive:
+    with ReplayServer(season) as api, archive_in_thread(tmp_path / "archive") as archive:
         for source in ("openf1", "livetiming"):
             loader = Loader(
                 tmp_path / "work",
