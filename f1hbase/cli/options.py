@@ -27,8 +27,8 @@ _HELP: dict[str, tuple[str, str]] = {
     "source": (
         "PLACE",
         (
-            "Where to load from: openf1, livetiming, jolpica, fastf1, hbase, local, databricks, or the path or URL of a "
-            "zone or folder."
+            "Where to load from: openf1, livetiming, jolpica, fastf1, hbase, local, databricks, or the path or URL of "
+            "a zone or folder."
         ),
     ),
     "to": (
