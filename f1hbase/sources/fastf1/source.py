@@ -181,7 +181,10 @@ class FastF1Source:
 
 
 def _is_usable(session: Any) -> bool:
-    return isinstance(session, dict) and type(session.get("Key")) is int and session["Key"] >= 0 and session.get("Path")
+    """Return whether a session of an index has a key and files."""
+    if not isinstance(session, dict) or type(session.get("Key")) is not int:
+        return False
+    return session["Key"] >= 0 and bool(session.get("Path"))
 
 
 def _is_over(record: Record, now: datetime) -> bool:
