@@ -67,6 +67,7 @@ def open_library(places: Places) -> Any:
         import fastf1
         import fastf1._api
         import fastf1.ergast.interface
+        import fastf1.req
     except ImportError as error:
         raise SetupError(f"{INSTALL} ({error}).") from error
     with warnings.catch_warnings():
@@ -79,8 +80,10 @@ def open_library(places: Places) -> Any:
     parts = urlsplit(places.livetiming_url)
     origin = f"{parts.scheme}://{parts.netloc}"
     if origin != fastf1._api.base_url:
-        # A stand-in has no mirror.
+        # A stand-in has no mirror, and FastF1's limits are for F1's host; those for Jolpica stay.
         fastf1._api.base_url = fastf1._api.base_url_mirror = origin
+        session = fastf1.req._SessionWithRateLimiting
+        session._RATE_LIMITS = {host: some for host, some in session._RATE_LIMITS.items() if "jolpi" in host.pattern}
     fastf1.ergast.interface.BASE_URL = places.ergast_url
     return fastf1
 
