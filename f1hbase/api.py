@@ -72,8 +72,8 @@ def load(
     `f1hbase`.
 
     Args:
-        source: Where from (`--from`): `openf1`, `livetiming`, `jolpica`, `local`, `databricks`, or a landing zone's
-            path or URL.
+        source: Where from (`--from`): `openf1`, `livetiming`, `jolpica`, `fastf1`, `local`, `databricks`, or a landing
+            zone's path or URL.
         to: Where to: `hbase`, `local`, `databricks`, or the path or URL of a landing zone; several go into all of them.
         layout: How a landing zone is laid out: `units`, `extractor` or `dated`.
         mode: `all`, `latest`, `year` or `manual`.

@@ -52,6 +52,7 @@ SOURCES = {
     "openf1": "f1hbase.sources.openf1.recipe",
     "livetiming": "f1hbase.sources.livetiming.recipe",
     "jolpica": "f1hbase.sources.jolpica.recipe",
+    "fastf1": "f1hbase.sources.fastf1.recipe",
 }
 """The module of each source by the name that `--from` gives it; imported when it is needed."""
 

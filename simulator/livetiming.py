@@ -107,6 +107,10 @@ def _messages(found: Mapping[str, list[Record]], session: Record, info: Record) 
     messages["DriverList"].append((begin, {str(r["driver_number"]): _driver(r) for r in found.get("drivers", ())}))
     # A whole state first, as F1 sends it, then what says t0: at what time a message was sent.
     messages["SessionData"].append((begin, {"Series": [], "StatusSeries": []}))
+    messages["TrackStatus"].append((begin, {"Status": "1", "Message": "AllClear"}))
+    if session.get("session_type") == "Race":
+        laps = max((record["lap_number"] for record in found.get("laps", ())), default=0)
+        messages["LapCount"].append((begin, {"CurrentLap": 1, "TotalLaps": laps}))
     for number in range(3):
         moment = begin + timedelta(seconds=number + 1)
         messages["ExtrapolatedClock"].append((moment, {"Utc": _utc(moment), "Remaining": "01:00:00"}))

@@ -32,7 +32,7 @@ from f1hbase.config import (
     setting_name,
 )
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.rates import ByteRate, Limits, Rate, parse_limits
 from f1hbase.sources.openf1.recipe import limits, recipe
 
@@ -494,7 +494,7 @@ def test_a_misspelt_endpoint_is_refused_with_the_one_that_was_probably_meant_and
 ) -> None:
     error = run("--endpoint", text).error
     assert said in error
-    assert f"There are {', '.join(ENDPOINTS)}." in error
+    assert f"There are {', '.join(ALL_ENDPOINTS)}." in error
 
 
 def test_an_endpoint_is_known_in_whatever_case() -> None:
@@ -567,7 +567,7 @@ def test_limits_that_are_given_hold_for_any_host(url: str) -> None:
 
 
 def test_all_endpoints_are_loaded_unless_some_are_named_and_always_in_the_catalogue_s_order() -> None:
-    assert defaults().selection.endpoints == tuple(ENDPOINTS)
+    assert defaults().selection.endpoints == tuple(ALL_ENDPOINTS)
     assert defaults(endpoint=("car_data", "drivers", "laps")).selection.endpoints == ("drivers", "laps", "car_data")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cli import Loader, loader_of
@@ -23,7 +23,7 @@ from simulator.history_server import HistoryFaults
 
 pytestmark = pytest.mark.hbase
 
-_YEARS = range(1990, 1999)
+_YEARS = range(1996, 1999)
 _HISTORY = History(7, Scale(cars=6, laps=3, rounds=3, first=_YEARS[0], last=_YEARS[-1]))
 
 Rows = dict[bytes, dict[bytes, bytes]]
@@ -61,7 +61,7 @@ def test_all_seasons_are_in_the_table(hbase: LocalHBase, truth: Rows) -> None:
     assert rows_by_family(cells) == _expected(_HISTORY)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_killed_anywhere_and_run_again_the_table_is_the_same(
     hbase: LocalHBase, truth: Rows, tmp_path: Path, table_prefix: str, seed: int
 ) -> None:
@@ -71,9 +71,7 @@ def test_killed_anywhere_and_run_again_the_table_is_the_same(
 
 
 def test_the_standings_after_the_last_race_are_the_sum_of_the_points(truth: Rows) -> None:
-    assert standings_differ(truth, range(1991, 1999), excluded={1997}) == []
-    # Before 1991, only the best results of a season counted.
-    assert standings_differ(truth, range(1990, 1991))
+    assert standings_differ(truth, _YEARS, excluded={1997}) == []
 
 
 def test_what_was_loaded_is_verified_rolled_back_and_loaded_again(
@@ -88,7 +86,7 @@ def test_what_was_loaded_is_verified_rolled_back_and_loaded_again(
     loader.run("rollback", "--session-key", "199702", "--yes")
     left = _table(hbase, table_prefix)
     assert left == {key: cells for key, cells in before.items() if not (key + b"#").startswith(b"1997#2#")}
-    assert "asked for" in loader.run("verify", exit_code=None)
+    assert "OK:" in loader.run("verify"), "what is rolled back on purpose is not missed"
 
     assert "all that was asked for is loaded" in loader.run("load", "--from", "jolpica", "--year", "1997")
     assert _table(hbase, table_prefix) == before
@@ -123,7 +121,7 @@ def test_races_that_openf1_has_too_bear_its_keys(hbase: LocalHBase, tmp_path: Pa
         ]
     # Jolpica's races are on the days of OpenF1's.
     races = [one for one in sessions if one.get("session:session_name") == "Race"]
-    history = History(1, Scale(cars=4, laps=2, rounds=3, first=2024, last=2025), last=2025)
+    history = History(1, Scale(cars=4, laps=2, rounds=3, first=2024, last=2025))
     for race, made in zip(races, history.season(2025).races, strict=False):
         day, time = race["session:date_start"].split("T")
         made.entry["date"], made.entry["time"] = day, f"{time[:8]}Z"
@@ -181,10 +179,8 @@ def test_a_wrong_word_is_one_line_with_the_way_out(url: str, tmp_path: Path) -> 
 
 def test_plan_says_requests_and_hours_at_the_limits(url: str, tmp_path: Path) -> None:
     loader = Loader(tmp_path, {"F1HBASE_JOLPICA_URL": url, "XDG_STATE_HOME": str(tmp_path / "state")})
-    output = loader.run(
-        "plan", "--from", "jolpica", "--to", str(tmp_path / "zone"), "--rate", "4/s,500/h", "--json", exit_code=0
-    )
-    plan: dict[str, Any] = json.loads(output)
-    by_kind = defaultdict(int, plan)
-    assert by_kind["requests"] > 100
-    assert by_kind["seconds"] is None or by_kind["seconds"] > 0
+    output = loader.run("plan", "--from", "jolpica", "--to", str(tmp_path / "zone"), "--rate", "4/s,500/h")
+    assert "9 sessions" in output
+    assert re.search(r"in about [\d,]+ requests", output)
+    assert "at the source's limits (4/s,500/h)" in output
+    assert "by what races usually have" in output

@@ -27,8 +27,8 @@ _HELP: dict[str, tuple[str, str]] = {
     "source": (
         "PLACE",
         (
-            "Where to load from: openf1, livetiming, jolpica, hbase, local, databricks, or the path or URL of a zone "
-            "or folder."
+            "Where to load from: openf1, livetiming, jolpica, fastf1, hbase, local, databricks, or the path or URL of "
+            "a zone or folder."
         ),
     ),
     "to": (
@@ -74,7 +74,7 @@ _HELP: dict[str, tuple[str, str]] = {
             "key, year or date that is given says]"
         ),
     ),
-    "num_sessions": ("N", "With --mode latest: how many sessions.  [default: 10; of jolpica 1]"),
+    "num_sessions": ("N", "With --mode latest: how many sessions.  [default: 10; of jolpica and fastf1 1]"),
     "year": ("Y", "A season; repeatable."),
     "date": ("YYYY-MM-DD", "The UTC day on which a session begins; repeatable."),
     "meeting_key": ("K", "A race meeting; repeatable."),

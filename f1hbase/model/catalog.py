@@ -134,6 +134,7 @@ class Endpoint:
         noun: What people call one of its records.
         dataset: Which table it is of.
         first_year: The first season of which there are records.
+        usual_records: How many records a race (or a season) of the history has, about; 0 where that is not known.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Endpoint:
     noun: str = "record"
     dataset: Dataset = TIMING
     first_year: int = 0
+    usual_records: int = 0
 
     @property
     def scope_fields(self) -> tuple[str, ...]:
@@ -337,6 +339,14 @@ HISTORY_NUMBERS = frozenset(
 """The fields of the history that are no texts."""
 
 
+_USUAL_RECORDS = {
+    "seasons": 1, "races": 1, "season_circuits": 15, "season_drivers": 45, "season_constructors": 18,
+    "finishing_status": 30, "results": 24, "sprint_results": 20, "qualifying_results": 22, "driver_standings": 26,
+    "constructor_standings": 12, "pit_stops": 40, "lap_times": 1_150,
+}  # fmt: skip
+"""Ergast had 26,759 results of 1,125 races, 24 each; a race of 60 laps with 19 cars has 1,150 times of laps."""
+
+
 def _history(
     name: str, family: str, key: tuple[KeyPart, ...], fields: tuple[str, ...], *, of_season: bool = False,
     usual: bool = False, first_year: int = 1950,
@@ -345,7 +355,7 @@ def _history(
     return Endpoint(
         name, family, key, fields, text=frozenset(fields) - HISTORY_NUMBERS - in_key, of_meeting=of_season,
         settles_after=RESULTS_SETTLE_AFTER, usual_in=frozenset({RACE}) if usual else frozenset(), dataset=HISTORY,
-        first_year=first_year,
+        first_year=first_year, usual_records=_USUAL_RECORDS[name],
     )  # fmt: skip
 
 

@@ -170,6 +170,19 @@ class AskedByRequest(Protocol):
 
 
 @runtime_checkable
+class AskedByPage(Protocol):
+    """A recipe whose source answers in pages, so that how many requests units take is known only when they are asked.
+
+    Attributes:
+        page: How many entries a page has.
+    """
+
+    @property
+    def page(self) -> int:
+        """The entries of a page."""
+
+
+@runtime_checkable
 class JoinsSessions(Protocol):
     """A recipe whose source adds the keys that its races have in OpenF1, so that tables can be joined."""
 

@@ -49,7 +49,7 @@ def kill_and_resume(
     chance = random.Random(seed)
     killed: list[str] = []
     for _ in range(kills):
-        log = CountingLog(chance.randrange(15, 60))
+        log = CountingLog(chance.randrange(8, 40))
         with serving_in_thread(history, log=log) as url:
             loader = history_loader(hbase, folder, url, prefix)
             with loader.start("load", "--from", "jolpica") as process:

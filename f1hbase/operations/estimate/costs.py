@@ -27,13 +27,6 @@ records of car_data, a third of what twenty cars would have made."""
 _ROWS_OF_RACE = {"intervals": 36_000}
 """What else of a session is worth counting before anything is loaded to learn from."""
 
-_ROWS_OF_HISTORY = {
-    "seasons": 1, "races": 1, "season_circuits": 15, "season_drivers": 45, "season_constructors": 18,
-    "finishing_status": 30, "results": 24, "sprint_results": 20, "qualifying_results": 22, "driver_standings": 26,
-    "constructor_standings": 12, "pit_stops": 40, "lap_times": 1_150,
-}  # fmt: skip
-"""Of a season or race: Ergast had 26,759 results of 1,125 races, 24 each, and 60 laps of 19 cars have 1,150 times."""
-
 _LEAST_DRIVERS = 15
 """Of how many drivers there must be units, of a session loaded by driver, to learn from it what all cars make."""
 
@@ -73,9 +66,7 @@ class CostModel:
             return window_seconds(unit.window, scope) / 3600 * per_hour * share
         if scope.year < ALL_ENDPOINTS[name].first_year:
             return 0.0
-        unknown = _ROWS_OF_RACE.get(name, _ROWS_OF_HISTORY.get(name, 0)) if kind == RACE else 0
-        if scope.session_key is None:
-            unknown = _ROWS_OF_HISTORY.get(name, 0)
+        unknown = ALL_ENDPOINTS[name].usual_records or (_ROWS_OF_RACE.get(name, 0) if kind == RACE else 0)
         return self.rows_per_unit.get((name, _kind(scope)), unknown) * share
 
     def bytes(self, unit: Unit, source: AskedByRequest | None) -> float:

@@ -20,7 +20,7 @@ from f1hbase.operations.estimate.costs import CostModel, learn
 from f1hbase.operations.estimate.limits import seconds_at, seconds_for
 from f1hbase.operations.status.base import StateView
 from f1hbase.pipeline.remaining import Remaining
-from f1hbase.sources.base import AskedByRequest
+from f1hbase.sources.base import AskedByPage, AskedByRequest
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def estimate_load(
         costs = _learnt(views[0], plan, now) if views else CostModel()
         parts: list[SessionEstimate] = []
         requests: dict[tuple[int, int], int] = {}
-        exact = True
+        exact = not isinstance(source, AskedByPage)
         for meeting in plan.meetings:
             states: list[list[UnitState]] = [
                 [] if view is None else [state for scope in meeting.scopes for state in view.unit_states(scope)]

@@ -82,7 +82,7 @@ def open_rollback(
     connector = HBaseConnector(gateways, settings.patience.total_seconds())
     existing = connector.tables()
     absent = [table for table in (tables.data, tables.history) if table not in existing]
-    for table in (tables.reports, *(absent[:1] if len(absent) > 1 else ())):
+    for table in (*(absent[:1] if len(absent) > 1 else ()), tables.reports):
         if table not in existing:
             raise NothingToRollBackError(
                 f"there is no table '{table}': nothing has been loaded yet, or into tables of another name "

@@ -31,14 +31,6 @@ PATHS = {
 _BY_SEASON = frozenset({"races", "results", "sprint_results", "qualifying_results"})
 """What may be asked for a whole season at once; standings, laps and pit stops need the round."""
 
-_ENTRIES = {
-    "season_circuits": 20, "season_drivers": 45, "season_constructors": 18, "finishing_status": 30, "results": 23,
-    "sprint_results": 20, "qualifying_results": 22, "driver_standings": 26, "constructor_standings": 12,
-    "pit_stops": 40, "lap_times": 1_150, "seasons": 1, "races": 1,
-}  # fmt: skip
-"""How many entries a season or race has, about: Ergast had 26,759 results of 1,125 races; a race of 60 laps with
-19 cars has 1,150 times of laps."""
-
 _SPRINTS = 6
 """How many sprints a season has at the most."""
 
@@ -66,7 +58,7 @@ class Question:
     @property
     def entries(self) -> int:
         """How many entries the answer has, about."""
-        each = _ENTRIES[self.endpoint]
+        each = HISTORY_ENDPOINTS[self.endpoint].usual_records
         if not self.of_season:
             return each
         rounds = max(unit.scope.round or 1 for unit in self.units)

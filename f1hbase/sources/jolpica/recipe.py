@@ -15,6 +15,7 @@ from f1hbase.model.samples import Record
 from f1hbase.model.times import lenient_time
 from f1hbase.model.units import Unit
 from f1hbase.sources.base import Source, check_endpoints
+from f1hbase.sources.jolpica.pages import PAGE
 from f1hbase.sources.jolpica.questions import questions_of
 from f1hbase.sources.jolpica.source import FIRST_YEAR, JolpicaOptions, KnownRace, open_source
 
@@ -52,6 +53,11 @@ class JolpicaRecipe:
     def limits(self) -> Limits:
         """The API's limits."""
         return self.options.limits
+
+    @property
+    def page(self) -> int:
+        """The entries of a page."""
+        return PAGE
 
     @property
     def learns_sizes(self) -> bool:
