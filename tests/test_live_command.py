@@ -27,10 +27,14 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.units import Scope
 from f1hbase.operations.status.lines import status_json, status_lines
 from f1hbase.operations.status.reading import Overview
+from f1hbase.pipeline.live.raw_lines import RawLinesRecipe
 from f1hbase.pipeline.live.service import serving
 from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.state.hbase.epochs import raise_epochs
 from f1hbase.state.live import RECORDING, STOPPED, Heartbeat
+from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.urls import LocationError, parse_location
+from f1hbase.stores.files.zone import create_zone
 from f1hbase.stores.hbase.codec import encode
 from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
 from f1hbase.stores.hbase.frames import RowMutation
@@ -214,6 +218,18 @@ async def test_a_service_listens_to_others_only_with_a_token() -> None:
 def test_what_makes_no_sense_is_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         live_parts(resolve(given, environment={}))
+
+
+def test_a_place_of_raw_lines_is_told_from_a_landing_zone(tmp_path: Path) -> None:
+    scope = Scope(2025, 1, 2)
+    place = parse_location(str(tmp_path / "raw"))
+    RawLinesRecipe(place).open(scope, "a", tmp_path / "state").close()
+    with pytest.raises(LocationError, match="holds raw lines of live recordings"):
+        create_zone(Objects(place))
+    zone = parse_location(str(tmp_path / "zone"))
+    create_zone(Objects(zone))
+    with pytest.raises(LocationError, match="has the layout 'units', not 'raw-live'"):
+        RawLinesRecipe(zone).open(scope, "a", tmp_path / "state")
 
 
 def test_status_names_an_instance_that_has_stopped() -> None:

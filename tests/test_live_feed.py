@@ -235,6 +235,22 @@ async def test_without_a_token_the_rest_is_recorded(race: Script) -> None:
     assert "F1HBASE_F1TV_TOKEN" in feed.lacks[0]
 
 
+async def test_one_alone_that_was_cut_off_has_what_the_whole_state_says(race: Script) -> None:
+    scope, truth = await _truth(race)
+    settings = HubSettings(archive_at_once=True, faults=FeedFaults(gap=60.0))
+    async with playing(race, Timing(speed=60), settings) as server, _following(server, scope) as heard:
+        await until(lambda: server.player.position > len(race.lines) // 3)
+        server.hub.cut("reset", 1)
+        await until(lambda: heard.connections == 2)
+        await _heard_all(server, heard)
+        await asyncio.sleep(3.0)
+
+    told = ("race_control", "team_radio", "drivers")
+    assert _of(heard, told) == {name: truth[name] for name in told}
+    assert len(heard.lost) == 1
+    assert len(heard.records["car_data"]) < len(truth["car_data"])  # what only other instances have
+
+
 async def test_raw_lines_of_two_instances_are_a_recording(race: Script, tmp_path: Path) -> None:
     scope, truth = await _truth(race)
     zone = tmp_path / "zone"

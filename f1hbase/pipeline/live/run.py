@@ -351,7 +351,7 @@ class _Run:
                 if self._lost_at is None:
                     self._lost_at = time.monotonic()
                 if event.reason != recording.error:
-                    _log.warning("no connection to %s: %s; trying again", feed.home, event.reason)
+                    _log.warning("the feed is not connected: %s; trying again", event.reason)
                 recording.state, recording.error = LOST, event.reason
             elif isinstance(event, Back):
                 if self._lost_at is not None:
