@@ -60,6 +60,8 @@ _REPORTS = """
 | `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting, `1991#199100#199105` for the fifth race of 1991 in `f1_history`): `meta` status, run, source, epoch, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
 | `quarantine#{S}#{endpoint}#{sha256}` | a record that could not be stored: `meta:record` its JSON, `errors:reason`, and the unit and run it came with |
 | `lease#{year}#{meeting_key}` | who is loading a meeting, or was the last to: `meta:lease`; how often each of its sessions was rolled back: `meta:epochs` |
+| `live#{S}#{instance}` | how a live instance stands, refreshed every 3 seconds: `meta:state`, `meta:at`, `meta:host`, `meta:pid`; `stats` rows, lag, latency, bytes that wait; `errors:last` |
+| `livemessage#{S}#{time}#{topic}#{hash}` | a message that live instances share: `meta:body`, and `meta:by-{instance}` for each that has had it; deleted when the session is over |
 
 A unit is `done`; or `provisional`, fetched before its records had settled (48 hours after the session; 14 days for
 results, grids and championships), and asked for once more then; or `partial`, fetched while the session was going on; or

@@ -27,9 +27,14 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.units import Scope
 from f1hbase.operations.status.lines import status_json, status_lines
 from f1hbase.operations.status.reading import Overview
+from f1hbase.pipeline.live.raw_lines import RawLinesRecipe
 from f1hbase.pipeline.live.service import serving
+from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.state.hbase.epochs import raise_epochs
 from f1hbase.state.live import RECORDING, STOPPED, Heartbeat
+from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.urls import LocationError, parse_location
+from f1hbase.stores.files.zone import create_zone
 from f1hbase.stores.hbase.codec import encode
 from f1hbase.stores.hbase.connector import HBaseConnector, find_gateway
 from f1hbase.stores.hbase.frames import RowMutation
@@ -99,10 +104,7 @@ async def test_a_session_is_recorded_while_hbase_goes_away_and_confirmed_by_the_
             units = reports(hbase.port, table_prefix, "unit")
             assert {unit["meta:status"] for unit in units.values()} == {"partial"}
 
-            # Raw lines are a recording.
-            again = _loader(tmp_path, hbase.port, f"{table_prefix}raw", server)
-            await asyncio.to_thread(again.run, "load", "--from", "./zone")
-            assert _of_messages(scan(hbase.port, f"{table_prefix}raw_f1_data")) == loaded
+            assert is_recording(tmp_path / "zone")
 
             # The archive confirms what was recorded.
             await asyncio.to_thread(loader.run, "load", "--from", "livetiming", "--session-key", key)
@@ -216,6 +218,18 @@ async def test_a_service_listens_to_others_only_with_a_token() -> None:
 def test_what_makes_no_sense_is_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         live_parts(resolve(given, environment={}))
+
+
+def test_a_place_of_raw_lines_is_told_from_a_landing_zone(tmp_path: Path) -> None:
+    scope = Scope(2025, 1, 2)
+    place = parse_location(str(tmp_path / "raw"))
+    RawLinesRecipe(place).open(scope, "a", tmp_path / "state").close()
+    with pytest.raises(LocationError, match="holds raw lines of live recordings"):
+        create_zone(Objects(place))
+    zone = parse_location(str(tmp_path / "zone"))
+    create_zone(Objects(zone))
+    with pytest.raises(LocationError, match="has the layout 'units', not 'raw-live'"):
+        RawLinesRecipe(zone).open(scope, "a", tmp_path / "state")
 
 
 def test_status_names_an_instance_that_has_stopped() -> None:

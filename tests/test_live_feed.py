@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_server import load, opened, scopes
+from archive_server import load, load_session, opened, scopes
 from live_server import LiveServer, playing, season_of, until
 
 from f1hbase.credentials import Secret
@@ -20,10 +20,15 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.records import identity
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope, Unit
+from f1hbase.pipeline.live.raw_lines import RawLines, RawLinesRecipe
 from f1hbase.sources.feeds import Back, FeedMessage, Lost, Over
 from f1hbase.sources.livetiming.feed import LiveOptions, LiveTimingFeed
 from f1hbase.sources.livetiming.hub import Hub
+from f1hbase.sources.livetiming.recorded import is_recording, recordings_of
+from f1hbase.sources.livetiming.recorded import read as read_recordings
+from f1hbase.sources.recordings import RecordingSource
 from f1hbase.state.live import LoggedMessage
+from f1hbase.stores.files.urls import parse_location
 from simulator.live import HubSettings, Script, Timing, read_script
 from simulator.live.faults import FeedFaults
 
@@ -88,7 +93,13 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> Script:
 
 @asynccontextmanager
 async def _following(
-    server: LiveServer, scope: Scope, log: SharedMessages | None = None, name: str = "a", *, token: str = "token"
+    server: LiveServer,
+    scope: Scope,
+    log: SharedMessages | None = None,
+    name: str = "a",
+    *,
+    token: str = "token",
+    keeper: RawLines | None = None,
 ) -> AsyncIterator[Follower]:
     """Follow the feed while the block runs."""
     options = LiveOptions(f"{server.url}/signalrcore", Secret(token), wait=0.5)
@@ -99,6 +110,8 @@ async def _following(
         async for event in feed.events():
             if isinstance(event, FeedMessage):
                 follower.take(event)
+                if keeper is not None and event.raw is not None:
+                    keeper.add(event.raw, event.arrived.timestamp())
                 if event.logged is not None and log is not None:
                     log.add(event.logged)
             elif isinstance(event, Lost):
@@ -220,6 +233,52 @@ async def test_without_a_token_the_rest_is_recorded(race: Script) -> None:
     feed = LiveTimingFeed(Hub("http://localhost"), scope, "a", None, LiveOptions("http://localhost"))
     assert "car_data" in feed.lacks[0]
     assert "F1HBASE_F1TV_TOKEN" in feed.lacks[0]
+
+
+async def test_one_alone_that_was_cut_off_has_what_the_whole_state_says(race: Script) -> None:
+    scope, truth = await _truth(race)
+    settings = HubSettings(archive_at_once=True, faults=FeedFaults(gap=60.0))
+    async with playing(race, Timing(speed=60), settings) as server, _following(server, scope) as heard:
+        await until(lambda: server.player.position > len(race.lines) // 3)
+        server.hub.cut("reset", 1)
+        await until(lambda: heard.connections == 2)
+        await _heard_all(server, heard)
+        await asyncio.sleep(3.0)
+
+    told = ("race_control", "team_radio", "drivers")
+    assert _of(heard, told) == {name: truth[name] for name in told}
+    assert len(heard.lost) == 1
+    assert len(heard.records["car_data"]) < len(truth["car_data"])  # what only other instances have
+
+
+async def test_raw_lines_of_two_instances_are_a_recording(race: Script, tmp_path: Path) -> None:
+    scope, truth = await _truth(race)
+    zone = tmp_path / "zone"
+    keepers = [
+        RawLinesRecipe(parse_location(str(zone))).open(scope, name, tmp_path / "state") for name in ("a", "b")
+    ]  # fmt: skip
+    settings = HubSettings(archive_at_once=True, faults=FeedFaults(gap=5.0))
+    async with (
+        playing(race, Timing(speed=60, subscribers=2), settings) as server,
+        _following(server, scope, name="a", keeper=keepers[0]) as one,
+        _following(server, scope, name="b", keeper=keepers[1]) as other,
+    ):
+        await until(lambda: server.player.position > len(race.lines) // 2)
+        server.hub.cut("drop", 1)
+        await until(lambda: len(server.hub.log) == 3)
+        await _heard_all(server, one, other)
+    for keeper in keepers:
+        keeper.close()
+
+    for place in (zone, zone / "raw-live" / str(scope.year)):
+        assert is_recording(place)
+    recording = read_recordings(recordings_of(zone))
+    found = await load_session(RecordingSource(recording, "zone"), scope)
+    recording.close()
+    assert not recording.estimated
+    assert {
+        name: {identity(ENDPOINTS[name], record): _plain(record) for record in found.of(name)} for name in _MADE_LIVE
+    } == truth
 
 
 async def test_a_token_that_ends_leaves_what_is_free(race: Script) -> None:

@@ -555,7 +555,7 @@ def live_command(**options: Any) -> None:
     """Record the session that is on, or wait for the next one; two instances at once are better than one.
 
     Begins two hours before the session, ends when it is over or nothing has come for 90 minutes, and loads it once
-    more from the archive then. What HBase does not take waits, beyond 16 MB on disk.
+    more from the archive then. What HBase does not take waits in a file.
 
     \b
     Examples:

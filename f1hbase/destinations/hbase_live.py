@@ -134,7 +134,8 @@ class HBaseLiveStates:
             for state in self._reports.unit_states(self._scope)
             if state.status in {Status.DONE, Status.PROVISIONAL}
         }
-        lines = [outcome for outcome in outcomes if outcome.unit.endpoint not in loaded]
+        epoch = self._reports.epochs(self._scope.meeting).of(self._scope)
+        lines = [replace(outcome, epoch=epoch) for outcome in outcomes if outcome.unit.endpoint not in loaded]
         if lines:
             self._reports.write_units(run_id, lines)
 

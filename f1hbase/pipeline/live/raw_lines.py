@@ -23,12 +23,11 @@ from f1hbase.pipeline.live.backlog import Backlog, wait_until_empty
 from f1hbase.pipeline.live.choosing import file_name
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import Location, LocationError, parse_location
-from f1hbase.stores.files.zone import MARKER
+from f1hbase.stores.files.zone import MARKER, RAW_LIVE
 from f1hbase.version import __version__
 
 _log = logging.getLogger(__name__)
 
-LAYOUT = "raw-live"
 _VERSION = 1
 _STARTUP_PATIENCE_SECONDS = 10.0
 _MINUTE = 60
@@ -121,10 +120,10 @@ class RawLinesRecipe:
             UnreachableError: If it cannot be written.
         """
         objects = Objects(self.location, _STARTUP_PATIENCE_SECONDS)
-        marker = {"layout": LAYOUT, "version": _VERSION, "written_by": f"f1hbase {__version__}"}
+        marker = {"layout": RAW_LIVE, "version": _VERSION, "written_by": f"f1hbase {__version__}"}
         if not objects.create(MARKER, json.dumps(marker, indent=1).encode() + b"\n"):
             _check(objects)
-        prefix = "/".join(["raw-live", *scope.prefix.split(SEPARATOR), file_name(instance), ""])
+        prefix = "/".join([RAW_LIVE, *scope.prefix.split(SEPARATOR), file_name(instance), ""])
         name = f"{file_name(instance)}.{scope.session_key}.{file_name(self.location.shown)}.raw"
         return RawLines(objects, prefix, folder / name)
 
@@ -144,7 +143,7 @@ def _check(objects: Objects) -> None:
         layout = json.loads(objects.get(MARKER) or b"{}")["layout"]
     except (ValueError, KeyError, TypeError, RecursionError):
         layout = "(damaged)"
-    if layout != LAYOUT:
+    if layout != RAW_LIVE:
         raise LocationError(
-            f"the landing zone '{objects.location}' has the layout '{layout}', not '{LAYOUT}'. Choose another folder."
+            f"the landing zone '{objects.location}' has the layout '{layout}', not '{RAW_LIVE}'. Choose another folder."
         )

@@ -22,7 +22,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.outcomes import Outcome, Receipt
 from f1hbase.model.plans import Selection
 from f1hbase.model.text import count, duration
-from f1hbase.model.times import minute
+from f1hbase.model.times import LONG_AGO, minute
 from f1hbase.model.units import Scope, Unit
 from f1hbase.pipeline.collector import EXIT_DONE, EXIT_INTERRUPTED
 from f1hbase.pipeline.live.backlog import Backlog, wait_until_empty
@@ -42,6 +42,8 @@ GRACE_SECONDS = 20.0
 """How long messages are still taken after the session was said to be over."""
 
 _CHECK_SECONDS = 0.25
+_SCHEDULE_EVERY_SECONDS = 3600.0
+_GONE_AFTER = timedelta(minutes=10)
 _SAY_EVERY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 """How long what waits may take to be stored when the process is told to end; what is left stays on disk."""
@@ -172,12 +174,18 @@ async def record(request: LiveRequest, parts: LiveParts, stop: asyncio.Event, re
     Raises:
         F1HBaseError: If it could not begin, or the feed cannot go on; says why and what to do.
     """
-    over = sessions_over(request.folder)
-    chosen = choose(await parts.feed.listing(), request.selection, datetime.now(UTC), over)
-    recording.chosen = chosen
-    with instance_name(request.instance, request.folder) as name:
-        recording.instance = name
-        return await _Run(request, parts, stop, recording, chosen).run()
+    while True:
+        recording.chosen = await _chosen(request, parts)
+        with instance_name(request.instance, request.folder) as name:
+            recording.instance, recording.state = name, WAITING
+            code = await _Run(request, parts, stop, recording, recording.chosen).run()
+        if code is not None:
+            return code
+
+
+async def _chosen(request: LiveRequest, parts: LiveParts) -> Chosen:
+    listing = await parts.feed.listing()
+    return choose(listing, request.selection, datetime.now(UTC), sessions_over(request.folder))
 
 
 def load_once_more(request: LiveRequest, recording: Recording, code: int) -> int:
@@ -218,8 +226,8 @@ class _Run:
         self._over: tuple[float, str] | None = None
         self._lost_at: float | None = None
 
-    async def run(self) -> int:
-        """Record the session."""
+    async def run(self) -> int | None:
+        """Record the session; return the exit code, or None if the schedule has changed and another one is next."""
         recording, scope = self._recording, self._scope
         folder = self._request.folder
         spool = folder / f"{file_name(recording.instance)}.{scope.session_key}.spool"
@@ -247,27 +255,49 @@ class _Run:
                 try:
                     if await self._wait_for_begin():
                         await self._follow(feed, destination)
+                    elif not self._stop.is_set():
+                        recording.state = STOPPED
+                        return None
                 except F1HBaseError as error:
                     recording.state, recording.error = STOPPED, str(error)
                     raise
                 code = await self._finish(feed, backlog, destination)
             for keeper in self._keepers:
                 await asyncio.to_thread(keeper.close)
-            if recording.state == ENDED and all(beat.state in {ENDED, STOPPED} for beat in beating.others()):
+            if recording.state == ENDED and not any(map(_goes_on, beating.others())):
                 await asyncio.to_thread(_forget, destination)
         return code
 
     async def _wait_for_begin(self) -> bool:
-        """Wait until the session is near; False if told to stop meanwhile."""
-        scope = self._scope
-        begin = None if scope.date_start is None else scope.date_start - self._request.begin_before
-        now = datetime.now(UTC)
-        if begin is not None and begin > now:
-            _log.info("%s begins %s: waiting until %s", scope.name, minute(scope.date_start or now), minute(begin))
-            while begin > datetime.now(UTC):
-                if await self._is_told_to_stop(min(60.0, (begin - datetime.now(UTC)).total_seconds())):
-                    return False
-        return not self._stop.is_set()
+        """Wait until the session is near; False if told to stop meanwhile, or if another one is next now."""
+        name, said = self._scope.name, LONG_AGO
+        while not self._stop.is_set():
+            start = self._scope.date_start
+            left = -1.0 if start is None else (start - self._request.begin_before - _now()).total_seconds()
+            if start is None or left <= 0:
+                return True
+            if start != said:
+                _log.info("%s begins %s: waiting for %s", name, minute(start), duration(left))
+                said = start
+            if await self._is_told_to_stop(min(_SCHEDULE_EVERY_SECONDS, left)):
+                return False
+            if left > _SCHEDULE_EVERY_SECONDS and not await self._is_still_next():
+                return False
+        return False
+
+    async def _is_still_next(self) -> bool:
+        """Look at the schedule again, which changes now and then; tell whether the session is still the next one."""
+        try:
+            chosen = await _chosen(self._request, self._parts)
+        except F1HBaseError as error:
+            _log.warning("the schedule cannot be looked at again: %s", error)
+            return True
+        if chosen.scope.prefix != self._scope.prefix:
+            _log.warning("the schedule has changed: %s is next, not %s", chosen.scope.name, self._scope.name)
+            return False
+        self._chosen = self._recording.chosen = chosen
+        self._scope = chosen.scope
+        return True
 
     async def _is_told_to_stop(self, seconds: float) -> bool:
         try:
@@ -321,7 +351,7 @@ class _Run:
                 if self._lost_at is None:
                     self._lost_at = time.monotonic()
                 if event.reason != recording.error:
-                    _log.warning("no connection to %s: %s; trying again", feed.home, event.reason)
+                    _log.warning("the feed is not connected: %s; trying again", event.reason)
                 recording.state, recording.error = LOST, event.reason
             elif isinstance(event, Back):
                 if self._lost_at is not None:
@@ -402,6 +432,15 @@ class _Run:
             destination.states.write_partial(self._run_id, outcomes)
         except F1HBaseError as error:
             _log.debug("the lines of the units are not written: %s", error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _goes_on(beat: Heartbeat) -> bool:
+    """Return whether another instance may still need the messages that instances share."""
+    return beat.state not in {ENDED, STOPPED} and _now() - beat.at < _GONE_AFTER
 
 
 def _forget(destination: LiveDestination) -> None:

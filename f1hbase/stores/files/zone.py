@@ -18,6 +18,8 @@ from f1hbase.stores.files.urls import Location, LocationError
 from f1hbase.version import __version__
 
 MARKER = "_f1hbase.json"
+RAW_LIVE = "raw-live"
+"""What the marker of a place says that holds raw lines of a feed (`f1hbase.pipeline.live.raw_lines`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,11 @@ def _read_marker(content: bytes, location: Location) -> Layout:
         raise LocationError(
             f"'{location}/{MARKER}' cannot be read ({type(error).__name__}): it is damaged, or none of f1hbase's."
         ) from error
+    if name == RAW_LIVE:
+        raise LocationError(
+            f"'{location}' holds raw lines of live recordings, no answers: copy them to a folder, and load --from that, "
+            "or name another place."
+        )
     layout = layout_of(name)
     if version > layout.version:
         raise LocationError(
