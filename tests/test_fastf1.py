@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_server import SHARED, load, load_session, scopes, serving
+from archive_server import SHARED, archive_in_thread, load, load_session, scopes, serving
 from cli import Loader
-from test_livetiming_load import archive_in_thread
 
 from f1hbase.model.units import Unit
 from f1hbase.sources.fastf1.library import Places
