@@ -116,7 +116,7 @@ def _read_marker(content: bytes, location: Location) -> Layout:
         ) from error
     if name == RAW_LIVE:
         raise LocationError(
-            f"'{location}' holds raw lines of live recordings, no answers: copy them to a folder, and load --from that, "
+            f"'{location}' holds raw lines of live recordings, no answers: copy them to a folder, load --from that, "
             "or name another place."
         )
     layout = layout_of(name)
