@@ -93,7 +93,13 @@ def differences(one: Table, other: Table) -> list[str]:
 
 async def subscribed(server: LiveServer, number: int) -> None:
     """Wait until so many instances are connected."""
-    await until(lambda: sum(one.ended is None and bool(one.topics) for one in server.hub.log) >= number, 60)
+    await until(
+        lambda: (
+            sum(one.ended is None and bool(one.topics) for one in server.hub.log) >= number
+            or server.player.over.is_set()
+        ),
+        60,
+    )
 
 
 async def reached(server: LiveServer, position: int) -> None:
@@ -102,11 +108,21 @@ async def reached(server: LiveServer, position: int) -> None:
 
 def connection_since(server: LiveServer, seen: set[int]) -> int:
     """Return the connection that has come since some were seen."""
-    return next(one.number for one in server.hub.log if one.number not in seen and one.topics and one.ended is None)
+    fresh = [one.number for one in server.hub.log if one.number not in seen and one.topics and one.ended is None]
+    return fresh[0] if fresh else 0
 
 
 async def record_with_trouble(
-    hbase: LocalHBase, folder: Path, prefix: str, script: Script, timing: Timing, *, kills: int, cuts: int, seed: int
+    hbase: LocalHBase,
+    folder: Path,
+    prefix: str,
+    script: Script,
+    timing: Timing,
+    *,
+    kills: int,
+    cuts: int,
+    seed: int,
+    idle: str = "6s",
 ) -> LiveServer:
     """Play a session to two instances, of which one is killed and the other cut off, never both at once."""
     dice = random.Random(seed)
@@ -118,15 +134,18 @@ async def record_with_trouble(
         loader = loader_for(hbase, folder, server, prefix)
         # The table is there before both begin to make it.
         await asyncio.to_thread(loader.run, "schema", "--create", "--regions", "1")
-        with instance(loader, "b", script, "--idle-timeout", "6s") as other:
+        with instance(loader, "b", script, "--idle-timeout", idle) as other:
             await subscribed(server, 1)
             cut_off = server.hub.log[-1].number
-            first = instance(loader, "a", script, "--idle-timeout", "6s")
+            first = instance(loader, "a", script, "--idle-timeout", idle)
             process = first.__enter__()
             try:
                 await subscribed(server, 2)
                 for number, turn in enumerate(turns, 1):
                     await reached(server, step * number + dice.randrange(step // 4))
+                    if server.player.over.is_set():
+                        print(f"the session was over before turn {number}: play it slower")
+                        break
                     seen = {one.number for one in server.hub.log}
                     if turn == "cut":
                         server.hub.cut(dice.choice(["drop", "cut", "reset"]), cut_off)
@@ -135,7 +154,7 @@ async def record_with_trouble(
                     else:
                         process.send_signal(signal.SIGKILL)
                         first.__exit__(None, None, None)
-                        first = instance(loader, "a", script, "--idle-timeout", "6s")
+                        first = instance(loader, "a", script, "--idle-timeout", idle)
                         process = first.__enter__()
                         await subscribed(server, 2)
                 await server.player.over.wait()
@@ -169,7 +188,15 @@ def main() -> None:
             timing = Timing(speed=given.speed, subscribers=2)
             asyncio.run(
                 record_with_trouble(
-                    hbase, folder / "work", "live", script, timing, kills=given.kills, cuts=given.cuts, seed=given.seed
+                    hbase,
+                    folder / "work",
+                    "live",
+                    script,
+                    timing,
+                    kills=given.kills,
+                    cuts=given.cuts,
+                    seed=given.seed,
+                    idle="30s",
                 )
             )
             found, truth = recorded(hbase, "live"), recorded(hbase, "livetruth")
