@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from cli import ENTRY_POINT
 from files_zone import SESSIONS, fill
-from hbase_server import LocalHBase, free_ports
+from hbase_server import free_ports
 from hypothesis import given
 from hypothesis import strategies as st
-from spark_runs import need_jars, spark_loader
+from spark_runs import need_jars
 
 from f1hbase.cluster import session
 from f1hbase.cluster.encoding import pack
@@ -227,13 +227,3 @@ def test_what_spark_cannot_do_is_one_line(probed: Any, what: str, said: str) -> 
     line = probed["errors"][what]
     assert re.search(said, line)
     assert "\n" not in line
-
-
-@pytest.mark.hbase
-def test_the_other_end_must_be_the_hbase_of_the_gateway(hbase: LocalHBase, zone: Path, tmp_path: Path) -> None:
-    need_jars()
-    loader = spark_loader(hbase, tmp_path, "spark_other")
-    nobody = f"spark.hadoop.hbase.zookeeper.property.clientPort={free_ports(1)[0]}"
-    output = loader.run("--from", str(zone), "--engine", "spark", "--spark-conf", nobody, exit_code=3)
-    assert "Traceback" not in output
-    assert f"does not reach HBase by its ZooKeeper at 127.0.0.1:{nobody.partition('=')[2]}" in output

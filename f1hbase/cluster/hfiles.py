@@ -25,6 +25,7 @@ _IMPATIENT = {
     "hbase.client.operation.timeout": "30000",
     "hbase.client.meta.operation.timeout": "30000",
     "zookeeper.recovery.retry": "1",
+    "zookeeper.recovery.retry.intervalmill": "200",
 }
 """At the start HBase is there or it is not."""
 

@@ -144,6 +144,7 @@ class SparkApplication:
                 self._gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
             self.context = SparkContext(gateway=self._gateway, conf=conf)
             self.session: Any = SparkSession(self.context)
+            _silence(self.context)
             if not is_local:
                 self.context.addPyFile(str(_zipped(self._folder)))
         except BaseException as error:
@@ -243,6 +244,14 @@ def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
         here = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         defaults |= here | {"spark.executorEnv.PYTHONPATH": str(_PACKAGE.parent)}
     return defaults
+
+
+def _silence(context: Any) -> None:
+    """Keep stack traces from the screen that Py4J and PySpark print when Java ends; whoever waits for it is told."""
+    logging.getLogger("py4j").addHandler(logging.NullHandler())
+    server = getattr(context, "_accumulatorServer", None)
+    if server is not None:
+        server.handle_error = lambda *_: _log.debug("Spark's Java has hung up")
 
 
 def _zipped(folder: Path) -> Path:
