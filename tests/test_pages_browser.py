@@ -366,14 +366,14 @@ def test_a_session_without_telemetry_says_so_on_every_page(
     browser: Browser, files: Path, race: Session, tmp_path: Path
 ) -> None:
     load(files, to=str(tmp_path / "zone"), endpoint=list(WITHOUT_TELEMETRY))
-    with serving(tmp_path / "zone") as server, opened(browser, quiet=False) as page:
+    with serving(tmp_path / "zone") as server, opened(browser) as page:
         for name in PAGES:
             go(page, server, f"{name}/{race.key}")
             assert "only loaded in part" in page.inner_text("#notices"), name
             page.locator("#notices summary").click()
             assert "car_data: not loaded" in page.inner_text("#notices")
         go(page, server, f"replay/{race.key}")
-        expect(page.locator("#map-state")).to_contain_text("is not loaded")
+        expect(page.locator("#map-state")).to_contain_text("are not loaded")
         go(page, server, f"telemetry/{race.key}")
         assert "car_data: not loaded" in page.inner_text("#plots")
         go(page, server, f"session/{race.key}")

@@ -259,7 +259,7 @@ def _trace(tables: SessionTables, style: DriverStyle, lap: int, samples: pa.Tabl
         return None
     lap_seconds, sector_ends = _official_times(tables, style.number, lap)
     drs = numbers(samples, "drs")
-    x, y, _ = _places(samples)
+    x, y, _ = places_of(samples)
     seconds = numbers(samples, "time")
     return LapTrace(
         style, lap, lap_seconds, sector_ends, numbers(samples, "distance"), seconds, speed,
@@ -298,7 +298,8 @@ def _percent(samples: pa.Table, name: str) -> Numbers:
     return np.where(values > _FULL, np.nan, values)
 
 
-def _places(samples: pa.Table) -> tuple[Numbers, Numbers, Numbers]:
+def places_of(samples: pa.Table) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the `x`, `y` and `z` of telemetry or location in metres, NaN where the car was not found."""
     x, y, z = (numbers(samples, name) / _TENTHS for name in "xyz")
     # A car that is not found is at the origin, which no track goes through at height 0.
     lost: Flags = (x == 0) & (y == 0) & (z == 0)
@@ -306,7 +307,7 @@ def _places(samples: pa.Table) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def _outline(tables: SessionTables, driver: int, lap: int, samples: pa.Table) -> TrackOutline | None:
-    x, y, z = _places(samples)
+    x, y, z = places_of(samples)
     known = ~(np.isnan(x) | np.isnan(y))
     if known.sum() < _FEWEST_POINTS:
         return None

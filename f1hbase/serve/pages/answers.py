@@ -28,9 +28,6 @@ from f1hbase.charts import (
 )
 from f1hbase.frames.session import Session
 
-MOST_LAPS = 8
-"""More laps in one picture could not be told apart."""
-
 _NAMES = ("session_name", "session_type", "circuit_short_name", "location", "country_name", "gmt_offset")
 
 

@@ -51,7 +51,11 @@ _WORDS = {404: "There is no such page.", 405: "The pages only read: they answer 
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 _COMPRESSED_FROM = 2048
 _MOST_LAPS = 8
+"""More laps in one picture could not be told apart."""
+
 _MOST_SECONDS = 900
+"""How long one answer with places may be: 0.3 MB of 20 cars."""
+
 _LAP = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?", re.ASCII)
 _LATEST_SECONDS = 4102444800  # the year 2100
 

@@ -10,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from f1hbase.charts import SessionTables
+from f1hbase.charts.traces import places_of
 from f1hbase.frames.session import NotLoadedError
 from f1hbase.frames.telemetry import LONGEST_GAP_SECONDS, interpolated
 
 STEPS_A_SECOND = 2
 """Cars send their places four times a second; between two of these steps a straight line is within a metre of them."""
 
-MOST_SECONDS = 900
-
 _AROUND = timedelta(seconds=LONGEST_GAP_SECONDS)
-_TENTHS = 10.0
 _MICROS = 1_000_000
 
 Places = npt.NDArray[np.float32]
@@ -67,9 +65,8 @@ def resampled(tables: SessionTables, start: datetime, count: int) -> tuple[list[
     drivers = samples["driver_number"].to_numpy()
     at = samples["date"].cast("int64").to_numpy()
     steps = _micros(start) + np.arange(count) * (_MICROS // STEPS_A_SECOND)
-    x, y, z = (samples[name].cast("float64").to_numpy() / _TENTHS for name in "xyz")
-    # A car that is not found is at the origin.
-    known = ~np.isnan(x) & ~np.isnan(y) & ~((x == 0) & (y == 0) & (np.nan_to_num(z) == 0))
+    x, y, _ = places_of(samples)
+    known = ~(np.isnan(x) | np.isnan(y))
     found: list[int] = []
     values: list[Places] = []
     # The table is in the order of drivers and time.

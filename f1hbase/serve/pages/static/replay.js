@@ -44,6 +44,10 @@ function piece(start) {
   if (!pieces.has(start)) {
     const entry = { found: null, failed: null };
     pieces.set(start, entry);
+    if (session.endpoints.location?.state === "absent") {
+      entry.failed = `The places of the cars are not loaded: f1hbase load --session-key ${session.session_key} --endpoint location`;
+      return entry;
+    }
     question(`session/${sessionKey()}/places?start=${start}&seconds=${PIECE_SECONDS}`, decoded)
       .then((found) => { entry.found = found; draw(); })
       .catch((error) => { entry.failed = error.message; pause(); draw(); });
@@ -254,6 +258,7 @@ function leaderLap(at) {
 let starts = [];
 
 function play() {
+  if (piece(pieceOf(now)).failed) return;
   if (now >= to) now = from;
   isPlaying = true;
   byId("play").textContent = "Pause";

@@ -50,7 +50,7 @@ function drawClassification(body, found) {
       hasGrid ? el("td", { class: "n wide" }, row.grid_position === null ? "–" : String(row.grid_position)) : null,
       el("td", { class: "n" }, row.number_of_laps === null ? "–" : String(row.number_of_laps)),
       ...(row.parts ?? []).slice(0, parts).map((time) => el("td", { class: "n" }, lapTime(time))),
-      parts ? null : el("td", { class: "n" }, lapTime(row.duration)),
+      parts ? null : el("td", { class: "n" }, lapTime(row.duration ?? (session.is_race ? null : row.best_lap))),
       el("td", { class: "n" }, row.position === null ? row.status : row.gap),
       parts || !session.is_race ? null : el("td", { class: "n wide" }, row.best_lap === best ? el("strong", {}, lapTime(row.best_lap)) : lapTime(row.best_lap)));
   })))));
