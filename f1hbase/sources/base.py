@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from f1hbase.errors import ConfigError
 from f1hbase.model.answers import Answer, Listing, RequestStats
 from f1hbase.model.catalog import ALL_ENDPOINTS, Dataset
+from f1hbase.model.history import as_listed
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.rates import Limits
@@ -190,3 +191,15 @@ def check_endpoints(source: str, dataset: Dataset, endpoints: Iterable[str]) -> 
         if other is not dataset:
             mine = ", ".join(one for one, endpoint in ALL_ENDPOINTS.items() if endpoint.dataset is dataset)
             raise ConfigError(f"--endpoint {name}: {source} has no such records. It has {mine}.")
+
+
+def listed_sessions(reader: Reader) -> list[Record]:
+    """Return the records of all sessions that a reader has, those of the races of the history among them."""
+    races = reader.races() if isinstance(reader, ReadsHistory) else ()
+    return [*reader.sessions(), *map(as_listed, races)]
+
+
+def listed_meetings(reader: Reader) -> list[Record]:
+    """Return the records of all meetings that a reader has, those of the seasons of the history among them."""
+    seasons = reader.seasons() if isinstance(reader, ReadsHistory) else ()
+    return [*reader.meetings(), *map(as_listed, seasons)]

@@ -18,13 +18,12 @@ from f1hbase.errors import F1HBaseError
 from f1hbase.model.answers import Answer, Listing, RawAnswer, Records, RequestStats
 from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import subtract
-from f1hbase.model.history import as_listed
 from f1hbase.model.outcomes import STORED, UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import lenient_time
 from f1hbase.model.units import Scope, Unit, Window
-from f1hbase.sources.base import Deliver, Reader, ReadsHistory
+from f1hbase.sources.base import Deliver, Reader, listed_meetings, listed_sessions
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -279,18 +278,6 @@ class StoredSource:
         answers = self._reader.listing_answers() if isinstance(self._reader, KeepsAnswers) else {}
         listed_at = self._reader.listed_at() if isinstance(self._reader, KnowsListingTime) else None
         return Listing(self.name, sessions, meetings, listed_at or datetime.now(UTC), answers)
-
-
-def listed_sessions(reader: Reader) -> list[Record]:
-    """Return the records of all sessions that a reader has, those of the races of the history among them."""
-    races = reader.races() if isinstance(reader, ReadsHistory) else ()
-    return [*reader.sessions(), *map(as_listed, races)]
-
-
-def listed_meetings(reader: Reader) -> list[Record]:
-    """Return the records of all meetings that a reader has, those of the seasons of the history among them."""
-    seasons = reader.seasons() if isinstance(reader, ReadsHistory) else ()
-    return [*reader.meetings(), *map(as_listed, seasons)]
 
 
 class _Budget:

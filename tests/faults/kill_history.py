@@ -55,9 +55,9 @@ def kill_and_resume(
             with loader.start("load", "--from", "jolpica") as process:
                 while not log.reached.wait(0.1) and process.poll() is None:
                     pass
-                victims = workers(process) if chance.random() < 0.5 else []
-                victim = chance.choice(victims) if victims else psutil.Process(process.pid)
                 if process.poll() is None:
+                    victims = workers(process) if chance.random() < 0.5 else []
+                    victim = chance.choice(victims) if victims else psutil.Process(process.pid)
                     victim.kill()
                     killed.append("worker" if victims else "parent")
                 process.communicate()

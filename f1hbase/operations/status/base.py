@@ -17,8 +17,7 @@ from f1hbase.model.plans import SessionPlan
 from f1hbase.model.samples import Record
 from f1hbase.model.units import Scope, parse_scope
 from f1hbase.pipeline.plan import meeting_scope, session_scope
-from f1hbase.sources.base import Reader
-from f1hbase.sources.stored import listed_meetings, listed_sessions
+from f1hbase.sources.base import Reader, listed_meetings, listed_sessions
 from f1hbase.state.base import Runs, State, StateIndex
 
 _PATIENCE_SECONDS = 10.0
