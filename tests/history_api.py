@@ -75,6 +75,7 @@ class CountingLog(HistoryLog):
 
     def __init__(self, requests: int) -> None:
         super().__init__()
+        self.number = requests
         self.reached = threading.Event()
         self.requests = _Counted(self.reached, requests)
 

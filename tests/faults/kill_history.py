@@ -1,6 +1,6 @@
 """Loads of the history that are killed anywhere and run again; then the table is compared with an undisturbed load's.
 
-At seeded moments (after so many requests) it kills (-9) the parent, or a worker. The long form of
+At seeded moments (after so many requests) it kills (-9) the parent, and now and then a worker before. The long form of
 `test_jolpica_load.py`, over 75 seasons; it starts an HBase and a server of its own:
 
     .venv/bin/python tests/faults/kill_history.py --kills 10
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -20,7 +21,6 @@ from time import monotonic
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import psutil
 from cli import Loader, loader_of, workers
 from hbase_server import LocalHBase
 from history_api import CountingLog, serving_in_thread
@@ -49,21 +49,31 @@ def kill_and_resume(
     chance = random.Random(seed)
     killed: list[str] = []
     for _ in range(kills):
-        log = CountingLog(chance.randrange(8, 40))
+        log = CountingLog(chance.randrange(8, 25))
         with serving_in_thread(history, log=log) as url:
             loader = history_loader(hbase, folder, url, prefix)
             with loader.start("load", "--from", "jolpica") as process:
-                while not log.reached.wait(0.1) and process.poll() is None:
-                    pass
-                victims = workers(process) if chance.random() < 0.5 else []
-                victim = chance.choice(victims) if victims else psutil.Process(process.pid)
+                _wait_for(log, process, log.number)
+                victims = workers(process) if chance.random() < 0.5 and process.poll() is None else []
+                if victims:
+                    # The load goes on with another one in its place.
+                    chance.choice(victims).kill()
+                    killed.append("worker")
+                    _wait_for(log, process, len(log.requests) + 10)
                 if process.poll() is None:
-                    victim.kill()
-                    killed.append("worker" if victims else "parent")
+                    process.kill()
+                    killed.append("parent")
                 process.communicate()
     with serving_in_thread(history) as url:
         history_loader(hbase, folder, url, prefix).run("load", "--from", "jolpica")
     return killed
+
+
+def _wait_for(log: CountingLog, process: subprocess.Popen[str], requests: int) -> None:
+    """Wait until so many requests have come, or the load is over."""
+    while len(log.requests) < requests and process.poll() is None:
+        log.reached.wait(0.05)
+        log.reached.clear()
 
 
 def standings_differ(rows: Rows, years: Iterable[int], excluded: Collection[int] = ()) -> list[str]:
