@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spark_runs import need_jars
 
-from f1hbase.cluster import session
+from f1hbase.cluster import encoding, rounds, session
 from f1hbase.cluster.encoding import pack
 from f1hbase.cluster.errors import explain
 from f1hbase.cluster.rounds import numbers_hashed_to, spark_hash
@@ -114,6 +115,11 @@ def test_a_folder_that_is_no_zone_is_refused(tmp_path: Path) -> None:
 
 
 # The parts by themselves
+
+
+def test_the_examples_are_true() -> None:
+    assert doctest.testmod(encoding).failed == 0
+    assert doctest.testmod(rounds).failed == 0
 
 
 @given(

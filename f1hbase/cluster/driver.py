@@ -138,7 +138,6 @@ class SparkDriver:
         try:
             written_at = files.written_at(self._tables.reports, run_row)
         except Exception as error:
-            _log.debug("Spark does not reach HBase", exc_info=error)
             raise UnreachableError(
                 f"Spark does not reach HBase by its ZooKeeper at {files.quorum} ({explain(error)}). {how}"
             ) from error
@@ -176,5 +175,7 @@ class SparkDriver:
             raise StoppedError("interrupted while Spark was at work: nothing of this round is loaded") from error
         if isinstance(error, F1HBaseError):
             raise error
-        _log.debug("Spark failed", exc_info=error)
+        # Of an error of Spark's own the stack says nothing of this program; Spark's words are logged when it ends.
+        bug = not type(error).__module__.startswith(("py4j", "pyspark"))
+        _log.debug("Spark failed (%s)", type(error).__name__, exc_info=error if bug else None)
         raise SparkError(explain(error)) from error
