@@ -61,6 +61,8 @@ def load(
     spark_master: str | None = None,
     spark_conf: Mapping[str, str] | None = None,
     spark_staging: str | None = None,
+    metrics: str | int | None = None,
+    metrics_file: str | PathLike[str] | None = None,
     config: str | PathLike[str] | None = None,
 ) -> Result:
     """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
@@ -107,6 +109,8 @@ def load(
         spark_master: With `spark`: its master, such as `yarn`.
         spark_conf: With `spark`: its settings.
         spark_staging: With `spark`: where HBase's files are until HBase takes them.
+        metrics: Where Prometheus may ask for what the run measures: a port of this machine, or `host:port`.
+        metrics_file: The file that node_exporter reads it from.
         config: The settings file; by default `./f1hbase.toml`, if it is there.
 
     Returns:
@@ -120,11 +124,16 @@ def load(
     if spark_conf is not None:
         given["spark_conf"] = [f"{name}={value}" for name, value in spark_conf.items()]
     resolved = _resolved(given)
-    from f1hbase.composition import load_engine, load_recipe, load_request
+    from f1hbase.composition import exporters, load_engine, load_recipe, load_request
     from f1hbase.pipeline.display import TaskLines
     from f1hbase.pipeline.load import load as run
 
-    return run(load_request(resolved), load_recipe(resolved), engine=load_engine(resolved, TaskLines))
+    return run(
+        load_request(resolved),
+        load_recipe(resolved),
+        engine=load_engine(resolved, TaskLines),
+        exporters=exporters(resolved),
+    )
 
 
 def plan(

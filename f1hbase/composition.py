@@ -15,11 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from f1hbase.config import Config, flag
+from f1hbase.config import DEFAULT_METRICS_PORT, Config, flag
 from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.frames.needs import need
+from f1hbase.metrics.base import Exporter
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
 from f1hbase.model.units import Scope
@@ -33,6 +34,7 @@ from f1hbase.pipeline.load import LoadRequest, load
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
 from f1hbase.sources.feeds import FeedRecipe
+from f1hbase.values import split_hosts
 
 if TYPE_CHECKING:
     from f1hbase.operations.verify.base import Auditor
@@ -293,6 +295,25 @@ def load_request(config: Config) -> LoadRequest:
     settings = config.settings
     options = LoadOptions(settings.processes, settings.refresh, settings.patience.total_seconds())
     return LoadRequest(selection_of(config), options, settings.shown())
+
+
+def exporters(config: Config) -> list[Exporter]:
+    """Return who is shown what a load measures.
+
+    Raises:
+        MissingPackageError: If a package that this needs is not installed; says how it is.
+    """
+    settings = config.settings
+    found: list[Exporter] = []
+    if settings.metrics or settings.metrics_file is not None:
+        need("prometheus_client", flag("metrics" if settings.metrics else "metrics_file"))
+        from f1hbase.metrics.prometheus import PrometheusFile, PrometheusServer
+
+        for host, port in split_hosts(settings.metrics) if settings.metrics else ():
+            found.append(PrometheusServer(host, port or DEFAULT_METRICS_PORT))
+        if settings.metrics_file is not None:
+            found.append(PrometheusFile(settings.metrics_file))
+    return found
 
 
 def selection_of(config: Config) -> Selection:

@@ -163,6 +163,8 @@ EXAMPLES = (
     example("compression", "NONE SNAPPY zstd", ("NONE", "SNAPPY", "ZSTD"), "GZ"),
     example("patience", "0 1m 2h", seconds(0, 60, 7200), timedelta(minutes=30)),
     example("put_timeout", "0 90s 10m", seconds(0, 90, 600), timedelta(minutes=10)),
+    example("metrics", "9464 0.0.0.0:80 ::1", ("127.0.0.1:9464", "0.0.0.0:80", "[::1]:9464"), ""),
+    example("metrics_file", "a.prom b/c.prom d", (Path("a.prom"), Path("b/c.prom"), Path("d")), None),
     example("log_file", "a.log b/c.log d", (Path("a.log"), Path("b/c.log"), Path("d")), Path("populate.log")),
 )  # fmt: skip
 SWITCHES = ("refresh", "dry_run", "quiet", "verbose")
@@ -327,7 +329,12 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
 
 
 @pytest.mark.parametrize(
-    "field", [e.field for e in EXAMPLES if e.field not in {"source", "to", "hbase_host", "log_file"}]
+    "field",
+    [
+        example.field
+        for example in EXAMPLES
+        if example.field not in {"source", "to", "hbase_host", "metrics", "metrics_file", "log_file"}
+    ],
 )
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
     wrong = "?!"

@@ -116,7 +116,7 @@ def load_command(**options: Any) -> None:
       load --date 2024-12-07 --date 2024-12-08   two days
       load --meeting-key 1240 --dry-run          only say what would be loaded
     """
-    from f1hbase.composition import load_engine, load_recipe, load_request
+    from f1hbase.composition import exporters, load_engine, load_recipe, load_request
     from f1hbase.pipeline.load import load
 
     config = config_of(options)
@@ -134,6 +134,7 @@ def load_command(**options: Any) -> None:
         load_recipe(config),
         lambda meetings: make_display(meetings, terminal(), quiet=settings.quiet),
         engine,
+        exporters(config),
     )
     sys.exit(result.exit_code)
 

@@ -141,6 +141,17 @@ _HELP: dict[str, tuple[str, str]] = {
     "put_timeout": ("DURATION", "How long a put that fails is tried again before its unit counts as failed."),
     "refresh": ("", "Ask again for what is done, and delete what has become null."),
     "dry_run": ("", "Say what would be loaded; touch nothing."),
+    "metrics": (
+        "HOST:PORT",
+        (
+            "Show at http://HOST:PORT/metrics what the run measures, for Prometheus; a port alone is one of this "
+            "machine, such as 9464 (docs/metrics.md)."
+        ),
+    ),
+    "metrics_file": (
+        "PATH",
+        "Write what the run measures to this file every 15 s and at the end, for node_exporter; ends in .prom.",
+    ),
     "log_file": ("PATH", "Everything is logged here, appended to what is there."),
     "quiet": ("", "Only warnings and errors on the screen; the log file has all."),
     "verbose": ("", "Each request on the screen as well."),
