@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from f1hbase.config import Config
     from f1hbase.frames.store import Store
     from f1hbase.operations.estimate.forecast import Estimate
+    from f1hbase.operations.ingest import Ingester
     from f1hbase.operations.status import Overview
     from f1hbase.pipeline.collector import Result
 
@@ -233,6 +234,38 @@ def status(
         return StatusReader(view, resolved.settings.selection, lambda: source_recipe(resolved)).read()
     finally:
         view.close()
+
+
+def ingester(
+    *,
+    to: str | PathLike[str] | None = None,
+    catalogue: str | None = None,
+    required_header: Texts | None = None,
+    patience: Duration | None = "10s",
+    config: str | PathLike[str] | None = None,
+) -> Ingester:
+    """Open what stores files of any kind once, as `f1hbase ingest` does (docs/ingest.md).
+
+    What is not given comes from the environment, else from `f1hbase.toml`; `FILESTORE_TYPE`, `BUCKET`,
+    `REQUIRED_HEADERS`, `API_ROOT` and `AUTH_TOKEN` mean what they mean to ingester libraries.
+
+    Args:
+        to: The folder or bucket: `./zone`, `s3://bucket/prefix`.
+        catalogue: Where files are recorded: `auto`, `zone`, `hbase` or `archive`.
+        required_header: The headers that a file must have.
+        patience: How long a store may be away.
+        config: The settings file; by default `./f1hbase.toml`, if it is there.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If it cannot be opened; its message says why and what to do.
+    """
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    if "to" in given:
+        given["to"] = [given["to"]]
+    from f1hbase.composition import open_ingester
+
+    return open_ingester(resolve(given, config=None if config is None else str(config)))
 
 
 def connect(

@@ -108,6 +108,8 @@ class Settings:
     hbase_timeout: timedelta = _setting(values.duration(timedelta(seconds=1)), timedelta(seconds=60))
     table_prefix: str = _setting(values.table_prefix, "")
     compression: str = _setting(values.one_of("GZ", "NONE", "SNAPPY", "LZ4", "ZSTD", ignore_case=True), "GZ")
+    catalogue: str = _setting(values.one_of("auto", "zone", "hbase", "archive"), "auto")
+    required_header: tuple[str, ...] = _setting(values.text, multiple=True)
     patience: timedelta = _setting(values.duration(), timedelta(minutes=30))
     put_timeout: timedelta = _setting(values.duration(), timedelta(minutes=10))
     refresh: bool = _setting(values.switch, False)

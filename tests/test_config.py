@@ -161,6 +161,8 @@ EXAMPLES = (
     example("hbase_timeout", "1s 2s 1m", seconds(1, 2, 60), timedelta(seconds=60)),
     example("table_prefix", "a b-1 c.d", ("a", "b-1", "c.d"), ""),
     example("compression", "NONE SNAPPY zstd", ("NONE", "SNAPPY", "ZSTD"), "GZ"),
+    example("catalogue", "zone hbase archive", ("zone", "hbase", "archive"), "auto"),
+    example("required_header", "A B-C D", one_each("A", "B-C", "D"), ()),
     example("patience", "0 1m 2h", seconds(0, 60, 7200), timedelta(minutes=30)),
     example("put_timeout", "0 90s 10m", seconds(0, 90, 600), timedelta(minutes=10)),
     example("metrics", "9464 0.0.0.0:80 ::1", ("127.0.0.1:9464", "0.0.0.0:80", "[::1]:9464"), ""),

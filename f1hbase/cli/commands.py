@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from f1hbase.cli.ingesting import ingest_command
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
@@ -691,3 +692,4 @@ def export_command(**options: Any) -> None:
 
 
 cli.add_command(plot_command)
+cli.add_command(ingest_command)

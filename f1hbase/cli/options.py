@@ -20,7 +20,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SWITCHES = {"no_archive", "refresh", "dry_run", "quiet", "verbose"}
 
-_NOT_OF_LOAD = {"format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve"}
+_NOT_OF_LOAD = {
+    "format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve",
+    "catalogue", "required_header",
+}  # fmt: skip
 """The settings that `load` does not take."""
 
 _HELP: dict[str, tuple[str, str]] = {
@@ -137,6 +140,14 @@ _HELP: dict[str, tuple[str, str]] = {
         "GZ|NONE|SNAPPY|LZ4|ZSTD",
         "How new tables are compressed; all but GZ and NONE need a library that HBase has to have.",
     ),
+    "catalogue": (
+        "auto|zone|hbase|archive",
+        (
+            "Where ingest records files: in the landing zone, in f1_reports, or in the archive at API_ROOT.  "
+            "[default: the archive if API_ROOT is set, else the zone]"
+        ),
+    ),
+    "required_header": ("NAME", "A header without which ingest takes no file; repeatable."),
     "patience": ("DURATION", "How long the API or a destination may be away before the run gives up."),
     "put_timeout": ("DURATION", "How long a put that fails is tried again before its unit counts as failed."),
     "refresh": ("", "Ask again for what is done, and delete what has become null."),
