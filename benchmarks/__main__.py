@@ -63,6 +63,7 @@ def main(
       requests  how many a real test day and a simulated weekend take, and how large the answers are
       status    of a season's 100,000 unit rows
       zones     records a second from the API into a landing zone
+      metrics   what showing them to Prometheus costs
       all       all of these
 
     Starts an HBase and a replay server of its own and stops them at the end. Prints tables, and writes those that are

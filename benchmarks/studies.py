@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import choices, contest, growth, memory, requesting, season, startup, storage, zones
+from benchmarks import choices, contest, growth, memory, metrics, requesting, season, startup, storage, zones
 from benchmarks.options import Options, Tell
 from benchmarks.stage import Stage
 
@@ -21,4 +21,5 @@ STUDIES: Mapping[str, Study] = {
     "requests": requesting.run,
     "status": season.run,
     "zones": zones.run,
+    "metrics": metrics.run,
 }

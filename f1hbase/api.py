@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from f1hbase.config import Config
     from f1hbase.frames.store import Store
     from f1hbase.operations.estimate.forecast import Estimate
+    from f1hbase.operations.ingest import Ingester
     from f1hbase.operations.status import Overview
     from f1hbase.pipeline.collector import Result
 
@@ -62,6 +63,8 @@ def load(
     spark_master: str | None = None,
     spark_conf: Mapping[str, str] | None = None,
     spark_staging: str | None = None,
+    metrics: str | int | None = None,
+    metrics_file: str | PathLike[str] | None = None,
     config: str | PathLike[str] | None = None,
 ) -> Result:
     """Load what is missing, as `f1hbase load` does; the options mean what they mean there.
@@ -108,6 +111,8 @@ def load(
         spark_master: With `spark`: its master, such as `yarn`.
         spark_conf: With `spark`: its settings.
         spark_staging: With `spark`: where HBase's files are until HBase takes them.
+        metrics: Where Prometheus may ask for what the run measures: a port of this machine, or `host:port`.
+        metrics_file: The file that node_exporter reads it from.
         config: The settings file; by default `./f1hbase.toml`, if it is there.
 
     Returns:
@@ -121,11 +126,16 @@ def load(
     if spark_conf is not None:
         given["spark_conf"] = [f"{name}={value}" for name, value in spark_conf.items()]
     resolved = _resolved(given)
-    from f1hbase.composition import load_engine, load_recipe, load_request
+    from f1hbase.composition import exporters, load_engine, load_recipe, load_request
     from f1hbase.pipeline.display import TaskLines
     from f1hbase.pipeline.load import load as run
 
-    return run(load_request(resolved), load_recipe(resolved), engine=load_engine(resolved, TaskLines))
+    return run(
+        load_request(resolved),
+        load_recipe(resolved),
+        engine=load_engine(resolved, TaskLines),
+        exporters=exporters(resolved),
+    )
 
 
 def plan(
@@ -225,6 +235,38 @@ def status(
         return StatusReader(view, resolved.settings.selection, lambda: source_recipe(resolved)).read()
     finally:
         view.close()
+
+
+def ingester(
+    *,
+    to: str | PathLike[str] | None = None,
+    catalogue: str | None = None,
+    required_header: Texts | None = None,
+    patience: Duration | None = "10s",
+    config: str | PathLike[str] | None = None,
+) -> Ingester:
+    """Open what stores files of any kind once, as `f1hbase ingest` does (docs/ingest.md).
+
+    What is not given comes from the environment, else from `f1hbase.toml`; `FILESTORE_TYPE`, `BUCKET`,
+    `REQUIRED_HEADERS`, `API_ROOT` and `AUTH_TOKEN` mean what they mean to ingester libraries.
+
+    Args:
+        to: The folder or bucket: `./zone`, `s3://bucket/prefix`.
+        catalogue: Where files are recorded: `auto`, `zone`, `hbase` or `archive`.
+        required_header: The headers that a file must have.
+        patience: How long a store may be away.
+        config: The settings file; by default `./f1hbase.toml`, if it is there.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If it cannot be opened; its message says why and what to do.
+    """
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    if "to" in given:
+        given["to"] = [given["to"]]
+    from f1hbase.composition import open_ingester
+
+    return open_ingester(resolve(given, config=None if config is None else str(config)))
 
 
 def connect(

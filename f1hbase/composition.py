@@ -6,6 +6,7 @@ A new kind is one module with a function `recipe(config, location)`, and one lin
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -16,13 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from f1hbase.config import Config, flag
+from f1hbase.config import DEFAULT_METRICS_PORT, Config, flag
 from f1hbase.destinations.base import DestinationRecipe, KeepsObjects
 from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.frames.needs import need
+from f1hbase.metrics.base import Exporter
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
+from f1hbase.model.text import safe
 from f1hbase.model.units import Scope
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
@@ -34,8 +37,10 @@ from f1hbase.pipeline.load import STARTUP_PATIENCE_SECONDS, LoadRequest, load, r
 from f1hbase.pipeline.parts import LoadOptions, Recipe
 from f1hbase.sources.base import JoinsSessions, Reader, SourceRecipe
 from f1hbase.sources.feeds import FeedRecipe
+from f1hbase.values import split_hosts
 
 if TYPE_CHECKING:
+    from f1hbase.operations.ingest import Catalogue, FileStore, Ingester
     from f1hbase.operations.verify.base import Auditor
     from f1hbase.serve.pages import SharedStore
     from f1hbase.serve.store import RecordStore
@@ -115,6 +120,7 @@ SERVED = {
 PAGES_PATIENCE_SECONDS = 3.0
 """How long a page waits for a store that is away before it says so, and tries again."""
 
+_FILE_RECORDS = "f1hbase.destinations.hbase"
 _RECORDING_SOURCE = "f1hbase.sources.recordings"
 _ANY_URL_SOURCE = "f1hbase.sources.files"
 _ANY_URL_DESTINATION = "f1hbase.destinations.files"
@@ -337,6 +343,87 @@ def load_request(config: Config) -> LoadRequest:
     settings = config.settings
     options = LoadOptions(settings.processes, settings.refresh, settings.patience.total_seconds())
     return LoadRequest(selection_of(config), options, settings.shown())
+
+
+def exporters(config: Config) -> list[Exporter]:
+    """Return who is shown what a load measures.
+
+    Raises:
+        MissingPackageError: If a package that this needs is not installed; says how it is.
+    """
+    settings = config.settings
+    found: list[Exporter] = []
+    if settings.metrics or settings.metrics_file is not None:
+        need("prometheus_client", flag("metrics" if settings.metrics else "metrics_file"))
+        from f1hbase.metrics.prometheus import PrometheusFile, PrometheusServer
+
+        for host, port in split_hosts(settings.metrics) if settings.metrics else ():
+            found.append(PrometheusServer(host, port or DEFAULT_METRICS_PORT))
+        if settings.metrics_file is not None:
+            found.append(PrometheusFile(settings.metrics_file))
+    return found
+
+
+def open_ingester(config: Config, environment: Mapping[str, str] | None = None) -> Ingester:
+    """Open what stores files of any kind once, as the settings and the variables of ingester libraries say.
+
+    Args:
+        config: The settings.
+        environment: Where FILESTORE_TYPE, FILESYSTEM_STORAGE_ROOT_DIR, REQUIRED_HEADERS, API_ROOT and AUTH_TOKEN are
+            looked for; by default that of the process.
+
+    Raises:
+        F1HBaseError: If it cannot be; says why and what to do.
+    """
+    from f1hbase.operations.ingest import Ingester
+    from f1hbase.operations.ingest.catalogues import HBaseCatalogue, ZoneCatalogue, archive_of
+    from f1hbase.operations.ingest.stores import NoFiles, ObjectFiles
+    from f1hbase.stores.files.objects import Objects
+    from f1hbase.stores.files.urls import parse_location
+
+    environment = os.environ if environment is None else environment
+    settings = config.settings
+    place = _file_place(config, environment)
+    objects = None if place is None else Objects(parse_location(place), settings.patience.total_seconds())
+    store: FileStore = NoFiles() if objects is None else ObjectFiles(objects)
+    archive = archive_of(environment) if settings.catalogue in ("auto", "archive") else None
+    catalogue: Catalogue
+    if archive is not None:
+        catalogue = archive
+    elif settings.catalogue == "archive":
+        raise ConfigError("--catalogue archive: set API_ROOT to its address, and AUTH_TOKEN if it asks for one.")
+    elif settings.catalogue == "hbase":
+        catalogue = HBaseCatalogue(import_module(_FILE_RECORDS).open_file_records(config))
+    elif objects is not None:
+        catalogue = ZoneCatalogue(objects)
+    else:
+        raise ConfigError("FILESTORE_TYPE=dummy stores nothing: say where records go: --catalogue hbase, or API_ROOT.")
+    from_environment = [name for name in environment.get("REQUIRED_HEADERS", "").replace(" ", "").split(",") if name]
+    return Ingester(store, catalogue, settings.required_header or from_environment)
+
+
+def _file_place(config: Config, environment: Mapping[str, str]) -> str | None:
+    """Return the path or URL of the store of files; None for one that keeps nothing."""
+    kind = environment.get("FILESTORE_TYPE", "")
+    if config.origins.get("to") != "default":
+        if len(config.settings.to) != 1 or config.settings.to[0] in DESTINATIONS:
+            raise ConfigError(
+                "--to: ingest stores files in one folder or bucket: --to ./zone or --to s3://bucket/prefix."
+            )
+        return config.settings.to[0]
+    if kind == "dummy":
+        return None
+    if kind == "s3":
+        return "s3:///"
+    if kind == "local":
+        root = environment.get("FILESYSTEM_STORAGE_ROOT_DIR", "")
+        if not root:
+            raise ConfigError(
+                "FILESTORE_TYPE=local: set FILESYSTEM_STORAGE_ROOT_DIR to a folder, or say --to ./folder."
+            )
+        return root
+    what = f"FILESTORE_TYPE={safe(kind, 40)} is none of dummy, local, s3" if kind else "ingest needs a place for files"
+    raise ConfigError(f"{what}: say --to ./zone or --to s3://bucket/prefix.")
 
 
 def selection_of(config: Config) -> Selection:

@@ -42,6 +42,9 @@ _LARGEST_FILE_BYTES = 1_000_000
 OPENF1_URL = "https://api.openf1.org/v1"
 HUB_URL = "https://livetiming.formula1.com/signalrcore"
 MQTT_URL = "mqtts://mqtt.openf1.org:8883"
+DEFAULT_METRICS_PORT = 9464
+"""The port that OpenTelemetry's exporter for Prometheus has by default."""
+
 LIVETIMING_URL = "https://livetiming.formula1.com/static"
 JOLPICA_URL = "https://api.jolpi.ca/ergast/f1"
 
@@ -104,11 +107,15 @@ class Settings:
     hbase_timeout: timedelta = _setting(values.duration(timedelta(seconds=1)), timedelta(seconds=60))
     table_prefix: str = _setting(values.table_prefix, "")
     compression: str = _setting(values.one_of("GZ", "NONE", "SNAPPY", "LZ4", "ZSTD", ignore_case=True), "GZ")
+    catalogue: str = _setting(values.one_of("auto", "zone", "hbase", "archive"), "auto")
+    required_header: tuple[str, ...] = _setting(values.text, multiple=True)
     patience: timedelta = _setting(values.duration(), timedelta(minutes=30))
     put_timeout: timedelta = _setting(values.duration(), timedelta(minutes=10))
     no_archive: bool = _setting(values.switch, False)
     refresh: bool = _setting(values.switch, False)
     dry_run: bool = _setting(values.switch, False)
+    metrics: str = _setting(values.listener(DEFAULT_METRICS_PORT), "")
+    metrics_file: Path | None = _setting(values.path)
     log_file: Path = _setting(values.path, Path("populate.log"))
     quiet: bool = _setting(values.switch, False)
     verbose: bool = _setting(values.switch, False)

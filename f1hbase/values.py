@@ -243,6 +243,23 @@ def split_hosts(text: str) -> list[tuple[str, int | None]]:
     return list(found)
 
 
+def listener(default_port: int) -> Parse:
+    """Return what reads where to listen: `host:port`, a host, or a port of this machine alone."""
+
+    def parse(text: str) -> str:
+        bare = text.strip()
+        try:
+            places = split_hosts(f"127.0.0.1:{bare}" if bare.isascii() and bare.isdigit() else bare)
+        except ValueError as error:
+            raise ValueError(f"{error}; write a port of this machine, or host:port.") from None
+        if len(places) != 1:
+            raise ValueError(f"'{shortened(text)}' is more than one place to listen at; write host:port.")
+        host, port = places[0]
+        return f"{f'[{host}]' if ':' in host else host}:{port or default_port}"
+
+    return parse
+
+
 def path(text: str) -> Path:
     """Read the path of a file."""
     if "\0" in text:

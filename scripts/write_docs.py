@@ -59,6 +59,7 @@ _REPORTS = """
 | `run#{run_id}` | a run: `meta` its settings, what it was asked for, start, end, exit code; `stats` counts; `errors` counts by kind. The ids sort by time |
 | `unit#{S}#{endpoint}#{driver or -}#{window start or -}#{window end or -}` | a unit of work (`{S}` is `{year}#{meeting_key}#-` for a meeting, `1991#199100#199105` for the fifth race of 1991 in `f1_history`): `meta` status, run, source, epoch, when it was fetched, drivers seen; `stats` records, rows, duplicates, quarantined, bytes, attempts, seconds, checksum; `errors:last` |
 | `quarantine#{S}#{endpoint}#{sha256}` | a record that could not be stored: `meta:record` its JSON, `errors:reason`, and the unit and run it came with |
+| `file#{md5}` | a file that `ingest` has stored, with `--catalogue hbase`: `meta` basename, headers (JSON), md5, url, when it was recorded; `stats` size, version |
 | `lease#{year}#{meeting_key}` | who is loading a meeting, or was the last to: `meta:lease`; how often each of its sessions was rolled back: `meta:epochs` |
 | `live#{S}#{instance}` | how a live instance stands, refreshed every 3 seconds: `meta:state`, `meta:at`, `meta:host`, `meta:pid`; `stats` rows, lag, latency, bytes that wait; `errors:last` |
 | `livemessage#{S}#{time}#{topic}#{hash}` | a message that live instances share: `meta:body`, and `meta:by-{instance}` for each that has had it; deleted when the session is over |

@@ -174,8 +174,12 @@ EXAMPLES = (
     example("hbase_timeout", "1s 2s 1m", seconds(1, 2, 60), timedelta(seconds=60)),
     example("table_prefix", "a b-1 c.d", ("a", "b-1", "c.d"), ""),
     example("compression", "NONE SNAPPY zstd", ("NONE", "SNAPPY", "ZSTD"), "GZ"),
+    example("catalogue", "zone hbase archive", ("zone", "hbase", "archive"), "auto"),
+    example("required_header", "A B-C D", one_each("A", "B-C", "D"), ()),
     example("patience", "0 1m 2h", seconds(0, 60, 7200), timedelta(minutes=30)),
     example("put_timeout", "0 90s 10m", seconds(0, 90, 600), timedelta(minutes=10)),
+    example("metrics", "9464 0.0.0.0:80 ::1", ("127.0.0.1:9464", "0.0.0.0:80", "[::1]:9464"), ""),
+    example("metrics_file", "a.prom b/c.prom d", (Path("a.prom"), Path("b/c.prom"), Path("d")), None),
     example("log_file", "a.log b/c.log d", (Path("a.log"), Path("b/c.log"), Path("d")), Path("populate.log")),
 )  # fmt: skip
 SWITCHES = ("no_archive", "refresh", "dry_run", "quiet", "verbose")
@@ -341,7 +345,12 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
 
 @pytest.mark.parametrize(
     "field",
-    [e.field for e in EXAMPLES if e.field not in {"source", "to", "spark_staging", "hbase_host", "serve", "log_file"}],
+    [
+        example.field
+        for example in EXAMPLES
+        if example.field
+        not in {"source", "to", "spark_staging", "hbase_host", "serve", "metrics", "metrics_file", "log_file"}
+    ],
 )
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
     wrong = "?!"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from f1hbase.cli.ingesting import ingest_command
 from f1hbase.cli.logs import set_up_logging, wants_colour
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
@@ -117,7 +118,7 @@ def load_command(**options: Any) -> None:
       load --date 2024-12-07 --date 2024-12-08   two days
       load --meeting-key 1240 --dry-run          only say what would be loaded
     """
-    from f1hbase.composition import load_engine, load_recipe, load_request
+    from f1hbase.composition import exporters, load_engine, load_recipe, load_request
     from f1hbase.pipeline.load import load
 
     config = config_of(options)
@@ -135,6 +136,7 @@ def load_command(**options: Any) -> None:
         load_recipe(config),
         lambda meetings: make_display(meetings, terminal(), quiet=settings.quiet),
         engine,
+        exporters(config),
     )
     sys.exit(result.exit_code)
 
@@ -692,3 +694,4 @@ def export_command(**options: Any) -> None:
 
 
 cli.add_command(plot_command)
+cli.add_command(ingest_command)

@@ -20,7 +20,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SWITCHES = {"no_archive", "refresh", "dry_run", "quiet", "verbose"}
 
-_NOT_OF_LOAD = {"format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve"}
+_NOT_OF_LOAD = {
+    "format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve",
+    "catalogue", "required_header",
+}  # fmt: skip
 """The settings that `load` does not take."""
 
 _HELP: dict[str, tuple[str, str]] = {
@@ -137,10 +140,29 @@ _HELP: dict[str, tuple[str, str]] = {
         "GZ|NONE|SNAPPY|LZ4|ZSTD",
         "How new tables are compressed; all but GZ and NONE need a library that HBase has to have.",
     ),
+    "catalogue": (
+        "auto|zone|hbase|archive",
+        (
+            "Where ingest records files: in the landing zone, in f1_reports, or in the archive at API_ROOT.  "
+            "[default: the archive if API_ROOT is set, else the zone]"
+        ),
+    ),
+    "required_header": ("NAME", "A header without which ingest takes no file; repeatable."),
     "patience": ("DURATION", "How long the API or a destination may be away before the run gives up."),
     "put_timeout": ("DURATION", "How long a put that fails is tried again before its unit counts as failed."),
     "refresh": ("", "Ask again for what is done, and delete what has become null."),
     "dry_run": ("", "Say what would be loaded; touch nothing."),
+    "metrics": (
+        "HOST:PORT",
+        (
+            "Show at http://HOST:PORT/metrics what the run measures, for Prometheus; a port alone is one of this "
+            "machine, such as 9464 (docs/metrics.md)."
+        ),
+    ),
+    "metrics_file": (
+        "PATH",
+        "Write what the run measures to this file every 15 s and at the end, for node_exporter; ends in .prom.",
+    ),
     "log_file": ("PATH", "Everything is logged here, appended to what is there."),
     "quiet": ("", "Only warnings and errors on the screen; the log file has all."),
     "verbose": ("", "Each request on the screen as well."),

@@ -15,6 +15,7 @@ from f1hbase.model.outcomes import CHECKSUM_MODULUS, Receipt
 from f1hbase.model.samples import Samples
 from f1hbase.model.units import Scope, datasets_of
 from f1hbase.state.base import State
+from f1hbase.state.hbase.file_records import HBaseFileRecords
 from f1hbase.state.hbase.leases import HBaseLeases, living_runs
 from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase.codec import (
@@ -208,6 +209,18 @@ def recipe(config: Config, location: str = "") -> HBaseRecipe:
         settings.put_timeout.total_seconds(),
         settings.hbase_timeout.total_seconds(),
     )
+
+
+def open_file_records(config: Config) -> HBaseFileRecords:
+    """Open the records of files in `f1_reports`; the table is created if it is absent.
+
+    Raises:
+        F1HBaseError: If HBase does not answer, or its tables are not what they should be.
+    """
+    hbase = recipe(config)
+    hbase.prepare([])
+    patience = config.settings.patience.total_seconds()
+    return HBaseFileRecords(HBaseConnector(hbase.gateways, patience), hbase.tables.reports)
 
 
 def connections_for(processes: int, gateways: int) -> int:

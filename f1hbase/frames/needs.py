@@ -7,7 +7,12 @@ from typing import Any
 
 from f1hbase.errors import F1HBaseError
 
-_INSTALL = {"pyarrow": "f1hbase[frames]", "numpy": "f1hbase[frames]", "matplotlib": "f1hbase[plot]"}
+_INSTALL = {
+    "pyarrow": "f1hbase[frames]",
+    "numpy": "f1hbase[frames]",
+    "matplotlib": "f1hbase[plot]",
+    "prometheus_client": "f1hbase[metrics]",
+}
 
 
 class MissingPackageError(F1HBaseError, ImportError):

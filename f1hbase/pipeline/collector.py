@@ -18,6 +18,8 @@ from types import FrameType
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
+from f1hbase.metrics import names
+from f1hbase.metrics.meter import METER, Meter, resident_bytes
 from f1hbase.model.answers import RawAnswer, RequestStats
 from f1hbase.model.outcomes import Outcome
 from f1hbase.model.plans import MeetingPlan, Selection
@@ -38,6 +40,8 @@ _KILL_AFTER_SECONDS = messages.GRACE_SECONDS + 1
 _ASK_AGAIN_SECONDS = 5.0
 """How often to look whether another run has ended with a meeting."""
 
+_MEASURE_SECONDS = 1.0
+
 _RESTARTS = 3
 """How often a meeting whose worker died is gone on with in a new process."""
 
@@ -57,6 +61,7 @@ class _Running:
     tally: Tally = field(default_factory=Tally)
     finished: messages.Finished | None = None
     lost_lease: bool = False
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class ParallelF1DataCollector:
         stop: Set when the run is to end early, for whatever of this process waits for a store.
         listing: The answers that the plan was made from, for workers whose destinations keep answers.
         engine: What loads in bulk before the workers load the rest; None where they load it all.
+        meter: Gets what the run measures.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class ParallelF1DataCollector:
         stop: threading.Event,
         listing: Mapping[str, RawAnswer] | None = None,
         engine: Engine | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._recipe = recipe
         self._parts = parts
@@ -150,7 +157,10 @@ class ParallelF1DataCollector:
         self._told_of_lease: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._failed: list[MeetingPlan] = []
-        self._result = Result()
+        self._meter = meter or Meter()
+        self._result = Result(Tally(meter=self._meter))
+        self._largest_worker = 0
+        self._measure_at = 0.0
         self._stop = stop
         self._engine = engine
         self._in_bulk: set[int] = set()
@@ -160,6 +170,11 @@ class ParallelF1DataCollector:
         self._leases_in_vain = False
         self._stop_sent = False
         self._kill_at: float | None = None
+
+    @property
+    def result(self) -> Result:
+        """How the run stands."""
+        return self._result
 
     def spent(self, stats: RequestStats) -> None:
         """Count what planning has taken."""
@@ -196,6 +211,8 @@ class ParallelF1DataCollector:
             self._kill_all()
             for number, handler in before.items():
                 signal.signal(number, handler)
+        self._measure_at = 0.0
+        self._measure()
         self._result.exit_code = self._exit_code()
         return self._result
 
@@ -242,6 +259,7 @@ class ParallelF1DataCollector:
             due = [one for one in self._put_off if one.until <= monotonic()]
             self._put_off = [one for one in self._put_off if one not in due]
             pending.extend(one.meeting for one in due)
+            self._measure()
             self._display.tick(self._result.overall)
 
     def _try(self, meeting: MeetingPlan) -> None:
@@ -336,6 +354,11 @@ class ParallelF1DataCollector:
                     running.tally.add(outcome)
                     self._result.overall.add(outcome)
                     self._name_unknown_fields(outcome)
+            case messages.Measured(measured, memory):
+                self._meter.add(measured)
+                running.memory = memory
+                self._largest_worker = max(self._largest_worker, memory)
+                return
             case messages.LogLine(level, text):
                 _log.log(level, "%s", text)
                 return
@@ -344,6 +367,18 @@ class ParallelF1DataCollector:
                 self.spent(message.stats)
                 self._result.lacking.update(message.lacking)
         self._display.show(running.meeting, running.tally, self._result.overall)
+
+    def _measure(self) -> None:
+        """Note how this process and its workers stand, and what this process has measured itself; once a second."""
+        now = monotonic()
+        if now < self._measure_at:
+            return
+        self._measure_at = now + _MEASURE_SECONDS
+        self._meter.add(METER.take())
+        self._meter.set(names.WORKERS, len(self._running))
+        self._meter.set(names.MEMORY, resident_bytes(), "parent")
+        self._meter.set(names.MEMORY, sum(running.memory for running in self._running), "workers")
+        self._meter.set(names.LARGEST_WORKER, self._largest_worker)
 
     def _end(self, running: _Running) -> None:
         running.process.wait()

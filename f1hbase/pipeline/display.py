@@ -12,6 +12,8 @@ from time import monotonic
 from typing import Protocol
 
 from f1hbase.levels import PROGRESS, STATS
+from f1hbase.metrics import names
+from f1hbase.metrics.meter import Histogram, Measurements
 from f1hbase.model.plans import MeetingPlan
 from f1hbase.model.text import count, duration
 from f1hbase.pipeline.tally import Tally
@@ -229,14 +231,27 @@ class Lines:
             seconds = (now - self._started) / overall.ended * (expected - overall.ended)
             left = f", about {duration(seconds)} left"
         _log.log(
-            PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s",
+            PROGRESS, "%d/%d meetings, %s/%s units (%.1f %%), %s rows, %s rows/s, %s requests, %d failed%s%s",
             self._meetings.done, self._meetings.total, f"{overall.ended:,}", f"{expected:,}",
             100 * overall.ended / max(1, expected), f"{overall.all_rows:,}", f"{rate:,.0f}",
-            f"{overall.requests:,}", overall.failed, left,
+            f"{overall.requests:,}", overall.failed, left, self._measured(overall),
         )  # fmt: skip
 
     def close(self) -> None:
         """Nothing to take away."""
+
+    def _measured(self, overall: Tally) -> str:
+        """Return what was measured of the run so far, and of how memory stands now."""
+        measured = Measurements() if overall.meter is None else overall.meter.read()
+        api, puts = measured.merged(names.API_SECONDS), measured.merged(names.PUT_SECONDS)
+        parts = [
+            f"{what} p50 {_seconds(one.quantile(0.5))} p95 {_seconds(one.quantile(0.95))}"
+            for what, one in (("API", api), ("put", puts))
+            if one.count
+        ]
+        if parts:
+            parts.append(f"workers {measured.total(names.MEMORY, 'workers') / 1e6:,.0f} MB")
+        return "".join(f", {part}" for part in parts)
 
 
 def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float) -> None:
@@ -255,6 +270,7 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
         f"rows: {overall.all_rows:,} ({rate:,.0f} rows/s), counted in each column family",
     ]
     lines += [f"  {endpoint:<21}{rows:>12,}" for endpoint, rows in overall.rows.items() if rows]
+    lines += _measured_lines(Measurements() if overall.meter is None else overall.meter.read())
     for line in lines:
         _log.log(STATS, line)
     for unit, reason in islice(overall.failures.items(), _SHOWN_FAILURES):
@@ -262,3 +278,51 @@ def log_summary(overall: Tally, *, meetings: int, complete: int, seconds: float)
     more = len(overall.failures) - _SHOWN_FAILURES
     if more > 0:
         _log.error("not loaded: %d more; 'status' lists them all", more)
+
+
+def _measured_lines(measured: Measurements) -> list[str]:
+    """Return what the summary says of what was measured; of what there was none, nothing."""
+    lines = [
+        f"{what}: {_spread(histogram)}"
+        for what, metric in (
+            ("API latency", names.API_SECONDS),
+            ("puts into HBase", names.PUT_SECONDS),
+            ("storing batches", names.STORE_SECONDS),
+            ("ingest lag", names.LAG_SECONDS),
+        )
+        if (histogram := measured.merged(metric)).count
+    ]
+    if not lines:
+        return lines
+    waits = {what: measured.total(names.WAIT_SECONDS, what) for what in ("limiter", "api", "hbase")}
+    lines.append(
+        f"waited, all together: {_seconds(waits['limiter'])} for the limits, {_seconds(waits['api'])} for the API, "
+        f"{_seconds(waits['hbase'])} for HBase"
+    )
+    workers, writers = measured.total(names.WORKER_SECONDS), measured.total(names.WRITER_SECONDS)
+    if workers and writers:
+        busy = measured.merged(names.STORE_SECONDS).sum / writers
+        lines.append(
+            f"workers: {measured.total(names.WORKER_CPU_SECONDS) / workers:.0%} of a processor each, writers busy "
+            f"{busy:.0%} of the time, at the most {measured.total(names.LARGEST_WORKER) / 1e6:,.0f} MB"
+        )
+    return lines
+
+
+def _spread(histogram: Histogram) -> str:
+    values = {
+        "mean": histogram.mean, "p50": histogram.quantile(0.5), "p95": histogram.quantile(0.95),
+        "max": histogram.largest,
+    }  # fmt: skip
+    return f"{histogram.count:,}, " + ", ".join(f"{name} {_seconds(value)}" for name, value in values.items())
+
+
+def _seconds(value: float) -> str:
+    """Return a time as people read it.
+
+    >>> _seconds(0.0123), _seconds(1.25), _seconds(300)
+    ('12 ms', '1.2 s', '5 min')
+    """
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 120 else duration(value)

@@ -7,13 +7,19 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, TypeVar
 
+from f1hbase.destinations.base import DestinationRecipe
 from f1hbase.errors import F1HBaseError
 from f1hbase.levels import SUCCESS
+from f1hbase.metrics import names
+from f1hbase.metrics.base import Exporter
+from f1hbase.metrics.meter import METER, Meter, figures
+from f1hbase.metrics.periodic import Periodic
 from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.outcomes import Quarantined, RunState
 from f1hbase.model.plans import Plan, Selection, SessionPlan
@@ -25,13 +31,19 @@ from f1hbase.pipeline.engine import Engine
 from f1hbase.pipeline.parts import LoadOptions, Parts, Recipe
 from f1hbase.pipeline.plan import make_plan, selected, session_name
 from f1hbase.state.all_leases import AllLeases
-from f1hbase.state.base import LeaseKeeper, new_run_id
+from f1hbase.state.base import LeaseKeeper, Runs, new_run_id
 from f1hbase.version import __version__
 
 _log = logging.getLogger(__name__)
 
 STARTUP_PATIENCE_SECONDS = 10.0
 """At the start a store is there or it is not: a mistake in the address must not take half an hour to show."""
+
+REFRESH_SECONDS = 60.0
+"""How often the row of a run gets the figures of now."""
+
+_REFRESH_PATIENCE_SECONDS = 5.0
+_WAITED_FOR = ("limiter", "api", "hbase")
 
 _NO_SCOPE = "-#-#-"
 """The place in quarantine of what does not say which session it is."""
@@ -59,6 +71,7 @@ def load(
     recipe: Recipe,
     show: Callable[[int], Display] = Lines,
     engine: Engine | None = None,
+    exporters: Sequence[Exporter] = (),
 ) -> Result:
     """Load what is missing and return how it went.
 
@@ -67,10 +80,23 @@ def load(
         recipe: Where records come from and where they go.
         show: Makes the display of a run, given the number of meetings.
         engine: What loads in bulk first what it can; None where worker processes load it all.
+        exporters: Who is shown what the run measures.
 
     Raises:
         F1HBaseError: If nothing could be begun; its message says why and what to do.
     """
+    meter = Meter()
+    METER.take()  # what was measured before is not of this run
+    with ExitStack() as stack:
+        for exporter in exporters:
+            exporter.start(meter.read)
+            stack.callback(exporter.close)
+        return _load(request, recipe, show, engine, meter)
+
+
+def _load(
+    request: LoadRequest, recipe: Recipe, show: Callable[[int], Display], engine: Engine | None, meter: Meter
+) -> Result:
     started = monotonic()
     selection, options = request.selection, request.options
     plan = plan_load(recipe, selection, min(options.patience, STARTUP_PATIENCE_SECONDS))
@@ -88,10 +114,9 @@ def load(
         [destination.open_state(options.patience, stop) for destination in recipe.destinations],
         AllLeases([(one.name, one.open_leases(run_id, options.patience, stop)) for one in recipe.destinations]),
     )
-    runs = first.open_runs(options.patience, stop)
     asked = ",".join(session.scope.prefix for session in sessions)
     meta = {"start": now.isoformat(), "version": __version__, "sessions": asked, **request.shown}
-    runs.write_run(RunState(run_id, meta=meta))
+    first.open_runs(options.patience, stop).write_run(RunState(run_id, meta=meta))
     unusable = [_aside(record, reason, now) for record, reason in plan.unusable]
     for state in parts.states:
         state.put_quarantine(run_id, unusable)
@@ -100,14 +125,17 @@ def load(
     display = show(meetings)
     collector = ParallelF1DataCollector(
         recipe, parts, selection, options, run_id=run_id, display=display, stop=stop, listing=listing,
-        engine=engine,
+        engine=engine, meter=meter,
     )  # fmt: skip
     collector.spent(plan.listing.stats)
-    try:
+    with ExitStack() as stack:
+        stack.callback(display.close)
+        refreshing = _refreshing(first, run_id, collector, started)
+        refreshing.start()
+        # An older state must not be written after the end of the run.
+        stack.callback(refreshing.close, _REFRESH_PATIENCE_SECONDS, last=False)
         with LeaseKeeper(parts.leases):
             result = collector.run(plan.meetings)
-    finally:
-        display.close()
     result.quarantined(len(unusable))
     seconds = monotonic() - started
     log_summary(result.overall, meetings=meetings, complete=result.complete, seconds=seconds)
@@ -234,22 +262,52 @@ def _verdict(result: Result, going_on: Sequence[SessionPlan]) -> tuple[int, str]
     return logging.WARNING, verdict
 
 
-def _ended(run_id: str, result: Result, seconds: float) -> RunState:
+def _refreshing(first: DestinationRecipe, run_id: str, collector: ParallelF1DataCollector, started: float) -> Periodic:
+    """Return what writes the figures of a run into its row once a minute, so that one that is killed leaves some."""
+    opened: list[Runs] = []
+
+    def refresh() -> None:
+        if not opened:
+            opened.append(first.open_runs(_REFRESH_PATIENCE_SECONDS, refreshing.ended))
+        opened[0].write_run(RunState(run_id, stats=_stats(collector.result, monotonic() - started)))
+
+    what = "the figures of the run are written down"
+    refreshing = Periodic(refresh, REFRESH_SECONDS, what, (F1HBaseError, OSError))
+    return refreshing
+
+
+def _stats(result: Result, seconds: float) -> dict[str, str]:
+    """Return the figures of a run by name, as `run#` rows have them; may be called while it goes on."""
     overall = result.overall
+    stats = {
+        "units": str(overall.stored),
+        "failed": str(overall.failed),
+        "records": str(overall.records),
+        "rows": str(overall.all_rows),
+        "quarantined": str(overall.quarantined),
+        "bytes": str(overall.bytes),
+        "requests": str(overall.requests),
+        "retries": str(overall.retries),
+        "restarts": str(result.restarts),
+        "seconds": f"{seconds:.1f}",
+        "rows_per_second": f"{overall.all_rows / seconds:.0f}" if seconds else "0",
+    }
+    if overall.meter is None:
+        return stats
+    measured = overall.meter.read()
+    stats |= figures(measured, (names.API_SECONDS, names.PUT_SECONDS, names.STORE_SECONDS, names.LAG_SECONDS))
+    stats |= {f"waited_for_{what}": f"{measured.total(names.WAIT_SECONDS, what):.1f}" for what in _WAITED_FOR}
+    stats["worker_seconds"] = f"{measured.total(names.WORKER_SECONDS):.1f}"
+    stats["worker_cpu_seconds"] = f"{measured.total(names.WORKER_CPU_SECONDS):.1f}"
+    stats["writer_seconds"] = f"{measured.total(names.WRITER_SECONDS):.1f}"
+    stats["largest_worker_bytes"] = f"{measured.total(names.LARGEST_WORKER):.0f}"
+    return stats
+
+
+def _ended(run_id: str, result: Result, seconds: float) -> RunState:
     return RunState(
         run_id,
         meta={"end": datetime.now(UTC).isoformat(), "exit": str(result.exit_code)},
-        stats={
-            "units": str(overall.stored),
-            "failed": str(overall.failed),
-            "rows": str(overall.all_rows),
-            "quarantined": str(overall.quarantined),
-            "bytes": str(overall.bytes),
-            "requests": str(overall.requests),
-            "retries": str(overall.retries),
-            "restarts": str(result.restarts),
-            "seconds": f"{seconds:.1f}",
-            "rows_per_second": f"{overall.all_rows / seconds:.0f}" if seconds else "0",
-        },
+        stats=_stats(result, seconds),
         errors={kind: str(count) for kind, count in result.errors.items()},
     )

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from f1hbase.destinations.base import Batch, Destination
 from f1hbase.errors import StoreError
+from f1hbase.metrics import names
+from f1hbase.metrics.meter import METER
 from f1hbase.model.answers import Answer, RawAnswer
 from f1hbase.model.outcomes import Outcome, Receipt
 from f1hbase.model.plans import MeetingPlan
@@ -229,13 +231,18 @@ class MeetingLoader:
 
     async def _store_all(self, number: int) -> None:
         """Store batches until there are no more, and report now and then."""
+        counted = monotonic()
         while True:
+            now = monotonic()
+            METER.count(names.WRITER_SECONDS, now - counted)
+            counted = now
             item = None
             # Not wait_for, which in Python 3.11 may swallow a cancellation and leave this waiting for ever.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_REPORT_SECONDS):
                     item = await self._batches.get()
                     if item is None:
+                        METER.count(names.WRITER_SECONDS, monotonic() - counted)
                         await self._batches.put(None)  # for the other writers
                         return
             if item is not None:
@@ -248,7 +255,9 @@ class MeetingLoader:
             if pending.lacking[place] and not attempt.is_void and attempt.receipts[place].error is None:
                 writer = destination.writers[number % len(destination.writers)]
                 mine = replace(batch, overwrite=pending.overwrite[place])
+                began = monotonic()
                 receipt = await _run(self._writers, writer.write, mine)
+                METER.observe(names.STORE_SECONDS, monotonic() - began, destination.name)
                 attempt.receipts[place] += receipt
         attempt.ended()
         await self._end_if_stored(pending)
@@ -297,6 +306,9 @@ class MeetingLoader:
                 return
             for place in range(len(self._destinations)):
                 await _run(self._reporter, self._write_lines, place, done)
+            now = monotonic()
+            for pending, _ in done:
+                METER.observe(names.LAG_SECONDS, now - pending.began, pending.account.unit.endpoint)
             self._tell(Reported([_told(outcomes) for _, outcomes in done if any(outcomes)]))
 
     def _write_lines(self, place: int, done: Sequence[tuple[_Pending, list[Outcome | None]]]) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
+from f1hbase.metrics.meter import Measurements
 from f1hbase.model.answers import RawAnswer, RequestStats
 from f1hbase.model.outcomes import Outcome
 from f1hbase.model.plans import MeetingPlan, Selection
@@ -72,6 +73,19 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a worker has measured since it last told.
+
+    Attributes:
+        measured: Its counts and histograms.
+        memory: How much memory it has resident, in bytes; 0 where that is not known.
+    """
+
+    measured: Measurements
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The worker has ended.
 
@@ -88,7 +102,7 @@ class Finished:
     lacking: Sequence[Unit] = ()
 
 
-Message = Planned | Reported | LogLine | Finished
+Message = Planned | Reported | LogLine | Measured | Finished
 
 
 class Link:

@@ -6,6 +6,8 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from f1hbase.metrics import names
+from f1hbase.metrics.meter import Meter
 from f1hbase.model.coverage import subtract
 from f1hbase.model.outcomes import Outcome
 from f1hbase.model.units import Unit, Window
@@ -13,7 +15,11 @@ from f1hbase.model.units import Unit, Window
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of a run, or of one meeting in it."""
+    """The counts of a run, or of one meeting in it.
+
+    Attributes:
+        meter: The same by endpoint, and what the workers have measured besides; only of the whole run.
+    """
 
     planned: int = 0
     stored: int = 0
@@ -26,6 +32,7 @@ class Tally:
     retries: int = 0
     failures: dict[Unit, str] = field(default_factory=dict)
     sessions: set[str] = field(default_factory=set)
+    meter: Meter | None = field(default=None, repr=False, compare=False)
     _left: dict[Unit, list[Window]] = field(default_factory=dict, repr=False)  # of failures of which a part is stored
 
     @property
@@ -48,6 +55,7 @@ class Tally:
         self.bytes += outcome.stats.bytes
         self.requests += outcome.stats.requests
         self.retries += outcome.stats.retries
+        self._measure(outcome)
         if outcome.error is not None:
             # Thousands of units may fail for the same reason, which each has sent in words of its own.
             self.failures[outcome.unit] = sys.intern(outcome.error)
@@ -61,6 +69,18 @@ class Tally:
         self.rows[outcome.unit.endpoint] += outcome.rows
         if outcome.unit.scope.session_key is not None:
             self.sessions.add(outcome.unit.scope.prefix)
+
+    def _measure(self, outcome: Outcome) -> None:
+        if self.meter is None:
+            return
+        endpoint = outcome.unit.endpoint
+        self.meter.count(names.UNITS, 1, endpoint, "stored" if outcome.error is None else "failed")
+        self.meter.count(names.BYTES, outcome.stats.bytes, endpoint)
+        if outcome.error is None:
+            self.meter.count(names.RECORDS, outcome.records, endpoint)
+            self.meter.count(names.ROWS, outcome.rows, endpoint)
+            self.meter.count(names.DUPLICATES, outcome.duplicates, endpoint)
+            self.meter.count(names.QUARANTINED, outcome.quarantined, endpoint)
 
     def _settle_failures(self, stored: Unit) -> None:
         """Take away the failures of which all is stored by now; a second try may cut windows of other lengths."""

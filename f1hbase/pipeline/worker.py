@@ -20,14 +20,20 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from time import monotonic, process_time
 
 from f1hbase.errors import F1HBaseError
+from f1hbase.metrics import names
+from f1hbase.metrics.meter import METER, resident_bytes
 from f1hbase.pipeline.meeting import MeetingLoader
-from f1hbase.pipeline.messages import GRACE_SECONDS, Finished, Link, LogLine, Task
+from f1hbase.pipeline.messages import GRACE_SECONDS, Finished, Link, LogLine, Measured, Task
 from f1hbase.pipeline.remaining import Remaining
 from f1hbase.sources.base import MayLack
 
 _log = logging.getLogger(__name__)
+
+_MEASURED_SECONDS = 2.0
+"""How often a worker tells what it has measured: what a kill loses of it."""
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -91,6 +97,37 @@ def main(descriptor: int) -> None:
         link.tell(finished)
 
 
+class _Measuring:
+    """Tells the parent what this process measures, now and then and at the end.
+
+    Args:
+        link: Whom to tell.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._told_at, self._cpu = monotonic(), 0.0
+
+    async def __aenter__(self) -> None:
+        self._telling = asyncio.create_task(self._tell_now_and_then())
+
+    async def __aexit__(self, *_: object) -> None:
+        self._telling.cancel()
+        self._tell()
+
+    async def _tell_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_MEASURED_SECONDS)
+            self._tell()
+
+    def _tell(self) -> None:
+        now, cpu = monotonic(), process_time()
+        METER.count(names.WORKER_SECONDS, now - self._told_at)
+        METER.count(names.WORKER_CPU_SECONDS, cpu - self._cpu)
+        self._told_at, self._cpu = now, cpu
+        self._link.tell(Measured(METER.take(), resident_bytes()))
+
+
 class _LinkHandler(logging.Handler):
     """Hands log lines to the parent."""
 
@@ -134,7 +171,7 @@ async def _load_meeting(task: Task, link: Link) -> Finished:
             )
             opened.callback(destination.close)
             destinations.append(destination)
-        async with task.recipe.source.open(patience) as source:
+        async with _Measuring(link), task.recipe.source.open(patience) as source:
             # Here and not in the parent: what is to be done is read by who does it.
             states = await asyncio.to_thread(
                 lambda: [[s for one in task.meeting.scopes for s in d.state.unit_states(one)] for d in destinations]

@@ -36,7 +36,8 @@ from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import LocationError, parse_location
 from f1hbase.stores.files.zone import MARKER, Zone, find_zone
 
-_OWN_FOLDERS = tuple(f"_state/{name}/" for name in ("units", "runs", "quarantine", "leases", "files", "names"))
+_STATE_FOLDERS = ("units", "runs", "quarantine", "leases", "files", "names", "ingested")
+_OWN_FOLDERS = (*(f"_state/{name}/" for name in _STATE_FOLDERS), "files/")
 """What is below these is no answer, and no manifest names it."""
 
 _EXAMPLES = 3

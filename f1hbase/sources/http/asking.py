@@ -17,6 +17,7 @@ import tenacity
 from f1hbase.errors import SetupError, UnreachableError
 from f1hbase.model.answers import RequestStats
 from f1hbase.model.rates import Limits
+from f1hbase.sources.http import measuring
 from f1hbase.sources.http.answers import slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import AwayError, RequestError, SlowDownError, TransientError
@@ -48,6 +49,12 @@ def open_limiter(limits: Limits, shared: Path, patience: float, whose: str) -> S
             f"cannot write '{error.filename or shared}', through which all processes share {whose}'s limits: "
             f"{(error.strerror or str(error)).lower()}. Set XDG_STATE_HOME to a folder that can be written."
         ) from error
+
+
+def _endpoint_of(path: str) -> str:
+    """Return what metrics call a request: the last part of its path that is no number, of which there are few."""
+    parts = path.partition("?")[0].strip("/").split("/")
+    return next((part for part in reversed(parts) if part and not part.isdigit()), "-")
 
 
 class Asker(Generic[_Answer]):
@@ -126,14 +133,17 @@ class Asker(Generic[_Answer]):
     async def _send(self, name: str, fetch: Callable[[], Awaitable[_Answer]], *, again: bool) -> _Answer:
         """Ask until there is an answer, or a failure that is the request's own."""
         while True:
-            await self._breaker.wait()
-            await self._limiter.acquire()
+            await measuring.admit(self._breaker, self._limiter)
             asked = self._breaker.now()
             self.spent.requests += 1
             self.spent.retries += again
+            endpoint = _endpoint_of(name)
+            measured = measuring.counted(endpoint, again=again)
             again = True
             try:
-                answer = await fetch()
+                with measured:
+                    answer = await fetch()
+                    measuring.took(endpoint, self._breaker.now() - asked)
             except SlowDownError as error:
                 self._breaker.answered()
                 self._slow_down(error)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from f1hbase.errors import UnreachableError
 
 
 class RequestError(Exception):
     """The base of them all; the message says what the API answered."""
+
+
+def kind_of(error: RequestError) -> str:
+    """Return the kind of a failure as metrics name it.
+
+    >>> kind_of(SlowDownError("HTTP 429", None))
+    'slow_down'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__.strip("_").removesuffix("Error")).lower()
 
 
 class TransientError(RequestError):

@@ -36,6 +36,7 @@ from f1hbase.model.samples import Samples
 from f1hbase.model.text import count
 from f1hbase.model.units import Scope, Unit
 from f1hbase.sources.base import Deliver
+from f1hbase.sources.http import measuring
 from f1hbase.sources.http.answers import HttpAnswer, slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import (
@@ -256,16 +257,19 @@ class RequestQueue:
             asked = self._breaker.now()
             stats.requests += 1
             stats.retries += again
+            measured = measuring.counted(query.endpoint, again=again)
             again = True
             try:
-                answer = await self._client.fetch(query)
-                took = self._breaker.now() - asked
-                stats.bytes += len(answer.body)
-                stats.requests += answer.requests - 1
-                self._limiter.spend(len(answer.body))
-                self._slow_downs, self._slowed_since = 0, None
-                async with self._decoding:
-                    records = await receive(answer)
+                with measured:
+                    answer = await self._client.fetch(query)
+                    took = self._breaker.now() - asked
+                    measuring.took(query.endpoint, answer.seconds)
+                    stats.bytes += len(answer.body)
+                    stats.requests += answer.requests - 1
+                    self._limiter.spend(len(answer.body))
+                    self._slow_downs, self._slowed_since = 0, None
+                    async with self._decoding:
+                        records = await receive(answer)
             except SlowDownError as error:
                 self._breaker.answered()
                 self._slow_down(error)
@@ -294,8 +298,7 @@ class RequestQueue:
 
     async def _admit(self) -> None:
         """Wait until a request may be sent."""
-        await self._breaker.wait()
-        await self._limiter.acquire()
+        await measuring.admit(self._breaker, self._limiter)
 
     def _slow_down(self, error: SlowDownError) -> None:
         now = self._breaker.now()

@@ -20,6 +20,8 @@ from thriftpy2.thrift import TApplicationException
 from thriftpy2.transport import TTransportException
 
 from f1hbase.errors import StoreError, UnreachableError
+from f1hbase.metrics import names
+from f1hbase.metrics.meter import METER
 from f1hbase.stores.hbase.frames import Changes, Frame, frame_writer
 
 _log = logging.getLogger(__name__)
@@ -292,11 +294,13 @@ class HBaseConnector:
                 raise
 
         with self._turn:
+            began = monotonic()
             try:
                 self._call(attempt, table, timeout=self._put_timeout)
             except BaseException:
                 self.close()  # an answer may be on its way, which the next call would take for its own
                 raise
+            METER.observe(names.PUT_SECONDS, monotonic() - began, table)
         return following
 
     def put_if(self, table: str, row: bytes, column: bytes, expected: bytes | None, value: bytes) -> bool:
@@ -454,6 +458,7 @@ class HBaseConnector:
             return result
 
         late = idled = False
+        failed_at: float | None = None
         tried: set[Gateway] = set()
 
         def out_of_patience(upcoming_sleep: float) -> bool:
@@ -461,7 +466,8 @@ class HBaseConnector:
             return since is not None and monotonic() + upcoming_sleep - since >= self._patience
 
         def after_failure(_: tenacity.RetryCallState) -> None:
-            nonlocal idled
+            nonlocal idled, failed_at
+            failed_at = monotonic() if failed_at is None else failed_at
             # A gateway closes a connection that idled for 60 s; only one that never worked speaks against it.
             idled = self._connection is not None and not self._fresh
             if not idled:
@@ -499,6 +505,8 @@ class HBaseConnector:
                     return retrying(attempt)
                 finally:
                     self._calling = False
+                    if failed_at is not None:
+                        METER.count(names.WAIT_SECONDS, monotonic() - failed_at, "hbase")
         except _TRANSIENT as error:
             if isinstance(error, HBaseIOError) and not _is_transient(error):
                 raise StoreError(f"HBase refuses: {_java_message(error)}") from error

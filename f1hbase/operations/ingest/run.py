@@ -1,0 +1,135 @@
+"""Ingester: a file is stored once and recorded; each step by itself, or all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from f1hbase.model.files import FileRecord
+from f1hbase.model.text import safe
+from f1hbase.operations.ingest.base import AlreadyThereError, Catalogue, DoNotRetryError, FileStore
+from f1hbase.operations.ingest.stores import md5_of
+
+_log = logging.getLogger(__name__)
+
+_LOCKS = 64
+"""Files of the same content take turns; now and then, two of different content do, too."""
+
+
+class Ingester:
+    """Stores files once, known by the MD5 of their bytes.
+
+    A kill between upload and record leaves a file that is not recorded: the next run stores it in the same place again.
+    Several threads may use it; of several files with the same content at once, one is stored.
+
+    >>> ingester = f1hbase.ingester(to="s3://bucket/f1")
+    >>> with open("lap.csv", "rb") as file:
+    ...     record = ingester.ingest(file, "lap.csv", {"DRIVER": "44"})
+
+    Args:
+        store: Where files go.
+        catalogue: Where records go.
+        required: The headers that a file must have.
+    """
+
+    def __init__(self, store: FileStore, catalogue: Catalogue, required: Collection[str] = ()) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._required = tuple(required)
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def file_exists(self, file: IO[bytes], path: str | Path = "") -> bool:
+        """Return whether a file of this content is recorded, under whatever name.
+
+        Args:
+            file: The file, open for reading bytes; it is at its beginning afterwards.
+            path: What it is called, for messages.
+
+        Raises:
+            RetryLaterError: If the catalogue is away.
+            DoNotRetryError: If the file cannot be read, or the catalogue refuses.
+        """
+        return self._catalogue.has(_fingerprint(file, str(path))[0])
+
+    def validate(self, file: IO[bytes], path: str | Path, metadata: Mapping[str, str] | None = None) -> FileRecord:
+        """Return what would be recorded of a file: without url, version and time.
+
+        Args:
+            file: The file, open for reading bytes; read some at a time, and at its beginning afterwards.
+            path: Its path, of which the last part is its name.
+            metadata: Its headers.
+
+        Raises:
+            DoNotRetryError: If it has no name, 0 bytes, cannot be read, or lacks a required header.
+        """
+        headers = {str(name): str(value) for name, value in (metadata or {}).items()}
+        missing = [name for name in self._required if not headers.get(name, "").strip()]
+        shown = safe(str(path), 200)
+        if missing:
+            raise DoNotRetryError(
+                f"{shown}: it lacks the headers {', '.join(missing)}: give them with --header NAME=VALUE."
+            )
+        basename = Path(str(path)).name
+        if basename in ("", ".", "..") or "\0" in basename:
+            raise DoNotRetryError(f"'{shown}' is no name of a file.")
+        md5, size = _fingerprint(file, shown)
+        if not size:
+            raise DoNotRetryError(f"{shown}: it has 0 bytes; there is nothing to store.")
+        return FileRecord(basename, md5, size, headers)
+
+    def upload(self, file: IO[bytes], record: FileRecord) -> FileRecord:
+        """Store a file that was validated; return its record with url and version.
+
+        Raises:
+            RetryLaterError: If the store is away, or has other bytes than were sent.
+            DoNotRetryError: If it refuses, or the file was changed since.
+        """
+        file.seek(0)
+        return self._store.put(file, record)
+
+    def record(self, record: FileRecord) -> FileRecord:
+        """Record a file that is stored; return the record with the time.
+
+        Raises:
+            RetryLaterError: If the catalogue is away.
+            DoNotRetryError: If it refuses.
+        """
+        recorded = replace(record, recorded=datetime.now(UTC).isoformat())
+        self._catalogue.add(recorded)
+        return recorded
+
+    def ingest(self, file: IO[bytes], path: str | Path, metadata: Mapping[str, str] | None = None) -> FileRecord:
+        """Do all of it: validate, look whether it is there, upload, compare, record.
+
+        Args:
+            file: The file, open for reading bytes.
+            path: Its path, of which the last part is its name.
+            metadata: Its headers.
+
+        Raises:
+            AlreadyThereError: If a file of this content is recorded; nothing is wrong.
+            RetryLaterError: If store or catalogue is away or failed.
+            DoNotRetryError: If the file is wrong, or refused.
+        """
+        record = self.validate(file, path, metadata)
+        with self._locks[int(record.md5, 16) % _LOCKS]:
+            if self._catalogue.has(record.md5):
+                raise AlreadyThereError(
+                    f"{safe(str(path), 200)}: its content is there already ({record.md5})", record.md5
+                )
+            recorded = self.record(self.upload(file, record))
+        _log.debug("%s: %s bytes, %s, %s", safe(str(path), 200), f"{record.size:,}", record.md5, recorded.url)
+        return recorded
+
+
+def _fingerprint(file: IO[bytes], shown: str) -> tuple[str, int]:
+    try:
+        return md5_of(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DoNotRetryError(f"{shown}: it cannot be read: {reason.lower()}.") from error
