@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from f1hbase.cluster.encoding import EncodedUnit
-from f1hbase.cluster.errors import SparkError, explain
+from f1hbase.cluster.errors import SparkError, explain, is_of_spark
 from f1hbase.cluster.hfiles import HBaseFiles
 from f1hbase.cluster.rounds import Round, encode_round
 from f1hbase.cluster.session import SparkApplication, SparkSettings
@@ -176,6 +176,5 @@ class SparkDriver:
         if isinstance(error, F1HBaseError):
             raise error
         # Of an error of Spark's own the stack says nothing of this program; Spark's words are logged when it ends.
-        bug = not type(error).__module__.startswith(("py4j", "pyspark"))
-        _log.debug("Spark failed (%s)", type(error).__name__, exc_info=error if bug else None)
+        _log.debug("Spark failed (%s)", type(error).__name__, exc_info=None if is_of_spark(error) else error)
         raise SparkError(explain(error)) from error

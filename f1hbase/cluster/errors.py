@@ -80,6 +80,15 @@ def explain(error: BaseException) -> str:
     return advice_for(causes) or f"Spark failed: {_first_line(causes[-1] if causes else str(error))}"
 
 
+def is_of_spark(error: BaseException | None) -> bool:
+    """Return whether an error is Spark's or Py4J's, or came of one."""
+    while error is not None:
+        if type(error).__module__.startswith(("py4j", "pyspark")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def advice_for(texts: Sequence[str]) -> str | None:
     """Return what to do about an error that is known, by the texts of its causes, the root last."""
     for text in reversed(texts):

@@ -126,6 +126,10 @@ class SparkApplication:
         self._folder = Path(tempfile.mkdtemp(prefix="f1hbase-spark-"))
         self._log_file = self._folder / "spark.log"
         self._gateway: Any = None
+        # Py4J tells the root logger of a Java that is gone, with a stack, which is printed where that has no handler.
+        self._unheard = logging.NullHandler()
+        if not logging.getLogger().handlers:
+            logging.getLogger().addHandler(self._unheard)
         submitted = _UNDER_SPARK_SUBMIT in os.environ
         given = dict(settings.conf)
         master = settings.master or given.get("spark.master") or (None if submitted else "local[*]")
@@ -219,6 +223,7 @@ class SparkApplication:
                 process.wait()
             # Or PySpark would take the Java that is gone for its own.
             SparkContext._gateway = SparkContext._jvm = None
+        logging.getLogger().removeHandler(self._unheard)
         if self._log_file.is_file() and (text := self._log_file.read_text(errors="replace").strip()):
             _log.debug("Spark's own words end in: %s", text[-_TO_LOG:])
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -247,8 +252,7 @@ def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
 
 
 def _silence(context: Any) -> None:
-    """Keep stack traces from the screen that Py4J and PySpark print when Java ends; whoever waits for it is told."""
-    logging.getLogger("py4j").addHandler(logging.NullHandler())
+    """Keep stack traces from the screen that PySpark prints when its Java ends; whoever waits for that is told."""
     server = getattr(context, "_accumulatorServer", None)
     if server is not None:
         server.handle_error = lambda *_: _log.debug("Spark's Java has hung up")
