@@ -24,7 +24,7 @@ _SCRAPE_SECONDS = 1.0
 def run(stage: Stage, options: Options, tell: Tell) -> str:
     """Load the same records into a folder, by turns without exporters and with both of Prometheus's."""
     tell("making the records")
-    made = records.simulated(stage.scratch / "metrics", rows=options.growth_rows[1], meetings=MEETINGS)
+    made = records.simulated(stage.scratch / "metrics", rows=options.rows, meetings=MEETINGS)
     zone, port = stage.scratch / "zone", _free_port()
     shown = ("--metrics", str(port), "--metrics-file", str(stage.scratch / "f1hbase.prom"))
     off: list[float] = []

@@ -23,6 +23,7 @@ from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.frames.needs import need
 from f1hbase.metrics.base import Exporter
+from f1hbase.metrics.opentsdb import opentsdb_of
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
 from f1hbase.model.text import safe
@@ -345,11 +346,16 @@ def load_request(config: Config) -> LoadRequest:
     return LoadRequest(selection_of(config), options, settings.shown())
 
 
-def exporters(config: Config) -> list[Exporter]:
+def exporters(config: Config, environment: Mapping[str, str] | None = None) -> list[Exporter]:
     """Return who is shown what a load measures.
+
+    Args:
+        config: The settings.
+        environment: Where OpenTSDB's variables are looked for; by default that of the process.
 
     Raises:
         MissingPackageError: If a package that this needs is not installed; says how it is.
+        ConfigError: If OPENTSDB_HOSTNAME names no server.
     """
     settings = config.settings
     found: list[Exporter] = []
@@ -361,7 +367,8 @@ def exporters(config: Config) -> list[Exporter]:
             found.append(PrometheusServer(host, port or DEFAULT_METRICS_PORT))
         if settings.metrics_file is not None:
             found.append(PrometheusFile(settings.metrics_file))
-    return found
+    opentsdb = opentsdb_of(os.environ if environment is None else environment)
+    return found if opentsdb is None else [*found, opentsdb]
 
 
 def open_ingester(config: Config, environment: Mapping[str, str] | None = None) -> Ingester:

@@ -20,6 +20,7 @@ from cli import loader_of
 from hbase_server import LocalHBase
 from hypothesis import given
 from hypothesis import strategies as st
+from opentsdb_server import OpenTsdbServer
 from prometheus_client.parser import text_string_to_metric_families
 from replay_server import ReplayServer
 from weekend import YEAR, simulate
@@ -29,6 +30,7 @@ from f1hbase.errors import ConfigError, SetupError, UnreachableError
 from f1hbase.metrics import names, prometheus
 from f1hbase.metrics.meter import BUCKETS_PER_DOUBLING, Histogram, Measurements, Meter, figures, resident_bytes
 from f1hbase.metrics.names import METRICS
+from f1hbase.metrics.opentsdb import OpenTsdb, opentsdb_of
 from f1hbase.metrics.periodic import Periodic
 from f1hbase.metrics.prometheus import PrometheusFile, PrometheusServer, exported_names
 from f1hbase.sources.http.errors import GiveUpError, NoAnswerError, SlowDownError
@@ -246,6 +248,48 @@ def test_an_address_that_is_none_is_refused(text: str) -> None:
         resolve({"metrics": text}, environment={})
 
 
+def test_opentsdb_gets_every_metric_in_the_form_that_it_takes() -> None:
+    with OpenTsdbServer() as server:
+        exporter = opentsdb_of({"OPENTSDB_HOSTNAME": server.address, "INGESTER_PROCESS_NAME": "night load"})
+        assert exporter is not None
+        exporter.start(filled().read)
+        exporter.close()
+        points = server.points()
+    by_name = {point["metric"]: point for point in points}
+    for metric in METRICS.values():
+        suffixes = ("count", "sum", "mean", "p50", "p95", "max") if metric.kind == "histogram" else ("",)
+        for suffix in suffixes:
+            point = by_name[f"f1hbase.{metric.name}.{suffix}".rstrip(".")]
+            assert point["tags"].keys() == {"host", "process", *metric.labels}
+            assert point["tags"]["process"] == "night_load"
+            assert abs(point["timestamp"] - time.time()) < 60
+    assert by_name["f1hbase.put_seconds.count"]["value"] == 3
+    assert by_name["f1hbase.put_seconds.max"]["value"] == 3.0
+
+
+def test_an_opentsdb_that_hangs_or_is_away_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    with OpenTsdbServer(hangs=True) as server:
+        for address in (server.address, f"127.0.0.1:{free_port()}"):
+            exporter = OpenTsdb(f"http://{address}", every=0.01)
+            exporter.start(filled().read)
+            began = time.monotonic()
+            exporter.close()
+            assert time.monotonic() - began < 6
+    assert "not so now: metrics are sent to 127.0.0.1:" in caplog.text
+
+
+@pytest.mark.parametrize("environment", [{}, {"OPENTSDB_HOSTNAME": "tsdb", "OPENTSDB_PYTHON_METRICS_TEST_MODE": "no"}])
+def test_opentsdb_is_off_where_it_is_not_named_or_turned_off(environment: dict[str, str]) -> None:
+    assert opentsdb_of(environment) is None
+
+
+@pytest.mark.parametrize("host", ["ftp://tsdb", "http://user:hunter2@tsdb", "tsdb:port"])
+def test_a_name_that_is_no_opentsdb_is_refused_without_repeating_it(host: str) -> None:
+    with pytest.raises(ConfigError, match="OPENTSDB_HOSTNAME names no server") as refused:
+        opentsdb_of({"OPENTSDB_HOSTNAME": host})
+    assert "hunter2" not in str(refused.value)
+
+
 # --- a load ---
 
 
@@ -260,7 +304,8 @@ def command(*arguments: str) -> list[str]:
 
 def test_a_load_shows_what_it_measures_everywhere(weekend: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path / "state")}
-    with ReplayServer(weekend) as api:
+    with ReplayServer(weekend) as api, OpenTsdbServer() as opentsdb:
+        environment["OPENTSDB_HOSTNAME"] = opentsdb.address
         api.faults(fail={"laps": 404})
         done = subprocess.run(
             command(
@@ -270,6 +315,7 @@ def test_a_load_shows_what_it_measures_everywhere(weekend: Path, tmp_path: Path)
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         asked = [entry for entry in api.log() if entry["path"].startswith("/v1/")]
+        points = opentsdb.points()
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found = samples((tmp_path / "f1.prom").read_text())
     requests = {(s.labels["endpoint"], s.labels["outcome"]): s.value for s in found["f1hbase_requests_total"]}
@@ -278,6 +324,7 @@ def test_a_load_shows_what_it_measures_everywhere(weekend: Path, tmp_path: Path)
     rows = {s.labels["endpoint"]: s.value for s in found["f1hbase_rows_total"]}
     (run,) = (json.loads(path.read_text()) for path in (tmp_path / "zone/_state/runs").glob("*.json"))
     assert sum(rows.values()) == int(run["stats"]["rows"])
+    assert sum(one["value"] for one in points if one["metric"] == "f1hbase.rows") == sum(rows.values())
     latency = sum(s.value for s in found["f1hbase_api_seconds_count"])
     assert latency == int(run["stats"]["api_count"])
     for figure in ("p50", "p95", "max"):
