@@ -10,13 +10,13 @@ case "${1:-}" in
 esac
 
 # The jars are fetched here and with progress lines, not inside the first test that needs them.
-{ scripts/local_hbase.sh fetch && scripts/local_hbase.sh fetch mapreduce; } &
+{ scripts/local_hbase.sh fetch && scripts/local_hbase.sh fetch mapreduce && scripts/local_hbase.sh fetch spark; } &
 fetch=$!
 scripts/setup.sh
-# So is the browser, where apt may; else the tests of the web pages are skipped.
+# So are the browser, where apt may, and the servers that stand in for Google's and Azure's stores, where Go and npm are;
+# else the tests that need them are skipped.
 .venv/bin/python tests/browser.py &
 browser=$!
-# So are the servers that stand in for Google's and Azure's stores, where Go and npm are; else their tests are skipped.
 .venv/bin/python tests/store_servers.py &
 stores=$!
 wait "$fetch"
