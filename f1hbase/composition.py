@@ -23,7 +23,7 @@ from f1hbase.destinations.live import LiveDestinationRecipe
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.frames.needs import need
 from f1hbase.metrics.base import Exporter
-from f1hbase.metrics.opentsdb import opentsdb_of
+from f1hbase.metrics.opentsdb import ingester_points_of, opentsdb_of
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
 from f1hbase.model.text import safe
@@ -371,13 +371,16 @@ def exporters(config: Config, environment: Mapping[str, str] | None = None) -> l
     return found if opentsdb is None else [*found, opentsdb]
 
 
-def open_ingester(config: Config, environment: Mapping[str, str] | None = None) -> Ingester:
+def open_ingester(
+    config: Config, environment: Mapping[str, str] | None = None, *, on_command_line: bool = False
+) -> Ingester:
     """Open what stores files of any kind once, as the settings and the variables of ingester libraries say.
 
     Args:
         config: The settings.
         environment: Where FILESTORE_TYPE, FILESYSTEM_STORAGE_ROOT_DIR, REQUIRED_HEADERS, API_ROOT and AUTH_TOKEN are
-            looked for; by default that of the process.
+            looked for, and OpenTSDB's; by default that of the process.
+        on_command_line: Whether metrics are sent at once, as the process may end any time.
 
     Raises:
         F1HBaseError: If it cannot be; says why and what to do.
@@ -406,7 +409,14 @@ def open_ingester(config: Config, environment: Mapping[str, str] | None = None) 
     else:
         raise ConfigError("FILESTORE_TYPE=dummy stores nothing: say where records go: --catalogue hbase, or API_ROOT.")
     from_environment = [name for name in environment.get("REQUIRED_HEADERS", "").replace(" ", "").split(",") if name]
-    return Ingester(store, catalogue, settings.required_header or from_environment)
+    points = ingester_points_of(environment, synchronous=on_command_line)
+    return Ingester(
+        store,
+        catalogue,
+        settings.required_header or from_environment,
+        None if points is None else points.send,
+        environment.get("OBSERVATION_DATE_KEY", "") or "DATE-OBS",
+    )
 
 
 def _file_place(config: Config, environment: Mapping[str, str]) -> str | None:

@@ -8,7 +8,9 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from cli import loader_of
 from hbase_server import LocalHBase
 from moto.server import ThreadedMotoServer
+from opentsdb_server import OpenTsdbServer
 from test_files_load import run
 
 import f1hbase
@@ -309,6 +312,39 @@ def test_a_token_is_not_sent_in_the_clear_to_another_machine() -> None:
     with pytest.raises(ConfigError, match="use https") as refused:
         ArchiveCatalogue("http://archive.example/", "hunter2-token")
     assert "hunter2" not in str(refused.value)
+
+
+# --- metrics ---
+
+
+@pytest.mark.parametrize("asynchronous", ["False", "True"])
+def test_opentsdb_is_told_of_each_file_as_ingester_libraries_tell_it(tmp_path: Path, asynchronous: str) -> None:
+    with OpenTsdbServer() as server:
+        one = ingester(
+            str(tmp_path / "zone"), OPENTSDB_HOSTNAME=server.address, SUBMIT_METRICS_ASYNCHRONOUSLY=asynchronous
+        )
+        observed = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        ingest(one, b"1,2", **{"DATE-OBS": observed})
+        names = {
+            f"ingester.{name}" for name in ("upload_file", "upload_file.runtime", "post_frame", "post_frame.runtime")
+        }
+        names |= {"ingester.s3_upload_bytes_per_second", "ingester.ingest_lag"}
+        deadline = time.monotonic() + 10
+        points: dict[str, Any] = {}
+        while points.keys() != names and time.monotonic() < deadline and (asynchronous == "True" or not points):
+            points = {point["metric"]: point for point in server.points()}
+    assert points.keys() == names
+    assert 3600 <= points["ingester.ingest_lag"]["value"] < 3660
+    assert points["ingester.upload_file"]["tags"]["ingester_process_name"] == "ingester"
+
+
+def test_an_opentsdb_that_hangs_costs_seconds_and_no_file(tmp_path: Path) -> None:
+    with OpenTsdbServer(hangs=True) as server:
+        one = ingester(str(tmp_path / "zone"), OPENTSDB_HOSTNAME=server.address)
+        began = time.monotonic()
+        for number in range(20):
+            ingest(one, b"%d" % number)
+    assert time.monotonic() - began < 15
 
 
 # --- where to ---

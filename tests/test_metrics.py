@@ -115,7 +115,7 @@ def test_a_request_counts_once_by_how_it_ended(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(type(error)), counted("laps", again=False):
             raise error
     outcomes = ("answered", "slow_down", "no_answer", "give_up")
-    wanted = {("requests", ("laps", outcome)): 1.0 for outcome in outcomes}
+    wanted: dict[tuple[str, tuple[str, ...]], float] = {("requests", ("laps", outcome)): 1.0 for outcome in outcomes}
     wanted["retries", ("laps",)] = 1.0
     assert meter.read().counters == wanted
 
@@ -260,8 +260,8 @@ def test_opentsdb_gets_every_metric_in_the_form_that_it_takes() -> None:
         suffixes = ("count", "sum", "mean", "p50", "p95", "max") if metric.kind == "histogram" else ("",)
         for suffix in suffixes:
             point = by_name[f"f1hbase.{metric.name}.{suffix}".rstrip(".")]
-            assert point["tags"].keys() == {"host", "process", *metric.labels}
-            assert point["tags"]["process"] == "night_load"
+            assert point["tags"].keys() == {"host", "ingester_process_name", *metric.labels}
+            assert point["tags"]["ingester_process_name"] == "night_load"
             assert abs(point["timestamp"] - time.time()) < 60
     assert by_name["f1hbase.put_seconds.count"]["value"] == 3
     assert by_name["f1hbase.put_seconds.max"]["value"] == 3.0

@@ -60,7 +60,7 @@ def ingest_command(*, paths: tuple[Path, ...], headers: tuple[str, ...], check_o
     )
     tell(config)
     metadata = _headers(headers)
-    ingester = open_ingester(config)
+    ingester = open_ingester(config, on_command_line=True)
     work: Callable[[Path], str] = (
         (lambda path: _check(ingester, path)) if check_only else (lambda path: _ingest(ingester, path, metadata))
     )

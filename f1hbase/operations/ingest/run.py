@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import IO
 
 from f1hbase.model.files import FileRecord
 from f1hbase.model.text import safe
+from f1hbase.model.times import lenient_time
 from f1hbase.operations.ingest.base import AlreadyThereError, Catalogue, DoNotRetryError, FileStore
 from f1hbase.operations.ingest.stores import md5_of
 
@@ -35,12 +37,23 @@ class Ingester:
         store: Where files go.
         catalogue: Where records go.
         required: The headers that a file must have.
+        tell: Is told what was measured: a name and a value.
+        observed: The header that says when what is in a file was observed, for the lag.
     """
 
-    def __init__(self, store: FileStore, catalogue: Catalogue, required: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        store: FileStore,
+        catalogue: Catalogue,
+        required: Collection[str] = (),
+        tell: Callable[[str, float], None] | None = None,
+        observed: str = "DATE-OBS",
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._required = tuple(required)
+        self._tell = tell or _nobody
+        self._observed = observed
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def file_exists(self, file: IO[bytes], path: str | Path = "") -> bool:
@@ -90,7 +103,12 @@ class Ingester:
             DoNotRetryError: If it refuses, or the file was changed since.
         """
         file.seek(0)
-        return self._store.put(file, record)
+        began = monotonic()
+        stored = self._store.put(file, record)
+        seconds = max(monotonic() - began, 1e-6)
+        self._tell_time("upload_file", seconds)
+        self._tell("s3_upload_bytes_per_second", record.size / seconds)
+        return stored
 
     def record(self, record: FileRecord) -> FileRecord:
         """Record a file that is stored; return the record with the time.
@@ -100,8 +118,18 @@ class Ingester:
             DoNotRetryError: If it refuses.
         """
         recorded = replace(record, recorded=datetime.now(UTC).isoformat())
+        began = monotonic()
         self._catalogue.add(recorded)
+        self._tell_time("post_frame", monotonic() - began)
+        observed = lenient_time(record.headers.get(self._observed))
+        if observed is not None:
+            self._tell("ingest_lag", (datetime.now(UTC) - observed).total_seconds())
         return recorded
+
+    def _tell_time(self, name: str, seconds: float) -> None:
+        """Tell how long something took, in milliseconds, by its name and with the suffix that ingesters give it."""
+        for one in (name, f"{name}.runtime"):
+            self._tell(one, seconds * 1000)
 
     def ingest(self, file: IO[bytes], path: str | Path, metadata: Mapping[str, str] | None = None) -> FileRecord:
         """Do all of it: validate, look whether it is there, upload, compare, record.
@@ -125,6 +153,10 @@ class Ingester:
             recorded = self.record(self.upload(file, record))
         _log.debug("%s: %s bytes, %s, %s", safe(str(path), 200), f"{record.size:,}", record.md5, recorded.url)
         return recorded
+
+
+def _nobody(name: str, value: float) -> None:
+    """Tell nobody."""
 
 
 def _fingerprint(file: IO[bytes], shown: str) -> tuple[str, int]:

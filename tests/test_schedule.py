@@ -1,0 +1,120 @@
+"""Runs on a schedule: one at a time, nobody hindered by a kill, and somebody told of a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from f1hbase.cli.commands import cli
+
+SCHEDULE = Path(__file__).resolve().parent.parent / "scripts" / "schedule"
+RUN = SCHEDULE / "run.sh"
+
+pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="there is no flock here")
+
+
+def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    environment = os.environ | {"XDG_STATE_HOME": str(folder / "state")}
+    return subprocess.Popen(
+        [str(RUN), *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, **options,
+    )  # fmt: skip
+
+
+def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
+    process = start(folder, *arguments)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == exit_code, printed
+    return printed
+
+
+def test_a_run_that_finds_another_one_says_so_and_a_kill_leaves_no_lock(tmp_path: Path) -> None:
+    with start(tmp_path, "nightly", "sh", "-c", "echo begun; exec sleep 60", process_group=0) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "begun\n"
+        assert run(tmp_path, "nightly", "echo", "second") == (
+            "run.sh: another run of 'nightly' is going on; this one ends\n"
+        )
+        assert run(tmp_path, "jolpica", "echo", "another name") == "another name\n"
+        os.killpg(first.pid, 9)
+        first.communicate()
+    assert run(tmp_path, "nightly", "echo", "third") == "third\n"
+
+
+def test_a_program_is_told_of_a_failure_and_of_nothing_else(tmp_path: Path) -> None:
+    program = tmp_path / "tell me"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$@" >> told\n')
+    program.chmod(0o755)
+    for code in (0, 130, 3):
+        run(tmp_path, "--on-failure", str(program), "nightly", "sh", "-c", f"exit {code}", exit_code=code)
+    assert (tmp_path / "told").read_text() == "nightly|3|"
+
+
+def test_nothing_given_is_read_by_a_shell(tmp_path: Path) -> None:
+    run(tmp_path, "--on-failure", "touch a; touch b", "nightly", "false", exit_code=1)
+    assert run(tmp_path, "nightly", "echo", "$(touch c)", "; touch d") == "$(touch c) ; touch d\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert "is no name" in run(tmp_path, "../nightly", "true", exit_code=2)
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[Any]]]:
+    told: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204 if self.path == "/f1" else 500)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", told
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_an_address_is_told_of_a_failure_and_one_that_fails_is_said(
+    tmp_path: Path, hook: tuple[str, list[Any]]
+) -> None:
+    url, told = hook
+    assert run(tmp_path, "--on-failure", f"{url}/f1", "nightly", "sh", "-c", "exit 3", exit_code=3) == ""
+    assert told == [{"name": "nightly", "exit_code": 3}]
+    printed = run(tmp_path, "--on-failure", f"{url}/gone", "nightly", "sh", "-c", "exit 3", exit_code=3)
+    assert "telling so failed as well" in printed
+
+
+def test_the_commands_of_timers_and_cron_exist_with_their_options() -> None:
+    texts = [path.read_text() for path in (*SCHEDULE.glob("*.service"), SCHEDULE / "crontab")]
+    commands = [found for text in texts for found in re.findall(r"(?:bin/f1hbase|\$F1HBASE) (\w+) (--.*)", text)]
+    assert len(commands) == 8
+    for command, options in commands:
+        shown = CliRunner().invoke(cli, [command, "--help"]).output
+        for flag in re.findall(r"--[a-z-]+", options):
+            assert flag in shown, f"{command} {flag}"
+
+
+def test_every_timer_has_its_service_and_a_time_that_systemd_reads() -> None:
+    timers = list(SCHEDULE.glob("*.timer"))
+    assert len(timers) == len(list(SCHEDULE.glob("*.service"))) == 4
+    for timer in timers:
+        assert timer.with_suffix(".service").exists()
+        when = re.search(r"^OnCalendar=(.+)$", timer.read_text(), re.MULTILINE)
+        assert when is not None
+        if shutil.which("systemd-analyze"):
+            subprocess.run(["systemd-analyze", "calendar", when[1]], check=True, stdout=subprocess.DEVNULL)
