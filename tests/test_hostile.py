@@ -11,6 +11,8 @@ from hostile.running import complaints
 FOUND = {
     143: "a zero-width space in a field's name reached terminal and log",
     1008: "a pipe in a landing zone was waited for for ever",
+    2013: "a number of 5,000 digits among the settings was a stack trace",
+    2023: "a key of 20,000 parts among the settings took 1.6 GB",
     1061: "a pipe as log file was waited for for ever",
 }
 """Seeds that found something."""
