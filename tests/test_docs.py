@@ -14,7 +14,7 @@ from f1hbase.cli.commands import cli
 from f1hbase.model.catalog import ENDPOINTS
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PAGES = sorted([_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")])
+_PAGES = sorted([_ROOT / "README.md", _ROOT / "SECURITY.md", *(_ROOT / "docs").glob("*.md")])
 
 
 @pytest.fixture(scope="module")
