@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Sets up everything, then lints, checks types and runs every test, those against a real HBase included.
 # The tests start an HBase of their own, on free ports and in a temporary folder, and stop it again.
-# Usage: scripts/test.sh [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
+# Usage: scripts/test.sh [--all] [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
+# --all runs 2,000 hostile cases besides (tests/hostile/), which takes about an hour.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1:-}" in
-  -h | --help) sed -n '2,4{s/^# //;p}' scripts/test.sh; exit 0 ;;
+  -h | --help) sed -n '2,5{s/^# //;p}' scripts/test.sh; exit 0 ;;
 esac
+all=''
+if [ "${1:-}" = --all ]; then
+  all=yes
+  shift
+fi
 
 # The jars are fetched here and with progress lines, not inside the first test that needs them.
 { scripts/local_hbase.sh fetch && scripts/local_hbase.sh fetch mapreduce && scripts/local_hbase.sh fetch spark; } &
@@ -27,4 +33,7 @@ wait "$fetch"
 wait "$stores"
 wait "$browser"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
-exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+.venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+if [ -n "$all" ]; then
+  .venv/bin/python -m tests.hostile --cases 2000
+fi

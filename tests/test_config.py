@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import date, timedelta
@@ -616,6 +617,20 @@ def test_a_file_that_is_larger_than_settings_can_be_is_not_read_to_its_end(tmp_p
 @pytest.mark.parametrize("toml", ["x = " + "[" * 5000, "x = " + "{a=" * 2000, "a" + ".a" * 20_000 + " = 1"])
 def test_a_file_that_is_nested_deeply_is_refused_without_a_stack_trace(toml: str) -> None:
     assert re.search("nested too deep|is not TOML|is not a setting", run(toml=toml).error)
+
+
+@pytest.mark.parametrize("form", ["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}"])
+def test_a_key_of_many_parts_is_refused_before_it_takes_memory(form: str) -> None:
+    tracemalloc.start()
+    try:
+        assert "is nested too deep" in run(toml=form.format("a" + " . 'a'" * 2_000)).error
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_number_of_thousands_of_digits_is_refused_without_a_stack_trace() -> None:
+    assert "is not TOML" in run(toml="num-sessions = " + "9" * 5_000).error
 
 
 def test_a_key_or_value_in_the_file_is_quoted_harmlessly_and_shortened() -> None:

@@ -14,7 +14,7 @@ from f1hbase.cli.commands import cli
 from f1hbase.model.catalog import ENDPOINTS
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PAGES = sorted([_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")])
+_PAGES = sorted([_ROOT / "README.md", _ROOT / "SECURITY.md", *(_ROOT / "docs").glob("*.md")])
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +67,18 @@ def test_commands_shown_have_only_options_that_exist(page: Path) -> None:
         if shown and "|" not in line:
             for flag in re.findall(r"(?<!\S)--[a-z][a-z-]*", shown[2].partition("#")[0]):
                 assert flag in known, line
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_scans_shown_backwards_begin_at_their_end(page: Path) -> None:
+    """With a prefix, a reversed scan of HBase begins at the prefix and so finds nothing."""
+    for scan in re.findall(r"scan '[^\n]*REVERSED[^\n]*", page.read_text(encoding="utf-8")):
+        assert "ROWPREFIXFILTER" not in scan, scan
+        begins, ends = re.findall(r"(?:STARTROW|STOPROW) => '([^']*)'", scan)
+        assert begins > ends, scan
+
+
+@pytest.mark.parametrize("path", [*_PAGES, *(_ROOT / "scripts" / "emr").glob("*.sh")], ids=lambda path: path.name)
+def test_commands_shown_for_one_cluster_name_it(path: Path) -> None:
+    for command in re.findall(r"aws emr modify-cluster[^\n]*", path.read_text(encoding="utf-8")):
+        assert "--cluster-id " in command, command

@@ -582,6 +582,14 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_a_pipe_or_a_device_in_a_zone_is_refused_and_not_read(tmp_path: Path, target: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / MARKER).symlink_to(target)
+    with pytest.raises(RefusedError, match="cannot be read: it is a pipe or a device"):
+        reader_at(tmp_path)
+
+
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     tmp_path.joinpath("small").mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "small")]

@@ -489,6 +489,18 @@ def test_the_log_file_is_appended_to_and_never_coloured(tmp_path: Path) -> None:
     assert COLOUR.search(stream.getvalue())
 
 
+def test_a_log_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(SetupError, match="it is a pipe that nobody reads"):
+        set_up_logging(io.StringIO(), pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    set_up_logging(io.StringIO(), pipe)
+    logging.getLogger("f1hbase.test").info("hello")
+    assert os.read(reader, 1000).endswith(b" - hello\n")
+    os.close(reader)
+
+
 def test_a_log_file_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"cannot write the log file '.*': is a directory\..*--log-file"):
         set_up_logging(io.StringIO(), tmp_path)

@@ -5,11 +5,14 @@ What a record says is made one harmless line by the formatter, wherever its text
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -118,7 +121,8 @@ def set_up_logging(stream: TextIO, log_file: Path | None, *, quiet: bool = False
     if log_file is None:
         return
     try:
-        file = _FileHandler(log_file, encoding="utf-8")
+        with _reader_of(log_file):
+            file = _FileHandler(log_file, encoding="utf-8")
     except OSError as error:
         raise SetupError(
             f"cannot write the log file '{log_file}': {(error.strerror or str(error)).lower()}. "
@@ -139,6 +143,28 @@ def set_up_logging(stream: TextIO, log_file: Path | None, *, quiet: bool = False
         _log.info("the output goes into the log file '%s': each line is written once, also those of requests", log_file)
     else:
         file.close()  # the terminal or pipe itself was named, such as /dev/stdout
+
+
+@contextmanager
+def _reader_of(path: Path) -> Iterator[None]:
+    """Hold a pipe open during a block, so that opening it does not wait; nothing for any other file.
+
+    Raises:
+        OSError: If it is a pipe that nobody reads.
+    """
+    if not path.is_fifo():
+        yield
+        return
+    try:
+        held = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "it is a pipe that nobody reads") from error
+        raise
+    try:
+        yield
+    finally:
+        os.close(held)
 
 
 def _is_same_file(stream: TextIO, file: TextIO) -> bool:

@@ -12,8 +12,8 @@ import re
 _EXCERPT_CHARACTERS = 120
 
 _UNSAFE = re.compile(
-    # Control characters, line and paragraph separators, and what turns the direction of text round.
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    # Control characters, line and paragraph separators, what turns the direction of text round, and what is not seen.
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 LONGEST_TEXT = 2_000

@@ -45,7 +45,8 @@ json=$(steps_json "${steps[@]}")
 ids=$(call_aws emr add-steps --cluster-id "$cluster" --steps "$json" --output text --query StepIds)
 if [ -n "$then_terminate" ]; then
   call_aws emr modify-cluster-attributes --cluster-id "$cluster" --auto-terminate
-  say "the cluster ends when its last step has; 'aws emr modify-cluster-attributes --no-auto-terminate' undoes that"
+  say "the cluster ends when its last step has; this undoes that:" \
+    "aws emr modify-cluster-attributes --cluster-id $cluster --region $region --no-auto-terminate"
 fi
 say "the load is on its way; watch it with scripts/emr/status.sh $cluster --region $region"
 echo "${ids%%[[:space:]]*}"

@@ -139,7 +139,8 @@ class CircuitBreaker:
             state = "closed while a session is live, until half an hour after it" if live else "away"
             if not live and waited >= 1.0:
                 state = f"away for {waited:.0f} s"
-            _log.warning("the API is %s: %s; all requests wait, probing again in %.0f s", state, error, pause)
+            again = f"in {pause:.0f} s" if pause >= 1.0 else "at once"
+            _log.warning("the API is %s: %s; all requests wait, probing again %s", state, error, again)
             await self._sleep(pause)
             pause = min(max(2 * pause, _FIRST_PROBE_SECONDS), _PROBE_SECONDS)
             try:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,6 +95,7 @@ class Objects:
             RefusedError: If the store does not give it.
             UnreachableError: If the store is away longer than patience lasts.
         """
+        self._check_file(path)
         try:
             return self._call("read", lambda: self._reading().get(path))
         except (FileNotFoundError, ValueError):
@@ -134,6 +136,7 @@ class Objects:
             RefusedError: If the store does not give it.
             UnreachableError: If the store is away longer than patience lasts.
         """
+        self._check_file(info.path)
         for start in range(0, info.size, size):
             end = min(start + size, info.size)
             yield self._call("read", lambda start=start, end=end: self._reading().get_range(info.path, start, end))  # type: ignore[misc]
@@ -290,6 +293,17 @@ class Objects:
         there = (client.get_range(path, start, min(start + PART_BYTES, size)) for start in starts)
         if [_md5(part) for part in there] != [part.hex() for part in parts]:
             raise OSError("the object was not received as it was sent")
+
+    def _check_file(self, path: str) -> None:
+        """Refuse what would be waited for, or read, for ever: a pipe, a device, or a link to one."""
+        if not self.location.is_local:
+            return
+        try:
+            mode = Path(self.location.root, path).stat().st_mode
+        except (OSError, ValueError):
+            return  # reading it says what is wrong
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise RefusedError(f"'{self.location}/{path}' cannot be read: it is a pipe or a device. Remove it.")
 
     def _sync(self, path: str) -> None:
         if not self.location.is_local:

@@ -51,6 +51,9 @@ _LONGEST_REST_SECONDS = 600.0
 
 _LONGEST_WAIT_SECONDS = 30.0
 
+_SAID_EVERY_SECONDS = 60.0
+"""How often an outage is spoken of on the screen, however many calls of a process are tried again meanwhile."""
+
 _TRANSIENT = (TTransportException, TProtocolException, TApplicationException, OSError, HBaseIOError)
 _REFUSALS = ("TableNotFoundException", "NoSuchColumnFamilyException", "AccessDeniedException")
 """Java exceptions inside an IOError that waiting does not cure."""
@@ -190,6 +193,26 @@ class _Rotation:
     def worked(self, gateway: Gateway) -> None:
         """Trust a gateway again."""
         self._rests.pop(gateway, None)
+
+
+class _Spoken:
+    """When this process has last spoken of each gateway that does not answer; for any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: dict[Gateway, float] = {}
+
+    def is_due(self, gateway: Gateway) -> bool:
+        """Return whether to speak of it now: at once, and then every minute."""
+        now = monotonic()
+        with self._lock:
+            if now - self._last.get(gateway, -_SAID_EVERY_SECONDS) < _SAID_EVERY_SECONDS:
+                return False
+            self._last[gateway] = now
+            return True
+
+
+_spoken = _Spoken()
 
 
 class HBaseConnector:
@@ -529,7 +552,8 @@ class HBaseConnector:
     def _say_trying_again(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0.0
-        level = logging.DEBUG if state.attempt_number == 1 else logging.WARNING
+        is_outage = state.attempt_number > 1 and _spoken.is_due(self._gateway)
+        level = logging.WARNING if is_outage else logging.DEBUG
         _log.log(
             level, "HBase at %s: %s; trying again in %.1f s (attempt %d)",
             self._gateway, _reason(error), wait, state.attempt_number + 1,

@@ -1,0 +1,1 @@
+"""Hostile answers, connections, settings, files and gateways, by seed: see `python -m tests.hostile --help`."""

@@ -1,0 +1,222 @@
+"""Runs a case in processes with limits, and says what did not hold."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psutil
+
+from .answers import FORGED
+from .api import HostileApi, hostile_api
+from .cases import USUAL, Case, is_regular, listening
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOST_SECONDS = 60.0
+"""How long a command may take; on a quiet machine none takes ten, patience and time limits being 2 s each."""
+
+MOST_MEMORY = 300_000_000
+_ADDRESS_SPACE = 8_000_000_000
+"""Bytes: nothing here may harm the machine, whatever happens."""
+
+_LOG_LINE = re.compile(r"\[[A-Z]+\] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ")
+_BAIT = b"somebody else's\n"
+
+
+def complaints(case: Case, folder: Path) -> list[str]:
+    """Run a case in a folder of its own and return what did not hold."""
+    work, state, home, outside = (folder / name for name in ("work", "state", "home", "outside"))
+    for path in (work, state, home, outside):
+        path.mkdir(parents=True)
+    (outside / "bait").write_bytes(_BAIT)
+    case.prepare(work, state)
+    made = set(state.rglob("*"))
+    found: list[str] = []
+    with ExitStack() as stack:
+        api = stack.enter_context(hostile_api(case.attack))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("F1HBASE_",
+        "AWS_"))} | {
+            "F1HBASE_API_URL": api.url, "XDG_STATE_HOME": str(state), "HOME": str(home), "TMPDIR": str(home),
+            "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", **case.environment,
+        }  # fmt: skip
+        arguments = [*USUAL, *case.arguments]
+        if case.gateway is None:
+            arguments += ["--to", "./zone"]
+        else:
+            arguments += ["--hbase-port", str(stack.enter_context(listening(case.gateway)))]
+        found += _run(arguments, work, environment, case.exit_codes, case.secrets)
+        if case.then:
+            found += _run([*case.then, "--to", "./zone"], work, environment, frozenset({0, 1, 2, 3}), case.secrets)
+        if api.strayed:
+            found.append(f"another host was asked: {api.strayed[:3]}")
+        found += _what_is_done(work / "zone", api)
+    found += _left_behind(folder, made, case)
+    return found
+
+
+def _run(
+    arguments: list[str], work: Path, environment: dict[str, str], exit_codes: frozenset[int], secrets: tuple[str, ...]
+) -> Iterator[str]:
+    command = [sys.executable, "-m", "f1hbase", *arguments]
+    output = work.parent / f"{arguments[0]}.out"
+    began = monotonic()
+    with output.open("wb") as file, subprocess.Popen(
+        command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+        start_new_session=True, preexec_fn=_limit,
+    ) as process:  # fmt: skip
+        watch = _Watch(process.pid)
+        watch.start()
+        try:
+            process.wait(MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            yield f"{arguments[0]} does not end within {MOST_SECONDS:g} s"
+        finally:
+            watch.ended.set()
+            watch.join()
+            for pid in {process.pid, *watch.pids}:
+                _end(pid, process.pid)
+    if process.returncode not in exit_codes and process.returncode != -signal.SIGKILL:
+        seconds = monotonic() - began
+        yield f"{arguments[0]} ends with {process.returncode} and not {sorted(exit_codes)} after {seconds:.1f} s"
+    if watch.peak > MOST_MEMORY:
+        yield f"{arguments[0]} has {watch.peak / 1e6:.0f} MB"
+    yield from _what_is_said(output.read_bytes(), arguments[0], secrets)
+    log = work / "populate.log"
+    if log.exists() and is_regular(log):
+        yield from _what_is_said(log.read_bytes(), "the log", secrets, is_log=True)
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000_000, 500_000_000))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end(pid: int, session: int) -> None:
+    """End what is left of a command: a process of its session."""
+    try:
+        if os.getsid(pid) == session:
+            os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+class _Watch(threading.Thread):
+    """Follows a process and its children: their ids, and the most memory that one of them ever had."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.pids: set[int] = set()
+        self.ended = threading.Event()
+        self._pid = pid
+
+    def run(self) -> None:
+        """Look every 50 ms."""
+        while not self.ended.wait(0.05):
+            try:
+                children = psutil.Process(self._pid).children(recursive=True)
+            except psutil.NoSuchProcess:
+                continue
+            for pid in [self._pid, *(child.pid for child in children)]:
+                self.pids.add(pid)
+                self.peak = max(self.peak, _most_memory(pid))
+
+
+def _most_memory(pid: int) -> int:
+    """Return the high water mark of a process, in bytes."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def _what_is_said(raw: bytes, where: str, secrets: tuple[str, ...], *, is_log: bool = False) -> Iterator[str]:
+    text = raw.decode(errors="surrogateescape")
+    if "Traceback (most recent call last)" in text or re.search(r'^  +File ".*", line \d+', text, re.MULTILINE):
+        yield f"{where} has a stack trace: {text[text.find('Traceback') :][-600:]}"
+    for secret in secrets:
+        if secret in text:
+            yield f"{where} shows a secret: {_line_with(text, secret)}"
+    for line in text.split("\n"):
+        if not line.replace("\t", "").isprintable():
+            yield f"{where} has control characters: {line[:200]!r}"
+        if line.startswith((FORGED, "[SUCCESS] 2024")):
+            yield f"{where} has a forged line"
+        if len(line) > 12_000:
+            yield f"{where} has a line of {len(line)} characters: {line[:100]!r}"
+        if is_log and line and not _LOG_LINE.match(line):
+            yield f"{where} has a line of no form: {line[:200]!r}"
+
+
+def _line_with(text: str, word: str) -> str:
+    return next(line for line in text.split("\n") if word in line)[:300]
+
+
+def _what_is_done(zone: Path, api: HostileApi) -> Iterator[str]:
+    """Yield each unit that is marked as done and is not there, or was never answered."""
+    if not zone.is_dir():
+        return
+    for path in zone.glob("_state/units/**/*.json"):
+        if not is_regular(path):
+            continue
+        manifest: Any = json.loads(path.read_text())
+        if manifest["status"] not in {"done", "provisional"}:
+            continue
+        records = 0
+        for one in manifest["objects"]:
+            records += one["records"]
+            stored = zone / one["path"]
+            if zone.resolve() not in stored.resolve().parents:
+                yield f"{path.name} names a file outside: {one['path']}"
+            elif not stored.exists():
+                yield f"{path.name} is done, but {one['path']} is not there"
+            elif hashlib.md5(stored.read_bytes(), usedforsecurity=False).hexdigest() != one["stored_md5"]:
+                yield f"{path.name} is done, but {one['path']} is another"
+            elif (
+                path.parent.name
+                and one["request"]
+                and one["status"] in {200, 404}
+                and stored.name.endswith((".json.gz", ".csv.gz"))
+            ):
+                body = gzip.decompress(stored.read_bytes())
+                if hashlib.md5(body, usedforsecurity=False).hexdigest() not in api.served:
+                    yield f"{path.name} is done with an answer that was not sent whole: {body[:80]!r}"
+        if manifest["counts"]["rows"] > 0 and not records:
+            yield f"{path.name} counts rows and has no object"
+
+
+def _left_behind(folder: Path, made: set[Path], case: Case) -> Iterator[str]:
+    """Yield what was made or changed where nothing may be; `made` is what the case itself put into its state."""
+    bait = folder / "outside" / "bait"
+    if [path.name for path in bait.parent.iterdir()] != ["bait"] or bait.read_bytes() != _BAIT:
+        yield f"something outside was touched: {sorted(path.name for path in bait.parent.iterdir())}"
+    usual = {"populate.log", "zone", "f1hbase.toml"} | case.asked_for
+    for place, allowed in (("work", usual), ("home", set[str]())):
+        strange = {path.name for path in (folder / place).iterdir()} - allowed
+        if strange:
+            yield f"left behind in {place}: {sorted(strange)[:5]}"
+    strange = {path.name for path in folder.iterdir() if path.is_dir()} - {"work", "state", "home", "outside"}
+    if strange or (folder.parent / "outside").exists():
+        yield f"folders were made: {sorted(strange)}"
+    for path in {*(folder / "state").rglob("*")} - made:
+        if is_regular(path) and path.stat().st_mode & 0o077:
+            yield f"others can read {path.relative_to(folder)}"
+    zone = folder / "work" / "zone"
+    for path in zone.rglob("*") if zone.is_dir() else ():
+        if is_regular(path) and any(secret.encode() in path.read_bytes() for secret in case.secrets):
+            yield f"a secret is in {path.relative_to(folder)}"
