@@ -206,8 +206,8 @@ def variable(field: str) -> str:
 
 def test_every_setting_is_tried_here() -> None:
     assert [item.name for item in fields(Settings)] == [
-        *(example.field for example in EXAMPLES[:-1]),
-        *("no_archive", "refresh", "dry_run", "log_file", "quiet", "verbose"),
+        *(example.field for example in EXAMPLES[:-3]),
+        *("no_archive", "refresh", "dry_run", "metrics", "metrics_file", "log_file", "quiet", "verbose"),
     ]
 
 
@@ -261,7 +261,17 @@ def test_a_repeatable_setting_takes_several_values_in_each_place(field: str) -> 
 
 def test_only_these_settings_are_repeatable() -> None:
     repeatable = {item.name for item in fields(Settings) if is_repeatable(item.name)}
-    assert repeatable == {"to", "year", "date", "meeting_key", "session_key", "endpoint", "driver", "spark_conf"}
+    assert repeatable == {
+        "to",
+        "year",
+        "date",
+        "meeting_key",
+        "session_key",
+        "endpoint",
+        "driver",
+        "spark_conf",
+        "required_header",
+    }
 
 
 def test_the_file_takes_toml_s_own_numbers_dates_and_lists() -> None:
@@ -350,7 +360,10 @@ def test_a_table_or_a_list_within_the_list_of_a_repeatable_setting_is_refused_by
         example.field
         for example in EXAMPLES
         if example.field
-        not in {"source", "to", "spark_staging", "hbase_host", "serve", "metrics", "metrics_file", "log_file"}
+        not in {
+            *("source", "to", "spark_staging", "hbase_host", "serve", "required_header"),
+            *("metrics", "metrics_file", "log_file"),
+        }
     ],
 )
 def test_a_value_in_the_file_or_the_environment_is_checked_like_a_flag(field: str) -> None:
