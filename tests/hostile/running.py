@@ -50,7 +50,8 @@ def complaints(case: Case, folder: Path) -> list[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("F1HBASE_",
         "AWS_"))} | {
             "F1HBASE_API_URL": api.url, "XDG_STATE_HOME": str(state), "HOME": str(home), "TMPDIR": str(home),
-            "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", **case.environment,
+            "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true",
+            "F1HBASE_PATIENCE": "2s", "F1HBASE_REQUEST_TIMEOUT": "2s", "F1HBASE_RETRY_DELAY": "0", **case.environment,
         }  # fmt: skip
         arguments = [*USUAL, *case.arguments]
         if case.gateway is None:
