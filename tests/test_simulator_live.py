@@ -27,6 +27,7 @@ from simulator.cli import main
 from simulator.live import HubSettings, Script, ScriptError, Timing, read_script
 from simulator.live.faults import FeedFaults
 from simulator.live.hub import RESTRICTED
+from simulator.live.player import WHOLE
 
 _KEY = 70001
 _OPEN = ["TimingData", "TimingAppData", "WeatherData", "SessionInfo", "DriverList", "RaceControlMessages"]
@@ -72,7 +73,7 @@ async def test_pysignalr_hears_every_message_in_order(script: Script) -> None:
     assert heard.snapshots == [{}]  # nothing was before the first subscriber
     assert _heard(heard.messages) == _contents(script, topics)
     assert heard.messages[0][2] == f"{script.t0 + script.lines[0].since:%Y-%m-%dT%H:%M:%S.}" + heard.messages[0][2][20:]
-    assert all(("_kf" in content) == (topic in {"WeatherData", "SessionInfo", "SessionStatus"})
+    assert all(("_kf" in content) == (topic in WHOLE)
                for topic, content, _ in heard.messages if isinstance(content, dict))  # fmt: skip
 
 
