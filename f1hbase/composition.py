@@ -149,7 +149,7 @@ def _known_sessions(config: Config) -> Sequence[Record]:
     if "hbase" not in config.settings.to:
         return ()
     read: Callable[[Config, str, float], HBaseReader] = import_module(READERS["hbase"]).reader
-    reader = read(replace(config, settings=replace(config.settings, source="openf1")), "hbase", _READ_PATIENCE_SECONDS)
+    reader = read(config, "hbase", _READ_PATIENCE_SECONDS)
     try:
         return reader.sessions()
     except F1HBaseError as error:

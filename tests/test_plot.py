@@ -354,3 +354,6 @@ def test_hbase_gives_the_same_picture(
     run(tmp_path, "lap-times", "--session-key", str(race.session.key), "-o", "hbase.svg", *arguments)
     plot(race.session, PlotRequest("lap-times", (), (), tmp_path / "files.svg"))
     assert (tmp_path / "hbase.svg").read_bytes() == (tmp_path / "files.svg").read_bytes()
+    named = ("--from", "hbase", *arguments)
+    run(tmp_path, "lap-times", "--session-key", str(race.session.key), "-o", "named.svg", *named)
+    assert (tmp_path / "named.svg").read_bytes() == (tmp_path / "files.svg").read_bytes()

@@ -408,6 +408,11 @@ def recipe(config: Config, location: str = "hbase") -> HBaseSourceRecipe:
             "--from hbase --to hbase would load the tables into themselves. Name a landing zone with --to, or copy "
             "tables with HBase's own snapshots (docs/tables.md)."
         )
+    return _recipe(config)
+
+
+def _recipe(config: Config) -> HBaseSourceRecipe:
+    settings = config.settings
     return HBaseSourceRecipe(
         find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol),
         Tables(settings.table_prefix),
@@ -431,4 +436,5 @@ def reader(config: Config, location: str, patience: float) -> HBaseReader:
     Raises:
         UnreachableError: If no gateway answers.
     """
-    return recipe(config, location).reader(patience)
+    del location
+    return _recipe(config).reader(patience)
