@@ -84,6 +84,7 @@ The loader counts the rows of each column family; records of one instant or lap 
       scan '$table', {ROWPREFIXFILTER => '2025#', COLUMNS => ['racecontrol:message'], LIMIT => 5}
   $loader --help              every command of the loader (with .venv/bin/python)
   $loader status${options:+ $options}
+  $loader serve --from hbase${options:+ $options}      web pages of it, at http://127.0.0.1:8000
   scripts/demo.sh --mode latest --num-sessions 1      the latest real session, from OpenF1 itself
   scripts/local_hbase.sh stop                         end HBase; the data stay (wipe deletes them)
 TEXT

@@ -248,8 +248,11 @@ class StoredSource:
                         await budget.give(job.size)
 
             taking = asyncio.Lock()
+            # What is read while it is delivered holds connections meanwhile: of several at once, one may wait for what
+            # another one holds, which waits for its turn.
+            at_once = _ANSWERS_AT_ONCE if isinstance(self._reader, KeepsAnswers) else 1
             async with asyncio.TaskGroup() as group:
-                for _ in range(_ANSWERS_AT_ONCE):
+                for _ in range(at_once):
                     group.create_task(answer())
 
     async def _answer(self, job: StoredJob, deliver: Deliver, run: Callable[..., Any]) -> None:
