@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from serving import in_thread
 
 from f1hbase.model.answers import Answer
 from f1hbase.model.catalog import ALL_ENDPOINTS, ENDPOINTS
@@ -49,17 +48,8 @@ async def serving(
 @contextmanager
 def archive_in_thread(folder: Path) -> Iterator[str]:
     """Serve an archive from a thread, for a loader of another process."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = serving(folder)
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-    finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with in_thread(serving(folder)) as url:
+        yield url
 
 
 @asynccontextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
+from serving import in_thread
 
 from f1hbase.model.catalog import HISTORY_ENDPOINTS
 from f1hbase.model.rates import Rate
@@ -40,17 +40,8 @@ def serving_in_thread(
     history: History, faults: HistoryFaults | None = None, log: HistoryLog | None = None
 ) -> Iterator[str]:
     """Serve a history from a thread, for a loader of another process."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = serving(history, faults, log)
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-    finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with in_thread(serving(history, faults, log)) as url:
+        yield url
 
 
 @asynccontextmanager
