@@ -119,7 +119,7 @@ class AnswerNormaliser:
         """Yield the batches of the samples whose identity is not among the conflicts, and of all other records.
 
         Returns:
-            The hashes of identities that came more than once, at least once of them among samples.
+            The hashes of identities that came in several slices, or more than once among samples.
         """
         seen: set[int] = set()
         repeated: set[int] = set()
@@ -128,10 +128,11 @@ class AnswerNormaliser:
         for some in self._answer.records:
             valid = some if isinstance(some, Samples) else self._valid(some)
             marks = self._marks(valid)
+            are_distinct = len(set(marks)) == len(marks)
             if conflicts:
                 apart.extend(record for record, mark in zip(valid, marks, strict=True) if mark in conflicts)
                 valid = _without(valid, marks, conflicts)
-            elif isinstance(valid, Samples) and len(set(marks)) < len(marks):
+            elif isinstance(valid, Samples) and not are_distinct:
                 repeated |= {mark for mark, number in Counter(marks).items() if number > 1}
             repeated |= seen.intersection(marks)
             seen.update(marks)
@@ -139,7 +140,8 @@ class AnswerNormaliser:
                 yield held
                 held = None
             if valid:
-                held = self._batch(valid if isinstance(valid, Samples) else self._each_once(valid))
+                is_each_once = isinstance(valid, Samples) or are_distinct
+                held = self._batch(valid if is_each_once else self._each_once(list(valid)))
         if not conflicts and repeated:
             return frozenset(repeated)
         if apart or held is None:
