@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
 import tenacity
 
 from f1hbase.errors import SetupError, UnreachableError
 from f1hbase.model.answers import RequestStats
-from f1hbase.model.rates import Limits
+from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.sources.http import measuring
 from f1hbase.sources.http.answers import slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
@@ -55,6 +56,20 @@ def _endpoint_of(path: str) -> str:
     """Return what metrics call a request: the last part of its path that is no number, of which there are few."""
     parts = path.partition("?")[0].strip("/").split("/")
     return next((part for part in reversed(parts) if part and not part.isdigit()), "-")
+
+
+def limits_for(given: Limits | None, url: str, home: str, own: str) -> Limits:
+    """Return the limits that hold for an address: those given, else a service's own at its own host, else none.
+
+    Args:
+        given: What the settings say.
+        url: Where the service is asked.
+        home: Its own address.
+        own: Its own limits, such as `4/s,500/h`.
+    """
+    if given is not None:
+        return given
+    return parse_limits(own) if urlsplit(url).hostname == urlsplit(home).hostname else Limits()
 
 
 class Asker(Generic[_Answer]):

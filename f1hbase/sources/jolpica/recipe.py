@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from f1hbase.config import JOLPICA_URL, Config
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import HISTORY
-from f1hbase.model.rates import Limits, parse_limits
+from f1hbase.model.rates import Limits
 from f1hbase.model.samples import Record
 from f1hbase.model.times import lenient_time
 from f1hbase.model.units import Unit
 from f1hbase.sources.base import Source, check_endpoints
+from f1hbase.sources.http.asking import limits_for
 from f1hbase.sources.jolpica.pages import PAGE
 from f1hbase.sources.jolpica.questions import questions_of
 from f1hbase.sources.jolpica.source import FIRST_YEAR, JolpicaOptions, KnownRace, open_source
@@ -93,17 +93,10 @@ def recipe(config: Config, location: str = "") -> JolpicaRecipe:
     return JolpicaRecipe(
         JolpicaOptions(
             url=settings.jolpica_url,
-            limits=_limits(settings.rate, settings.jolpica_url),
+            limits=limits_for(settings.rate, settings.jolpica_url, JOLPICA_URL, OWN_LIMITS),
             max_concurrent_requests=settings.max_concurrent_requests,
             max_retries=settings.max_retries,
             retry_delay=settings.retry_delay.total_seconds(),
             request_timeout=settings.request_timeout.total_seconds(),
         )
     )
-
-
-def _limits(given: Limits | None, url: str) -> Limits:
-    """Return the limits that hold: those that are given, else Jolpica's own for its own host, else none."""
-    if given is not None:
-        return given
-    return parse_limits(OWN_LIMITS) if urlsplit(url).hostname == urlsplit(JOLPICA_URL).hostname else Limits()

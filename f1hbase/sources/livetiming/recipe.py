@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from f1hbase.config import Config
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import TIMING
-from f1hbase.model.rates import Limits, parse_limits
 from f1hbase.sources.base import Source, check_endpoints
+from f1hbase.sources.http.asking import limits_for
 from f1hbase.sources.livetiming.messages import STATIC_URL
 from f1hbase.sources.livetiming.schedule import FIRST_YEAR
 from f1hbase.sources.livetiming.source import LiveTimingOptions, open_source
@@ -45,7 +44,7 @@ def recipe(config: Config, location: str = "") -> LiveTimingRecipe:
     return LiveTimingRecipe(
         LiveTimingOptions(
             url=settings.livetiming_url,
-            limits=_limits(settings.rate, settings.livetiming_url),
+            limits=limits_for(settings.rate, settings.livetiming_url, STATIC_URL, OWN_LIMITS),
             window=settings.window,
             max_concurrent_requests=settings.max_concurrent_requests,
             max_retries=settings.max_retries,
@@ -53,10 +52,3 @@ def recipe(config: Config, location: str = "") -> LiveTimingRecipe:
             request_timeout=settings.request_timeout.total_seconds(),
         )
     )
-
-
-def _limits(given: Limits | None, url: str) -> Limits:
-    """Return the limits that hold: those that are given, else our own for F1's host, else none."""
-    if given is not None:
-        return given
-    return parse_limits(OWN_LIMITS) if urlsplit(url).hostname == urlsplit(STATIC_URL).hostname else Limits()
