@@ -1,6 +1,6 @@
-"""Ends connections that ask nothing: aiohttp closes those that idle after a request, but waits for the first for ever.
+"""Ends connections where aiohttp does not: those that ask nothing, and at the end those whose answer is not taken.
 
-It knows no route and no store.
+aiohttp closes connections that idle after a request, but waits for the first for ever. It knows no route and no store.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 FIRST_REQUEST_SECONDS = 10.0
 """How long a new connection has for its first request."""
+
+_POLL_SECONDS = 0.02
 
 
 class FirstRequests:
@@ -55,3 +58,27 @@ class FirstRequests:
         for one, since in self._silent.items():
             if now - since >= self._seconds and one.transport is not None:
                 one.transport.abort()
+
+
+async def end_answers(server: web.Server, seconds: float) -> None:
+    """Let the answers under way end, and cut off what is left. For a server that takes no new connections.
+
+    Before aiohttp's own end of them, which logs a traceback for an answer that ends in the moment of its timeout
+    (3.13 sets the result of a future that the timeout has cancelled).
+
+    Args:
+        server: Whose connections they are.
+        seconds: How long they have, and then how long what is cut off has to notice.
+    """
+    await _gone(server, seconds)
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.abort()
+    await _gone(server, seconds)
+
+
+async def _gone(server: web.Server, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while server.connections:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(_POLL_SECONDS)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.serve.app import LONGEST_QUERY_BYTES
-from f1hbase.serve.connections import FirstRequests
+from f1hbase.serve.connections import FirstRequests, end_answers
 from f1hbase.serve.file_store import FileStore
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ KEEP_ALIVE_SECONDS = 5.0
 
 _LINE_SECONDS = 5.0
 _MOST_FILES = 16_384
+_END_SECONDS = 1.0
+"""How long answers under way have at the end."""
+
 _BACKLOG = 1_024
 """How many connections may wait to be taken."""
 
@@ -125,13 +128,19 @@ async def _serve(
     runner = web.AppRunner(
         app,
         access_log=None,
-        shutdown_timeout=1.0,
+        shutdown_timeout=_END_SECONDS,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         max_line_size=_LONGEST_LINE_BYTES,
         logger=_logger(),
     )
     first_requests = FirstRequests()
     first_requests.attach(app)
+
+    async def end(_: web.Application) -> None:
+        if runner.server is not None:
+            await end_answers(runner.server, _END_SECONDS)
+
+    app.on_shutdown.append(end)
     await runner.setup()
     assert runner.server is not None
     watching = asyncio.create_task(first_requests.watch(runner.server))
