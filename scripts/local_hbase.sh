@@ -25,6 +25,7 @@ Needs Java 11 to 22, Python 3, and Maven for the first fetch.
 Environment:
   LOCAL_HBASE_DIR                data, logs and pids      (~/.local/share/f1hbase/hbase)
   LOCAL_HBASE_JARS               the downloaded jars      (~/.cache/f1hbase/hbase-jars)
+  LOCAL_HBASE_VERSION            2.5.8 or 2.6.1           (2.5.8)
   LOCAL_HBASE_THRIFT_PORT        9090     LOCAL_HBASE_ZK_PORT            2181
   LOCAL_HBASE_MASTER_PORT        16000    LOCAL_HBASE_REGIONSERVER_PORT  16020
   LOCAL_HBASE_UI_PORT            the master's web pages   (-1: none; HBase itself uses 16010)
@@ -62,7 +63,7 @@ source "$hbase/jars.sh"
 
 # ---- settings ----------------------------------------------------------------------------------------------------
 
-readonly master_settings="LOCAL_HBASE_ZK_PORT LOCAL_HBASE_MASTER_PORT LOCAL_HBASE_REGIONSERVER_PORT LOCAL_HBASE_UI_PORT LOCAL_HBASE_UI_ADDRESS LOCAL_HBASE_HEAP"
+readonly master_settings="LOCAL_HBASE_VERSION LOCAL_HBASE_ZK_PORT LOCAL_HBASE_MASTER_PORT LOCAL_HBASE_REGIONSERVER_PORT LOCAL_HBASE_UI_PORT LOCAL_HBASE_UI_ADDRESS LOCAL_HBASE_HEAP"
 readonly gateway_settings="LOCAL_HBASE_THRIFT_PORT LOCAL_HBASE_THRIFT_ADDRESS LOCAL_HBASE_THRIFT_TRANSPORT LOCAL_HBASE_THRIFT_PROTOCOL LOCAL_HBASE_GATEWAY_HEAP"
 
 settings_of() { # PART
@@ -72,6 +73,7 @@ settings_of() { # PART
 read_settings() {
   LOCAL_HBASE_DIR=${LOCAL_HBASE_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/f1hbase/hbase}
   LOCAL_HBASE_JARS=${LOCAL_HBASE_JARS:-${XDG_CACHE_HOME:-$HOME/.cache}/f1hbase/hbase-jars}
+  LOCAL_HBASE_VERSION=${LOCAL_HBASE_VERSION:-2.5.8}
   LOCAL_HBASE_ZK_PORT=${LOCAL_HBASE_ZK_PORT:-2181}
   LOCAL_HBASE_MASTER_PORT=${LOCAL_HBASE_MASTER_PORT:-16000}
   LOCAL_HBASE_REGIONSERVER_PORT=${LOCAL_HBASE_REGIONSERVER_PORT:-16020}
@@ -89,6 +91,7 @@ read_settings() {
   for name in ZK_PORT MASTER_PORT REGIONSERVER_PORT UI_PORT THRIFT_PORT START_TIMEOUT; do
     must_match "LOCAL_HBASE_$name" '^([0-9]{1,5}|-1)$' "a number"
   done
+  must_match LOCAL_HBASE_VERSION '^(2\.5\.8|2\.6\.1)$' "2.5.8 or 2.6.1"
   must_match LOCAL_HBASE_HEAP '^[0-9]+[kmgKMG]$' "a size such as 2g or 512m"
   must_match LOCAL_HBASE_GATEWAY_HEAP '^[0-9]+[kmgKMG]$' "a size such as 2g or 512m"
   # No other address: what asks HBase whether it is up asks at 127.0.0.1.

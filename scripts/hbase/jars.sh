@@ -1,13 +1,14 @@
 # shellcheck shell=bash disable=SC2154  # what it uses of local_hbase.sh
 # The jars that HBase runs from: fetched by Maven, checked against the SHA-256 sums kept in this folder, and put
 # in place whole or not at all. Read by local_hbase.sh. A set is a folder here with a pom.xml and its sha256 file;
-# a further one is one more such folder, a line in jars_folder and one in size_of.
+# a further one is one more such folder, a line in jars_folder and one in size_of. A set that depends on
+# LOCAL_HBASE_VERSION has a sha256 file for each version, and jars.sha256 is that of 2.5.8.
 
 jars_folder() { # SET
   case "$1" in
-    server) echo "$LOCAL_HBASE_JARS/server-2.5.8-hadoop3" ;;
+    server) echo "$LOCAL_HBASE_JARS/server-$LOCAL_HBASE_VERSION-hadoop3" ;;
     shell) echo "$LOCAL_HBASE_JARS/shell-2.4.17" ;;
-    mapreduce) echo "$LOCAL_HBASE_JARS/mapreduce-2.5.8-hadoop3" ;;
+    mapreduce) echo "$LOCAL_HBASE_JARS/mapreduce-$LOCAL_HBASE_VERSION-hadoop3" ;;
     spark) echo "$LOCAL_HBASE_JARS/spark-2.5.8-hadoop3" ;;
     *) die 2 "unknown set of jars '$1'; there are: server, shell, mapreduce, spark" ;;
   esac
@@ -21,22 +22,28 @@ size_of() { # SET
   esac
 }
 
+sums_of() { # SET
+  local sums="$hbase/$1/jars-$LOCAL_HBASE_VERSION.sha256"
+  if [ -f "$sums" ]; then echo "$sums"; else echo "$hbase/$1/jars.sha256"; fi
+}
+
 sha256() {
   if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
 }
 
 # Prints the jars of the folder that are missing or not what they should be; nothing when all is well.
 damaged_jars() { # SET FOLDER
-  local files=("$2"/*) count
-  count=$(wc -l < "$hbase/$1/jars.sha256")
-  if (cd "$2" 2>/dev/null && sha256 -c "$hbase/$1/jars.sha256" >/dev/null 2>&1) && [ "${#files[@]}" -eq "$count" ]; then
+  local files=("$2"/*) count sums
+  sums=$(sums_of "$1")
+  count=$(wc -l < "$sums")
+  if (cd "$2" 2>/dev/null && sha256 -c "$sums" >/dev/null 2>&1) && [ "${#files[@]}" -eq "$count" ]; then
     return
   fi
   if ! [ -d "$2" ]; then
     echo "all"
     return
   fi
-  { (cd "$2" && sha256 -c "$hbase/$1/jars.sha256" 2>/dev/null) || true; } | sed -n 's/: FAILED.*//p'
+  { (cd "$2" && sha256 -c "$sums" 2>/dev/null) || true; } | sed -n 's/: FAILED.*//p'
   [ "${#files[@]}" -le "$count" ] || echo "files that do not belong there"
 }
 
@@ -73,7 +80,7 @@ fetch_jars() { # SET FOLDER
     maven_copies "$1" "$scratch/jars" "$log" "-Dmaven.repo.local=$scratch/repository" \
       || die 1 "Maven could not fetch the jars; its last words are these, the rest is in $log:" "$(grep ERROR "$log" | head -n 5)"
     [ -z "$(damaged_jars "$1" "$scratch/jars")" ] \
-      || die 1 "what Maven fetched is not what $hbase/$1/jars.sha256 says, for: $(damaged_jars "$1" "$scratch/jars" | head -n 5 | tr '\n' ' ')"
+      || die 1 "what Maven fetched is not what $(sums_of "$1") says, for: $(damaged_jars "$1" "$scratch/jars" | head -n 5 | tr '\n' ' ')"
   fi
   if [ -e "$2" ]; then mv "$2" "$scratch/old"; fi
   mv "$scratch/jars" "$2"
@@ -85,7 +92,7 @@ fetch_jars() { # SET FOLDER
 maven_copies() { # SET FOLDER LOG [MAVEN_OPTION...]
   local set=$1 folder=$2 log=$3 begin=$SECONDS told=$SECONDS status=0
   shift 3
-  mvn --batch-mode --strict-checksums -Dmaven.artifact.threads=10 "$@" -f "$hbase/$set/pom.xml" \
+  mvn --batch-mode --strict-checksums -Dmaven.artifact.threads=10 "-Dhbase.version=$LOCAL_HBASE_VERSION" "$@" -f "$hbase/$set/pom.xml" \
     dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$folder" > "$log" 2>&1 < /dev/null &
   maven=$!
   while kill -0 "$maven" 2>/dev/null; do
@@ -102,17 +109,21 @@ maven_copies() { # SET FOLDER LOG [MAVEN_OPTION...]
 
 # For whoever changes a pom.xml: writes the checksums anew from a fetch into an empty Maven repository.
 lock_jars() { # SET
-  local folder
+  local folder sums="$hbase/$1/jars.sha256"
+  case "$1:$LOCAL_HBASE_VERSION" in
+    *:2.5.8) ;;
+    server:* | mapreduce:*) sums="$hbase/$1/jars-$LOCAL_HBASE_VERSION.sha256" ;;
+    *) die 2 "the set $1 is the same for every LOCAL_HBASE_VERSION: leave that out" ;;
+  esac
   jars_folder "$1" >/dev/null
   need_java
   need_maven
   scratch=$(mktemp -d)
-  touch "$hbase/$1/jars.sha256"
   maven_copies "$1" "$scratch/jars" "$scratch/log" "-Dmaven.repo.local=$scratch/repository" \
     || die 1 "Maven failed:" "$(grep ERROR "$scratch/log" | head -n 5)"
   folder=$scratch/jars
-  (cd "$folder" && sha256 -- *) > "$hbase/$1/jars.sha256"
-  say "$hbase/$1/jars.sha256: $(wc -l < "$hbase/$1/jars.sha256" | tr -d ' ') jars"
+  (cd "$folder" && sha256 -- *) > "$sums"
+  say "$sums: $(wc -l < "$sums" | tr -d ' ') jars"
   rm -rf "$scratch"
   scratch=
 }
