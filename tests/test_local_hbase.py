@@ -450,7 +450,7 @@ def test_a_jar_cut_short_is_noticed_and_fetched_again(hbase: LocalHBase, tmp_pat
     del hbase  # it is running, so its jars are there
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     jars = Path(os.environ.get("LOCAL_HBASE_JARS") or home / "f1hbase" / "hbase-jars")
-    (whole,) = jars.glob("server-*")
+    (whole,) = jars.glob(f"server-{os.environ.get('LOCAL_HBASE_VERSION', '2.5.8')}-*")
     copy = tmp_path / "jars" / whole.name
     shutil.copytree(whole, copy, copy_function=os.link)
     jar = next(copy.glob("hbase-server-*.jar"))
