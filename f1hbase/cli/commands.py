@@ -306,7 +306,7 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 @click.option(
     "--against", default="", metavar="PLACE",
     help="Compare every record with what another source or place has: openf1, livetiming, or the path or URL of a "
-    "landing zone or recording; instead of what is checked otherwise.",
+    "landing zone or recording; or the classifications with those of jolpica; instead of what is checked otherwise.",
 )  # fmt: skip
 @click.option(
     "--row-counter", is_flag=True,
@@ -331,6 +331,7 @@ def verify_command(
       verify --to s3://bucket/f1 --deep          a landing zone: every object against its manifest
       verify --against s3://bucket/f1            every record of a landing zone is in HBase
       verify --against livetiming --session-key 9636 --endpoint laps   two sources of one session
+      verify --against jolpica --year 2024       classifications: f1_history's, or else asked of Jolpica
 
     \b
     Exit codes:
@@ -379,7 +380,8 @@ def verify_command(
 
 def _verify_against(config: Config, against: str, *, as_json: bool, every_endpoint: bool) -> NoReturn:
     """Compare what is stored with another source or place, and exit."""
-    from f1hbase.composition import open_reader, source_recipe
+    from f1hbase.composition import classification_source, open_reader, source_recipe
+    from f1hbase.operations.verify.classifications import ClassificationRequest, compare_classifications
     from f1hbase.operations.verify.comparing import ComparisonRequest, compare
     from f1hbase.operations.verify.comparison_report import comparison_json, comparison_lines, comparison_verdict
 
@@ -391,9 +393,14 @@ def _verify_against(config: Config, against: str, *, as_json: bool, every_endpoi
         raise click.UsageError(f"--against {against}: that is what is to be compared; name another place, or --to.")
     set_up_logging(sys.stderr, None)
     tell(config)
-    other = source_recipe(config, against)
-    request = ComparisonRequest(settings.selection, other, against, settings.patience.total_seconds())
-    result = compare(request, open_reader(config, settings.to[0]), make_counter)
+    patience = settings.patience.total_seconds()
+    history = classification_source(config, against)
+    if history is not None:
+        of_history = ClassificationRequest(settings.selection, history, against, patience)
+        result = compare_classifications(of_history, open_reader(config, settings.to[0]), make_counter)
+    else:
+        request = ComparisonRequest(settings.selection, source_recipe(config, against), against, patience)
+        result = compare(request, open_reader(config, settings.to[0]), make_counter)
     if as_json:
         click.echo(json.dumps(comparison_json(result), indent=2))
     else:
