@@ -23,6 +23,7 @@ from f1hbase.credentials import (
     ENVIRONMENT,
     SECRET_VARIABLES,
     Credentials,
+    check_own_file,
     exposed_file_warning,
     read_credentials,
 )
@@ -288,6 +289,12 @@ def resolve(
             found[name], origins[name] = in_file[name], "file"
         else:
             origins[name] = "default"
+    if file.path is not None and origins["on_failure"] == "file" and found["on_failure"]:
+        try:
+            # What it names is run, or told.
+            check_own_file(file.path, "words for --on-failure")
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"Invalid value for '--on-failure': {error}") from error
     warnings = [*unknown_variables(environment)]
     if file.path is not None and (warning := exposed_file_warning(file.path, file.content)):
         warnings.append(warning)

@@ -119,6 +119,16 @@ def test_a_command_is_run_without_a_shell_and_without_credentials(tmp_path: Path
     assert not (tmp_path / "too").exists()
 
 
+def test_a_file_that_others_can_change_runs_no_command(tmp_path: Path) -> None:
+    command, told = recorder(tmp_path)
+    settings = tmp_path / "f1hbase.toml"
+    settings.write_text(f"on-failure = {json.dumps(command)}\n")
+    settings.chmod(0o666)
+    printed = loader(tmp_path).run("load", "--year", "never", exit_code=2)
+    assert "has words for --on-failure in it, but others can change it (mode 0666)" in printed
+    assert not told.exists()
+
+
 def test_what_can_even_not_be_read_is_told_where_the_environment_says_to_whom(tmp_path: Path) -> None:
     command, told = recorder(tmp_path)
     told_by = loader(tmp_path, on_failure=command)

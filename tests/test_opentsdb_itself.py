@@ -96,5 +96,4 @@ def test_a_load_and_an_ingest_are_read_back(hbase: LocalHBase, tsdb: str, tmp_pa
 
     _until(rows, float(run["stats"]["rows"]))
     for name in ("upload_file", "post_frame", "ingest_lag"):
-        found = query(tsdb, f"ingester.{name}", {"ingester_process_name": "night"})
-        assert len(found) == 1, name
+        _until(lambda: len(query(tsdb, f"ingester.{name}", {"ingester_process_name": "night"})), 1)  # noqa: B023
