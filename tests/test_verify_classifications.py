@@ -277,6 +277,12 @@ def test_another_end_is_named(here: dict[str, Any], there: dict[str, Any], kind:
     assert _kinds([here], [there]) == [(kind, 1)]
 
 
+def test_who_is_left_out_of_the_points_has_none() -> None:
+    there = [_entry(1, 1, points=25), _entry(2, 2, points=0), _entry(3, 3, points=15)]
+    here = [_result(1, 1, points=25.0), _result(2, 2), _result(3, 3)]
+    assert _kinds(here, there) == [(Kind.OTHER_POINTS, 3)]
+
+
 def test_drivers_who_share_a_number_are_told_apart_by_their_codes() -> None:
     here = [_result(5, 1), _result(6, 2)]
     drivers = [{"driver_number": 5, "name_acronym": "AAA"}, {"driver_number": 6, "name_acronym": "BBB"}]

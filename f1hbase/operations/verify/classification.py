@@ -208,11 +208,12 @@ def _of_pair(
     known_place = mine.outcomes or not theirs.outcomes or Outcome.CLASSIFIED in theirs.outcomes
     if _agree(mine, theirs) and known_place and mine.position != theirs.position:
         yield deviation(Kind.OTHER_POSITION, f"{mine.ended} here, {theirs.ended} at {other}{consequence}")
-    if "points" in says and theirs.points is not None and mine.points != theirs.points:
+    # Who is left out of a list of points or laps has none.
+    if "points" in says and theirs.points is not None and (mine.points or 0.0) != theirs.points:
         yield deviation(
             Kind.OTHER_POINTS, f"{_shown(mine.points)} points here, {_shown(theirs.points)} at {other}{consequence}"
         )
-    if "laps" in says and theirs.laps is not None and mine.laps != theirs.laps:
+    if "laps" in says and theirs.laps is not None and (mine.laps or 0) != theirs.laps:
         yield deviation(Kind.OTHER_LAPS, f"{_shown(mine.laps)} laps here, {theirs.laps} at {other}")
 
 

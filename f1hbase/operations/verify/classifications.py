@@ -88,14 +88,12 @@ class _History:
     """What was found out of the history.
 
     Attributes:
-        races: The races of each season that is needed.
-        stored: Which of them are stored here.
+        stored: The races that are stored here, of the seasons that are needed.
         requests: How many requests were sent.
         from_here: How many classifications are stored here.
         asked: How many were asked for.
     """
 
-    races: list[Record] = field(default_factory=list)
     stored: list[Record] = field(default_factory=list)
     requests: int = 0
     from_here: int = 0
