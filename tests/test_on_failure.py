@@ -124,7 +124,7 @@ def test_a_file_that_others_can_change_runs_no_command(tmp_path: Path) -> None:
     settings = tmp_path / "f1hbase.toml"
     settings.write_text(f"on-failure = {json.dumps(command)}\n")
     settings.chmod(0o666)
-    printed = loader(tmp_path).run("load", "--year", "never", exit_code=2)
+    printed = loader(tmp_path).run("load", "--year", "2024", exit_code=2)
     assert "has words for --on-failure in it, but others can change it (mode 0666)" in printed
     assert not told.exists()
 
