@@ -6,7 +6,6 @@ the exit code is the run's.
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
@@ -15,8 +14,6 @@ import signal
 import socket
 import subprocess
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -112,16 +109,20 @@ def shown(target: str) -> str:
     return urlsplit(target).netloc if is_address(target) else f"'{shlex.split(target)[0]}'"
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: urllib.request.Request, *_: Any) -> None:
-        return None
-
-
 def _post(url: str, body: bytes) -> None:
     """Send JSON to an address; a redirect is a failure, as following it would tell somebody else."""
+    # Here, as a start should not take 50 ms for what a failure alone needs.
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    class NoRedirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: urllib.request.Request, *_: Any) -> None:
+            return None
+
     headers = {"Content-Type": "application/json", "User-Agent": f"f1hbase/{__version__}"}
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - http(s) alone
-    opener = urllib.request.build_opener(_NoRedirects)
+    opener = urllib.request.build_opener(NoRedirects)
     failed: list[str] = [f"no answer within {ADDRESS_SECONDS:g} s"]
 
     def send() -> None:
