@@ -166,6 +166,26 @@ def source_recipe(config: Config, name: str | None = None) -> SourceRecipe:
     return build(config, location)
 
 
+def classification_source(config: Config, name: str) -> SourceRecipe | None:
+    """Return how a source of classifications is opened, by its name, for `verify --against`; None where it is another.
+
+    It is one whose races are those of OpenF1 under other keys, so that they are compared by what they mean.
+
+    Raises:
+        ConfigError: If endpoints were asked for that no classification is in.
+    """
+    if name not in SOURCES:
+        return None
+    settings = config.settings
+    recipe = source_recipe(replace(config, settings=replace(settings, endpoint=())), name)
+    if not isinstance(recipe, JoinsSessions):
+        return None
+    others = [endpoint for endpoint in settings.endpoint if endpoint != "session_result"]
+    if others:
+        raise ConfigError(f"--endpoint {others[0]}: --against {name} compares session_result alone; leave it out.")
+    return recipe
+
+
 def _source_module(location: str) -> ModuleType:
     if location in SOURCES:
         return import_module(SOURCES[location])

@@ -21,11 +21,9 @@ from f1hbase import values
 from f1hbase.credentials import (
     CREDENTIAL_KEYS,
     ENVIRONMENT,
-    F1TV_VARIABLE,
-    PASSWORD_VARIABLE,
-    SERVE_VARIABLE,
-    USERNAME_VARIABLE,
+    SECRET_VARIABLES,
     Credentials,
+    check_own_file,
     exposed_file_warning,
     read_credentials,
 )
@@ -51,11 +49,11 @@ DEFAULT_METRICS_PORT = 9464
 LIVETIMING_URL = "https://livetiming.formula1.com/static"
 JOLPICA_URL = "https://api.jolpi.ca/ergast/f1"
 
-_SECRET_VARIABLES = {USERNAME_VARIABLE, PASSWORD_VARIABLE, F1TV_VARIABLE, SERVE_VARIABLE}
 
-
-def _setting(parse: values.Parse, default: Any = None, *, name: str = "", multiple: bool = False) -> Any:
-    metadata = {"parse": parse, "multiple": multiple, "name": name}
+def _setting(
+    parse: values.Parse, default: Any = None, *, name: str = "", multiple: bool = False, hidden: bool = False
+) -> Any:
+    metadata = {"parse": parse, "multiple": multiple, "name": name, "hidden": hidden}
     return field(default=() if multiple and default is None else default, metadata=metadata)
 
 
@@ -119,6 +117,7 @@ class Settings:
     dry_run: bool = _setting(values.switch, False)
     metrics: str = _setting(values.listener(DEFAULT_METRICS_PORT), "")
     metrics_file: Path | None = _setting(values.path)
+    on_failure: str = _setting(values.told_of_failure, "", hidden=True)
     log_file: Path = _setting(values.path, Path("populate.log"))
     quiet: bool = _setting(values.switch, False)
     verbose: bool = _setting(values.switch, False)
@@ -168,8 +167,12 @@ class Settings:
             raise ConfigError("--quiet and --verbose exclude each other.")
 
     def shown(self) -> dict[str, str]:
-        """Return the settings as text; credentials are no settings, so none can be among them."""
-        return {setting_name(item.name): _shown(getattr(self, item.name)) for item in fields(self)}
+        """Return the settings as text; credentials are no settings, and what may hold one is only said to be set."""
+        shown = {}
+        for item in fields(self):
+            text = _shown(getattr(self, item.name))
+            shown[setting_name(item.name)] = "set" if text and item.metadata["hidden"] else text
+        return shown
 
 
 _FIELDS = {item.name: item for item in fields(Settings)}
@@ -286,6 +289,12 @@ def resolve(
             found[name], origins[name] = in_file[name], "file"
         else:
             origins[name] = "default"
+    if file.path is not None and origins["on_failure"] == "file" and found["on_failure"]:
+        try:
+            # What it names is run, or told.
+            check_own_file(file.path, "words for --on-failure")
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"Invalid value for '--on-failure': {error}") from error
     warnings = [*unknown_variables(environment)]
     if file.path is not None and (warning := exposed_file_warning(file.path, file.content)):
         warnings.append(warning)
@@ -328,7 +337,7 @@ def read_file(path: Path | str | None) -> SettingsFile:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Say which F1HBASE_* variables mean nothing, as a misspelt one would otherwise do nothing in silence."""
-    known = {variable(name) for name in _FIELDS} | {CONFIG_VARIABLE} | _SECRET_VARIABLES
+    known = {variable(name) for name in _FIELDS} | {CONFIG_VARIABLE} | SECRET_VARIABLES
     warnings = []
     for name in sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known):
         close = difflib.get_close_matches(name, known, n=1)

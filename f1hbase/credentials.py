@@ -16,6 +16,9 @@ USERNAME_VARIABLE = "F1HBASE_API_USERNAME"
 PASSWORD_VARIABLE = "F1HBASE_API_PASSWORD"  # noqa: S105 - a name, no password
 F1TV_VARIABLE = "F1HBASE_F1TV_TOKEN"
 SERVE_VARIABLE = "F1HBASE_SERVE_TOKEN"
+SECRET_VARIABLES = frozenset({USERNAME_VARIABLE, PASSWORD_VARIABLE, F1TV_VARIABLE, SERVE_VARIABLE})
+"""The variables that hold credentials of this program's."""
+
 USERNAME_KEY = "api-username"
 PASSWORD_KEY = "api-password"  # noqa: S105 - a name, no password
 CREDENTIAL_KEYS = frozenset({USERNAME_KEY, PASSWORD_KEY})
@@ -110,15 +113,28 @@ def check_credentials_file(path: Path) -> None:
     Raises:
         ValueError: If the file is writable by its group or all, or belongs to somebody else.
     """
+    check_own_file(path, "credentials for the API")
+
+
+def check_own_file(path: Path, what: str) -> None:
+    """Refuse a file that others than the user and root can change.
+
+    Args:
+        path: The file.
+        what: What is in it that nobody else may say.
+
+    Raises:
+        ValueError: If the file is writable by its group or all, or belongs to somebody else.
+    """
     status = path.stat()
     if status.st_uid not in {os.geteuid(), 0}:
         raise ValueError(
-            f"'{path}' has credentials for the API in it, but belongs to another user (uid {status.st_uid}), so they "
+            f"'{path}' has {what} in it, but belongs to another user (uid {status.st_uid}), so they "
             "are not used. Put them into a file of your own, or into the environment."
         )
     if status.st_mode & 0o022:
         raise ValueError(
-            f"'{path}' has credentials for the API in it, but others can change it (mode "
+            f"'{path}' has {what} in it, but others can change it (mode "
             f"{stat.S_IMODE(status.st_mode):04o}), so they are not used; close it with: chmod 600 '{path}'"
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -151,6 +152,34 @@ def limits(text: str) -> Limits:
 def url(text: str) -> str:
     """Read an http or https address; a slash at its end is taken away."""
     return _address(text, {"http", "https"}, _EXAMPLE_URL)
+
+
+def told_of_failure(text: str) -> str:
+    """Read who is told of a failure: an http or https address, or a command with its arguments, as a shell quotes them.
+
+    The messages do not repeat it: addresses of webhooks are secrets.
+    """
+    bare = text.strip()
+    if bare.lower().startswith(("http://", "https://")):
+        if any(character.isspace() or not character.isprintable() for character in bare):
+            raise ValueError("the address has a space or a control character in it.")
+        try:
+            parts = urlsplit(bare)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host:
+            raise ValueError("that is no address; write https://hooks.example/..., or a command.")
+        if "@" in parts.netloc:
+            raise ValueError("a user name before @ is not sent; put what the receiver needs into the path.")
+        return bare
+    try:
+        words = shlex.split(bare)
+    except ValueError as error:
+        raise ValueError(f"the command cannot be read: {str(error).lower()}.") from None
+    if not words or not words[0] or "\0" in bare:
+        raise ValueError("write an https address, or a command with its arguments.")
+    return bare
 
 
 def broker_url(text: str) -> str:

@@ -2,7 +2,7 @@
 # Sets up everything, then lints, checks types and runs every test, those against a real HBase included.
 # The tests start an HBase of their own, on free ports and in a temporary folder, and stop it again.
 # Usage: scripts/test.sh [--all] [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
-# --all runs 2,000 hostile cases besides (tests/hostile/), which takes about an hour.
+# --all runs OpenTSDB itself and 2,000 hostile cases (tests/hostile/) besides, which takes about an hour.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -33,7 +33,7 @@ wait "$fetch"
 wait "$stores"
 wait "$browser"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
-.venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+TEST_ALL=$all .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 if [ -n "$all" ]; then
   .venv/bin/python -m tests.hostile --cases 2000
 fi

@@ -23,6 +23,7 @@ from simulator.app import Credentials, create_app
 from simulator.faults import DEFAULT_KINDS, Faults, FaultSettings, LockOut
 from simulator.faults import KINDS as FAULT_KINDS
 from simulator.history import FIRST, LAST, History, Scale
+from simulator.history_of_season import RecordedHistory
 from simulator.history_server import create_history, run_history
 from simulator.live.faults import FEED_KINDS, HUB_KINDS, FeedFaults
 from simulator.live.hub import HubSettings
@@ -390,6 +391,12 @@ def serve(
 @click.option("--rounds", type=click.IntRange(1, 30), metavar="N", help="Of each season.  [default: as there were]")
 @click.option("--held", type=click.IntRange(0, 30), metavar="N", help="Races of the last season with results.")
 @click.option(
+    "--of",
+    "folder",
+    type=_FOLDER,
+    help="The results of the race weekends that `make` wrote into a folder, instead of seasons of their own.",
+)
+@click.option(
     "--rate",
     "rates",
     type=rates_type(),
@@ -408,6 +415,7 @@ def serve_results(
     laps: int,
     rounds: int | None,
     held: int | None,
+    folder: Path | None,
     rates: tuple[Rate, ...],
     host: str,
     port: int,
@@ -422,10 +430,20 @@ def serve_results(
       python hbase_populate_openF1.py --from jolpica --jolpica-url http://127.0.0.1:8001/ergast/f1 --year 1991
     As strict as Jolpica:
       python -m simulator serve-results --rate 4/s,500/h
+    Both sides of a season, to be compared by verify --against jolpica:
+      python -m simulator make weekends --meetings 2
+      python -m simulator serve-results --of weekends
     """
     if first > last:
         raise click.UsageError("--first comes after --last")
-    app = create_history(History(seed, Scale(cars, laps, rounds, first, last), held), rates)
+    if folder is None:
+        history = History(seed, Scale(cars, laps, rounds, first, last), held)
+    else:
+        try:
+            history = RecordedHistory(folder)
+        except FileNotFoundError as error:
+            raise click.UsageError(f"--of: {error}") from error
+    app = create_history(history, rates)
     with suppress(KeyboardInterrupt):
         asyncio.run(run_history(app, host, port, lambda url: click.echo(f"serving {url}")))
 

@@ -57,7 +57,10 @@ _CONSTRUCTORS = (
     "Kestrel", "Lynx",
 )  # fmt: skip
 _WIKI = "http://en.wikipedia.org/wiki"
-_STATUS_IDS = {"Finished": "1", "Disqualified": "2", "Accident": "3", "Engine": "5", "+1 Lap": "11", "+2 Laps": "12"}
+_STATUS_IDS = {
+    "Finished": "1", "Disqualified": "2", "Accident": "3", "Engine": "5", "+1 Lap": "11", "+2 Laps": "12",
+    "Retired": "31", "Lapped": "143",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

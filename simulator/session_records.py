@@ -19,7 +19,8 @@ Who = TypeVar("Who", int, str)
 Grid = list[tuple[Driver, float | None]]
 
 _NO_WINGS_FROM = 2026  # the year from which cars have no DRS
-_POINTS = {"race": (25, 18, 15, 12, 10, 8, 6, 4, 2, 1), "sprint": (8, 7, 6, 5, 4, 3, 2, 1)}
+POINTS = {"race": (25, 18, 15, 12, 10, 8, 6, 4, 2, 1), "sprint": (8, 7, 6, 5, 4, 3, 2, 1)}
+"""Points by place, of what gives any."""
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class SessionFacts:
     @property
     def is_race(self) -> bool:
         """Whether points are driven for."""
-        return self.kind in _POINTS
+        return self.kind in POINTS
 
     def at(self, seconds: float) -> str:
         """Return the date of a moment of the session, to the millisecond."""
@@ -209,7 +210,7 @@ def _write_race(files: Folder, session: SessionFacts, drive: Drive, points: Poin
     retired = {one.driver.number for one in drive.entries if one.car.retired is not None}
     before_drivers, before_teams = dict(points.drivers), dict(points.teams)
     for place, driver in enumerate(order):
-        table = _POINTS[session.kind]
+        table = POINTS[session.kind]
         gained = table[place] if place < len(table) and driver.number not in retired else 0
         points.drivers[driver.number] = points.drivers.get(driver.number, 0) + gained
         points.teams[driver.team] = points.teams.get(driver.team, 0) + gained

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cli import Loader
 from hbase_server import LocalHBase, free_ports
+from history_api import serving_in_thread
 from replay_server import ReplayServer
 
 from f1hbase.config import Config, Settings, SettingsFile
@@ -36,6 +37,8 @@ from f1hbase.sources.http.errors import NoAnswerError, RequestError, SessionLive
 from f1hbase.sources.openf1.source import Probe
 from f1hbase.stores.hbase.connector import HBaseConnector, find_gateways
 from f1hbase.stores.hbase.schema import Tables, ensure_tables
+from simulator.history import History, Scale
+from simulator.history_server import HistoryFaults, HistoryLog
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 URL = "https://api.openf1.org/v1"
@@ -317,6 +320,32 @@ SharedRateLimiter((), state_path(urlsplit(sys.argv[1]).netloc)).pause(1200, "HTT
         ended = loader.run("doctor", "--end-pause", exit_code=1)
         assert "WARN pause" not in ended
         assert "lists 1 session in" in ended
+
+
+def test_jolpica_is_asked_once_where_it_is_the_source(tmp_path: Path) -> None:
+    history, faults, log = History(1, Scale(first=1990, last=1992)), HistoryFaults(), HistoryLog()
+    with serving_in_thread(history, faults, log) as url:
+        environment = nowhere(tmp_path) | {"F1HBASE_JOLPICA_URL": url, "F1HBASE_RATE": "4/s,500/h"}
+        loader = Loader(tmp_path, environment)
+        asked = ("doctor", "--from", "jolpica", "--to", str(tmp_path / "zone"))
+        output = loader.run(*asked)
+        assert log.requests == ["seasons?limit=1"]
+        assert f"OK   Jolpica        {url} lists 3 seasons in" in output
+        assert "free now: 4 of 4/s, 500 of 500/h" in output
+        assert "499 of 500/h" in loader.run(*asked), "the first one's request counts"
+        faults.left["seasons"] = ("429", 1)
+        assert "WARN Jolpica" in loader.run(*asked)
+        faults.left["seasons"] = ("other", 1)
+        assert "the answer is none of Jolpica's" in loader.run(*asked, exit_code=1)
+        pause = """
+import sys; from urllib.parse import urlsplit
+from f1hbase.sources.http.limiter import SharedRateLimiter, state_path
+SharedRateLimiter((), state_path(urlsplit(sys.argv[1]).netloc)).pause(1200, "HTTP 429", bound=1200)
+"""
+        subprocess.run([sys.executable, "-c", pause, url], check=True, env=os.environ | environment)
+        assert "SKIP Jolpica        not asked" in loader.run(*asked)
+        assert "lists 3 seasons in" in loader.run(*asked, "--end-pause")
+    assert "FAIL Jolpica" in loader.run(*asked, exit_code=1)
 
 
 @pytest.mark.hbase

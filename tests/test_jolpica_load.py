@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -150,6 +151,26 @@ def test_a_landing_zone_of_each_layout_holds_what_hbase_does(
         answers = sorted(Path(zone).glob("raw/*/jolpica/*.json"))
         assert len(answers) > 10
         assert all("MRData" in json.loads(answer.read_bytes()) for answer in answers), "byte for byte"
+
+
+def test_answers_by_date_that_nothing_describes_are_loaded_and_what_lacks_a_page_is_named(
+    hbase: LocalHBase, url: str, truth: Rows, tmp_path: Path, table_prefix: str
+) -> None:
+    loader = history_loader(hbase, tmp_path, url, table_prefix)
+    zone, bare = tmp_path / "zone", tmp_path / "bare"
+    loader.run("load", "--from", "jolpica", "--year", "1997", "--to", str(zone), "--layout", "dated")
+    shutil.copytree(zone / "raw", bare / "raw")  # neither _f1hbase.json nor _state/
+    loader.run("load", "--from", str(bare), "--to", "hbase")
+    assert _table(hbase, table_prefix) == {key: cells for key, cells in truth.items() if key.startswith(b"1997")}
+
+    # Of the results the first page alone, as if there were another one.
+    for path in bare.rglob("*.json"):
+        content = json.loads(path.read_bytes())["MRData"]
+        if content["url"].rstrip("/").endswith("1997/results"):
+            path.write_text(json.dumps({"MRData": content | {"total": str(int(content["total"]) + 1)}}))
+    printed = loader.run("load", "--from", str(bare), "--to", "hbase", "--refresh", exit_code=None)
+    assert re.search(r"of \d+ entries of '.*1997/results' in '.*bare' only the first \d+ are there", printed)
+    assert "MRData" not in printed
 
 
 def test_a_limit_that_is_refused_an_outage_and_a_change_between_pages_lose_nothing(

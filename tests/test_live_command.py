@@ -14,6 +14,7 @@ from cli import Loader
 from forwarder import Forwarder
 from hbase_server import HOST, LocalHBase, free_ports
 from live_server import LiveServer, playing, season_of, until
+from prometheus_client.parser import text_string_to_metric_families
 from samples import sample
 from tables import Cells, reports, scan, values
 
@@ -22,13 +23,14 @@ from f1hbase.config import Config, resolve
 from f1hbase.destinations.hbase import HBaseRecipe
 from f1hbase.destinations.hbase_live import HBaseLiveRecipe
 from f1hbase.destinations.live import LiveBatch, LiveRecords
-from f1hbase.errors import ConfigError
+from f1hbase.errors import ConfigError, UnreachableError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.units import Scope
 from f1hbase.operations.status.lines import status_json, status_lines
 from f1hbase.operations.status.reading import Overview
 from f1hbase.pipeline.live.raw_lines import RawLinesRecipe
-from f1hbase.pipeline.live.service import serving
+from f1hbase.pipeline.live.run import Recording
+from f1hbase.pipeline.live.service import serving, showing
 from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.state.hbase.epochs import raise_epochs
 from f1hbase.state.live import RECORDING, STOPPED, Heartbeat
@@ -65,6 +67,14 @@ def _loader(folder: Path, port: int, prefix: str, server: LiveServer) -> Loader:
     return Loader(folder, environment)
 
 
+async def _metrics(port: int) -> dict[str, float]:
+    """Return what is shown to Prometheus, by Prometheus' own parser."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://{HOST}:{port}/metrics") as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    return {one.name: one.value for family in text_string_to_metric_families(text) for one in family.samples}
+
+
 def _of_messages(cells: Cells) -> dict[bytes, dict[bytes, bytes]]:
     table = values(cells)
     kept = {
@@ -86,8 +96,13 @@ async def test_a_session_is_recorded_while_hbase_goes_away_and_confirmed_by_the_
             truth = _loader(tmp_path, hbase.port, f"{table_prefix}truth", server)
             arguments = ["live", "--from", "livetiming", "--session-key", key, "--idle-timeout", "4s", "--no-archive"]
             zone = ["--to", "hbase", "--to", "./zone", "--layout", "raw-live"]
+            (port,) = free_ports(1)
+            zone += ["--metrics", str(port)]
             recording = asyncio.create_task(asyncio.to_thread(loader.run, *arguments, *zone))
             await until(lambda: server.player.position > len(race.lines) // 4, 60)
+            shown = await _metrics(port)
+            assert shown["f1hbase_live_recording"] == 1
+            assert 0 < shown["f1hbase_live_messages_total"] <= len(race.lines)
             way.stop()
             await until(lambda: "HBase is away" in loader.log, 60)
             way.start()
@@ -197,6 +212,19 @@ async def test_a_service_records_when_it_is_told_to(
             assert (await ask("POST", "/stop"))[1]["ended"] is False
     beats = reports(hbase.port, table_prefix, "live")
     assert [beat["meta:state"] for beat in beats.values()] == [STOPPED]
+
+
+async def test_an_address_for_metrics_that_is_taken_is_said() -> None:
+    (port,) = free_ports(1)
+    async with showing(f"{HOST}:{port}", Recording()) as where:
+        with pytest.raises(UnreachableError, match=r"--metrics .*: cannot listen there: .*address already in use"):
+            async with showing(where, Recording()):
+                pass
+
+
+def test_a_service_shows_its_figures_at_its_own_address(tmp_path: Path) -> None:
+    printed = Loader(tmp_path, {}).run("live", "--serve", "127.0.0.1:8099", "--metrics", "9465", exit_code=2)
+    assert "--metrics: with --serve the figures are at /metrics of that address" in printed
 
 
 async def test_a_service_listens_to_others_only_with_a_token() -> None:

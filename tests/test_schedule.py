@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="there is 
 
 
 def start(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    environment = os.environ | {"XDG_STATE_HOME": str(folder / "state")}
+    environment = os.environ | {"XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(SCHEDULE.parent.parent)}
     return subprocess.Popen(
         [str(RUN), *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, **options,
@@ -52,17 +53,26 @@ def test_a_run_that_finds_another_one_says_so_and_a_kill_leaves_no_lock(tmp_path
     assert run(tmp_path, "nightly", "echo", "third") == "third\n"
 
 
-def test_a_program_is_told_of_a_failure_and_of_nothing_else(tmp_path: Path) -> None:
+def test_a_program_is_told_once_of_a_failure_and_of_nothing_else(tmp_path: Path) -> None:
     program = tmp_path / "tell me"
     program.write_text('#!/bin/sh\nprintf "%s|" "$@" >> told\n')
     program.chmod(0o755)
-    for code in (0, 130, 3):
+    told = tmp_path / "told"
+    for code in (0, 130, 137):
         run(tmp_path, "--on-failure", str(program), "nightly", "sh", "-c", f"exit {code}", exit_code=code)
-    assert (tmp_path / "told").read_text() == "nightly|3|"
+    assert told.read_text() == "nightly|137|"
+    told.unlink()
+    # f1hbase has told of it itself.
+    f1hbase = (sys.executable, "-m", "f1hbase", "load", "--year", "never")
+    run(tmp_path, "--on-failure", str(program), "nightly", *f1hbase, exit_code=2)
+    assert told.read_text() == "load|2|"
+    told.unlink()
+    run(tmp_path, "--on-failure", str(program), "nightly", "no-such-command", exit_code=127)
+    assert told.read_text() == "nightly|127|"
 
 
 def test_nothing_given_is_read_by_a_shell(tmp_path: Path) -> None:
-    run(tmp_path, "--on-failure", "touch a; touch b", "nightly", "false", exit_code=1)
+    run(tmp_path, "--on-failure", "touch a; touch b", "nightly", "sh", "-c", "exit 9", exit_code=9)
     assert run(tmp_path, "nightly", "echo", "$(touch c)", "; touch d") == "$(touch c) ; touch d\n"
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     assert "is no name" in run(tmp_path, "../nightly", "true", exit_code=2)
@@ -93,9 +103,13 @@ def test_an_address_is_told_of_a_failure_and_one_that_fails_is_said(
     tmp_path: Path, hook: tuple[str, list[Any]]
 ) -> None:
     url, told = hook
-    assert run(tmp_path, "--on-failure", f"{url}/f1", "nightly", "sh", "-c", "exit 3", exit_code=3) == ""
-    assert told == [{"name": "nightly", "exit_code": 3}]
-    printed = run(tmp_path, "--on-failure", f"{url}/gone", "nightly", "sh", "-c", "exit 3", exit_code=3)
+    assert run(tmp_path, "--on-failure", f"{url}/f1", "nightly", "sh", "-c", "exit 9", exit_code=9) == ""
+    reason = "it could not be run, or was killed"
+    assert told == [{"command": "nightly", "exit_code": 9, "reason": reason}]
+    f1hbase = (sys.executable, "-m", "f1hbase", "load", "--year", "never")
+    run(tmp_path, "--on-failure", f"{url}/f1", "nightly", *f1hbase, exit_code=2)
+    assert [(one["command"], one["exit_code"]) for one in told] == [("nightly", 9), ("load", 2)]
+    printed = run(tmp_path, "--on-failure", f"{url}/gone", "nightly", "sh", "-c", "exit 9", exit_code=9)
     assert "telling so failed as well" in printed
 
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from f1hbase.cli.failures import INTERRUPTED, ON_FAILURE
 from f1hbase.cli.ingesting import ingest_command
 from f1hbase.cli.logs import set_up_logging, wants_colour
-from f1hbase.cli.options import click_options, config_of, tell
+from f1hbase.cli.options import arm, click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
 from f1hbase.cli.progress import make_counter, make_display, make_task_display, terminal
 from f1hbase.config import flag
@@ -138,6 +139,12 @@ def load_command(**options: Any) -> None:
         engine,
         exporters(config),
     )
+    overall = result.overall
+    ON_FAILURE.counts = {
+        "sessions": len(overall.sessions), "stored_units": overall.stored, "failed_units": overall.failed,
+        "records": overall.records, "rows": overall.all_rows, "quarantined": overall.quarantined,
+        "requests": overall.requests,
+    }  # fmt: skip
     sys.exit(result.exit_code)
 
 
@@ -193,15 +200,15 @@ def status_command(*, as_json: bool, watching: bool, **options: Any) -> None:
 @click.option("--end-pause", is_flag=True, help="End the pause of all requests that the API has asked for.")
 @click_options(
     (
-        "source", "to", "layout", "processes", "max_concurrent_requests", "request_timeout", "api_url", "rate",
-        *_WHERE, "log_file",
+        "source", "to", "layout", "processes", "max_concurrent_requests", "request_timeout", "api_url", "jolpica_url",
+        "rate", *_WHERE, "log_file",
     )
 )  # fmt: skip
 def doctor_command(*, as_json: bool, end_pause: bool, **options: Any) -> None:
     """Check what a load needs: this machine, where it loads from and to. A line each, with the fix.
 
-    Changes nothing: a landing zone gets a small object, which is deleted again. Asks the API once, within its
-    limits. --end-pause lets all processes ask it again before the time that it has named.
+    Changes nothing: a landing zone gets a small object, which is deleted again. Asks the API once (with --from
+    jolpica that one), within its limits. --end-pause lets all processes ask it again before the time that it has named.
 
     \b
     Exit codes:
@@ -306,7 +313,7 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 @click.option(
     "--against", default="", metavar="PLACE",
     help="Compare every record with what another source or place has: openf1, livetiming, or the path or URL of a "
-    "landing zone or recording; instead of what is checked otherwise.",
+    "landing zone or recording; or the classifications with those of jolpica; instead of what is checked otherwise.",
 )  # fmt: skip
 @click.option(
     "--row-counter", is_flag=True,
@@ -331,6 +338,7 @@ def verify_command(
       verify --to s3://bucket/f1 --deep          a landing zone: every object against its manifest
       verify --against s3://bucket/f1            every record of a landing zone is in HBase
       verify --against livetiming --session-key 9636 --endpoint laps   two sources of one session
+      verify --against jolpica --year 2024       classifications: f1_history's, or else asked of Jolpica
 
     \b
     Exit codes:
@@ -379,7 +387,8 @@ def verify_command(
 
 def _verify_against(config: Config, against: str, *, as_json: bool, every_endpoint: bool) -> NoReturn:
     """Compare what is stored with another source or place, and exit."""
-    from f1hbase.composition import open_reader, source_recipe
+    from f1hbase.composition import classification_source, open_reader, source_recipe
+    from f1hbase.operations.verify.classifications import ClassificationRequest, compare_classifications
     from f1hbase.operations.verify.comparing import ComparisonRequest, compare
     from f1hbase.operations.verify.comparison_report import comparison_json, comparison_lines, comparison_verdict
 
@@ -391,9 +400,14 @@ def _verify_against(config: Config, against: str, *, as_json: bool, every_endpoi
         raise click.UsageError(f"--against {against}: that is what is to be compared; name another place, or --to.")
     set_up_logging(sys.stderr, None)
     tell(config)
-    other = source_recipe(config, against)
-    request = ComparisonRequest(settings.selection, other, against, settings.patience.total_seconds())
-    result = compare(request, open_reader(config, settings.to[0]), make_counter)
+    patience = settings.patience.total_seconds()
+    history = classification_source(config, against)
+    if history is not None:
+        of_history = ClassificationRequest(settings.selection, history, against, patience)
+        result = compare_classifications(of_history, open_reader(config, settings.to[0]), make_counter)
+    else:
+        request = ComparisonRequest(settings.selection, source_recipe(config, against), against, patience)
+        result = compare(request, open_reader(config, settings.to[0]), make_counter)
     if as_json:
         click.echo(json.dumps(comparison_json(result), indent=2))
     else:
@@ -546,8 +560,8 @@ def _pages(config: Config, places: Sequence[str], store: RecordStore) -> SharedS
 
 _LIVE = (
     "source", "to", "layout", "meeting_key", "session_key", "instance", "begin_before", "idle_timeout", "no_archive",
-    "serve", "hub_url", "mqtt_url", "livetiming_url", "api_url", "rate", "request_timeout", *_WHERE, "compression",
-    "patience", "hbase_timeout", "log_file", "quiet", "verbose",
+    "serve", "metrics", "hub_url", "mqtt_url", "livetiming_url", "api_url", "rate", "request_timeout", *_WHERE,
+    "compression", "patience", "hbase_timeout", "on_failure", "log_file", "quiet", "verbose",
 )  # fmt: skip
 
 
@@ -565,6 +579,7 @@ def live_command(**options: Any) -> None:
       live --from livetiming --session-key 9873 --no-archive     that one, and nothing after it
       live --from livetiming --to hbase --to s3://bucket/live --layout raw-live
       live --from livetiming --serve 127.0.0.1:8080              when it is told to: curl -X POST 127.0.0.1:8080
+      live --from livetiming --metrics 9465                      what it records, for Prometheus
       live --from openf1                                         OpenF1's feed, for its subscribers
 
     \b
@@ -583,12 +598,15 @@ def live_command(**options: Any) -> None:
     set_up_logging(sys.stdout, settings.log_file, quiet=settings.quiet, verbose=settings.verbose)
     tell(config)
     if settings.serve:
+        if config.origins["metrics"] == "given":
+            raise ConfigError("--metrics: with --serve the figures are at /metrics of that address; leave it out.")
         token = os.environ.get(SERVE_VARIABLE, "")
         code = run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config)))
+        ON_FAILURE.tell(code)
         logging.shutdown()
         # A load in a thread cannot be ended otherwise; it can be run again wherever it was.
         os._exit(code)
-    sys.exit(record_until_told(live_request(config), live_parts(config)))
+    sys.exit(record_until_told(live_request(config), live_parts(config), settings.metrics))
 
 
 def _plan(config: Config) -> Plan:
@@ -624,36 +642,67 @@ def main() -> None:
     # Without a standard output (`>&-`) there is nobody to tell, but still a load to do.
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
     sys.stderr = sys.stderr or sys.stdout
+    _arm_by_environment()
+    reason = ""
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code, reason = error.exit_code, error.format_message()
     except ConfigError as error:
         click.echo(f"Error: {safe(str(error), _LONGEST_LINE)}", err=True)
-        sys.exit(error.exit_code)
+        code, reason = error.exit_code, str(error)
     except F1HBaseError as error:
         if not logging.getLogger("f1hbase").handlers:
             set_up_logging(sys.stdout, None)
         _log.error("%s", error)
-        sys.exit(error.exit_code)
+        code, reason = error.exit_code, str(error)
     except (click.Abort, KeyboardInterrupt):
         _log.warning("interrupted")
-        sys.exit(128 + signal.SIGINT)  # as a shell says it
+        code = INTERRUPTED
     except BrokenPipeError:
         # `| head` has seen enough; what is still buffered must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = 0
     except OSError as error:
         if error.errno != errno.ENOSPC:
+            ON_FAILURE.tell(1, f"{type(error).__name__}: {error}")
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("f1hbase: cannot write the output: no space left on device", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        reason = "cannot write the output: no space left on device"
+        print(f"f1hbase: {reason}", file=sys.stderr)  # noqa: T201
+        code = 1
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except Exception as error:
+        ON_FAILURE.tell(1, f"{type(error).__name__}: {error}")
+        raise
+    _tell_of_failure(code, reason)
+    sys.exit(code)
+
+
+def _arm_by_environment() -> None:
+    """Set who is told of a command line that cannot even be read, where the environment says it."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "load")
+    command = command if command in cli.commands else "load"
+    if any(parameter.name == "on_failure" for parameter in cli.commands[command].params):
+        arm(None, None, command)
+
+
+def _tell_of_failure(code: int, reason: str) -> None:
+    try:
+        ON_FAILURE.tell(code, reason)
+    except KeyboardInterrupt:
+        _log.warning("interrupted while the failure was told")
 
 
 @cli.command("export", short_help="Write what is loaded as Parquet, CSV or JSON lines.")
-@click_options(("source", "to", "format", *_WHAT, *_WHERE, "hbase_timeout", "patience", "log_file", "quiet", "verbose"))
+@click_options(
+    (
+        "source", "to", "format", *_WHAT, *_WHERE, "hbase_timeout", "patience", "on_failure", "log_file", "quiet",
+        "verbose",
+    )
+)  # fmt: skip
 def export_command(**options: Any) -> None:
     """Write what is loaded in HBase or a landing zone as files; run it again to bring them up to date.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from f1hbase.cli.failures import ON_FAILURE
 from f1hbase.cli.logs import set_up_logging
 from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.errors import F1HBaseError
@@ -34,7 +35,9 @@ _STORED, _THERE, _ABSENT, _FAILED, _LATER = "stored", "there already", "not ther
     "--header", "headers", multiple=True, metavar="NAME=VALUE", help="What is recorded of the files; repeatable."
 )
 @click.option("--check-only", is_flag=True, help="Only say whether they are there: exit 0 if all are, 1 if not.")
-@click_options(("to", "catalogue", "required_header", *_WHERE, "patience", "log_file", "quiet", "verbose"))
+@click_options(
+    ("to", "catalogue", "required_header", *_WHERE, "patience", "on_failure", "log_file", "quiet", "verbose")
+)
 def ingest_command(*, paths: tuple[Path, ...], headers: tuple[str, ...], check_only: bool, **options: Any) -> None:
     """Store files in a folder or bucket, once, known by their MD5, and record each; folders with all that is in them.
 
@@ -68,6 +71,7 @@ def ingest_command(*, paths: tuple[Path, ...], headers: tuple[str, ...], check_o
         outcomes = Counter(threads.map(work, _files(paths)))
     if not outcomes:
         raise click.UsageError("There is no file in these folders.")
+    ON_FAILURE.counts = {outcome.replace(" ", "_"): number for outcome, number in outcomes.items()}
     summary = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.items())
     good = not (outcomes.keys() - {_STORED, _THERE})
     _log.log(SUCCESS if good else logging.WARNING, "%s: %s", count(outcomes.total(), "file"), summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
+from f1hbase.cli.failures import ON_FAILURE
 from f1hbase.config import DEFAULT_FILE, Config, Settings, default_of, flag, is_repeatable, resolve
+from f1hbase.errors import ConfigError
 from f1hbase.sources.openf1.query import FREE_LIMITS, SUBSCRIPTION_LIMITS
 
 _log = logging.getLogger(__name__)
@@ -163,6 +166,13 @@ _HELP: dict[str, tuple[str, str]] = {
         "PATH",
         "Write what the run measures to this file every 15 s and at the end, for node_exporter; ends in .prom.",
     ),
+    "on_failure": (
+        "COMMAND|URL",
+        (
+            "Tell of an exit code other than 0 and 130: POST a JSON summary to an address, or run a command without a "
+            "shell, with the name of this one and the exit code behind its words and the summary at its input."
+        ),
+    ),
     "log_file": ("PATH", "Everything is logged here, appended to what is there."),
     "quiet": ("", "Only warnings and errors on the screen; the log file has all."),
     "verbose": ("", "Each request on the screen as well."),
@@ -201,10 +211,26 @@ def config_of(options: dict[str, Any], *, names: Iterable[str] | None = None) ->
     file = options.pop("config_file", None)
     given = {item.name: options.pop(item.name) for item in fields(Settings) if item.name in options}
     known = list(given) if names is None else names
+    if "on_failure" in given:
+        context = click.get_current_context(silent=True)
+        arm(given["on_failure"], file, "" if context is None else context.info_name or "")
     return resolve(
         {name: value for name, value in given.items() if value not in (None, (), False)},
         names=known, config=Path(file) if file else None,
     )  # fmt: skip
+
+
+def arm(target: str | None, file: str | None, command: str) -> None:
+    """Set who is told of a failure, before anything else of the settings is read: that may be what fails.
+
+    Args:
+        target: Who is told; by default as the environment or the file say.
+        file: The settings file that was given, if one was.
+        command: What may fail.
+    """
+    with suppress(ConfigError):
+        config = resolve({"on_failure": target}, names=["on_failure"], config=Path(file) if file else None)
+        ON_FAILURE.arm(config.settings.on_failure, command)
 
 
 def tell(config: Config) -> None:

@@ -38,6 +38,17 @@ _TABLES = {
 
 _STANDINGS = ("DriverStandings", "ConstructorStandings")
 
+_OF_STANDINGS = {"DriverStandings": "driver_standings", "ConstructorStandings": "constructor_standings"}
+_OF_RACE = {
+    "Results": "results", "SprintResults": "sprint_results", "QualifyingResults": "qualifying_results",
+    "PitStops": "pit_stops", "Laps": "lap_times",
+}  # fmt: skip
+_OF_TABLE = {
+    "SeasonTable": "seasons", "CircuitTable": "season_circuits", "DriverTable": "season_drivers",
+    "ConstructorTable": "season_constructors", "StatusTable": "finishing_status",
+}  # fmt: skip
+"""The endpoints of what lists have records of."""
+
 _NULL = "None"
 """What Jolpica writes for the number of a car that is not known."""
 
@@ -81,6 +92,50 @@ def read_page(body: bytes) -> Page:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
     return Page(limit, offset, total, records)
+
+
+def endpoint_of(body: bytes) -> str | None:
+    """Return which endpoint an answer's records are of; None where it has none.
+
+    Raises:
+        BadPageError: If it is none of this form.
+
+    >>> endpoint_of(b'{"MRData": {"RaceTable": {"Races": [{"season": "1950", "round": "1", "Results": []}]}}}')
+    'results'
+    """
+    try:
+        content = json.loads(body)["MRData"]
+        if "RaceTable" in content:
+            races = content["RaceTable"]["Races"]
+            named = {_OF_RACE[name] for race in races for name in _OF_RACE if name in race}
+            return min(named) if named else "races" if races else None
+        if "StandingsTable" in content:
+            lists = content["StandingsTable"]["StandingsLists"]
+            return next((_OF_STANDINGS[name] for one in lists for name in _STANDINGS if one.get(name)), None)
+        return next((_OF_TABLE[name] for name, entries in _TABLES.items() if content.get(name, {}).get(entries)), None)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
+
+
+def races_of(body: bytes) -> list[Record]:
+    """Return the records of the races that an answer names, whatever of them it has records of.
+
+    Raises:
+        BadPageError: If it is none of this form.
+    """
+    try:
+        races = json.loads(body)["MRData"].get("RaceTable", {}).get("Races", ())
+        own = [{name: value for name, value in race.items() if name not in _OF_RACE} for race in races]
+        found = [_flat(race) for race in own]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
+    return [race for race in found if type(race.get("season")) is int and type(race.get("round")) is int]
+
+
+def question_of(body: bytes) -> str:
+    """Return what an answer answers, as it says itself: its address without a query; all pages of one say the same."""
+    url = str(json.loads(body)["MRData"].get("url", ""))
+    return url.partition("?")[0].rstrip("/").removesuffix(".json")
 
 
 def _records(content: dict[str, Any]) -> Iterator[Record]:

@@ -17,11 +17,12 @@ from typing import Any
 
 import msgspec
 
-from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.catalog import ENDPOINTS, HISTORY, Endpoint
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.records import InvalidRecordError, check, identity
 from f1hbase.model.samples import Record, Samples, samples_of_json
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
+from f1hbase.sources.history_files import HistoryFiles
 from f1hbase.sources.stored import UnreadableError, selected, within
 from f1hbase.stores.files.clients import ObjectInfo
 from f1hbase.stores.files.extractor import ADDED, PLURALS
@@ -37,6 +38,9 @@ _LONGEST_RECORD = 4 << 20
 
 _EXTRACTED = re.compile(r"([a-z_]+)_(\d{4}-\d\d-\d\d_.+)\.json")
 _DATED = re.compile(r"(?:.+/)?\d{4}-\d\d-\d\d/([^/]+)/(\d+)(?:-(\d+))?\.json")
+
+_JOLPICA = "jolpica"
+"""The folder of Jolpica's answers, as the layout `dated` names it."""
 
 _SPACE = re.compile(r"\s*")
 
@@ -69,11 +73,14 @@ class JsonFilesReader:
         files: Those that are understood.
         unreadable: The paths of those that are not, although they should be.
         strip: The fields that whoever wrote them has added.
+        history: Answers of Jolpica among them.
     """
 
     def __init__(
-        self, objects: Objects, files: Sequence[JsonFile], unreadable: Sequence[str], strip: Sequence[str] = ()
-    ) -> None:
+        self, objects: Objects, files: Sequence[JsonFile], unreadable: Sequence[str], strip: Sequence[str] = (),
+        history: HistoryFiles | None = None,
+    ) -> None:  # fmt: skip
+        self._history = history
         self._objects = objects
         self.home = objects.location.shown
         self._unreadable = unreadable
@@ -109,8 +116,18 @@ class JsonFilesReader:
             self._listed["meetings"] = self._all("meetings")
         return self._listed["meetings"]
 
+    def races(self) -> Sequence[Record]:
+        """Return the records of all races of the history."""
+        return [] if self._history is None else self._history.races()
+
+    def seasons(self) -> Sequence[Record]:
+        """Return the records of all seasons of the history."""
+        return [] if self._history is None else self._history.seasons()
+
     def units(self, scope: Scope) -> Sequence[UnitState]:
         """Return a unit for each endpoint of which there are files, fetched when the latest was written."""
+        if scope.dataset is HISTORY:
+            return [] if self._history is None else self._history.units(scope)
         states = []
         for endpoint in endpoints_of(scope):
             files = self._by_unit.get((endpoint.name, (scope.meeting_key, scope.session_key)))
@@ -126,6 +143,10 @@ class JsonFilesReader:
         Raises:
             UnreadableError: If a file is damaged; names it.
         """
+        if unit.scope.dataset is HISTORY:
+            if self._history is not None:
+                yield from self._history.read(unit)
+            return
         scope, endpoint = unit.scope, ENDPOINTS[unit.endpoint]
         select = {"meeting_key": scope.meeting_key}
         if scope.session_key is not None:
@@ -142,7 +163,9 @@ class JsonFilesReader:
     def listed_at(self) -> datetime | None:
         """Return when the latest file of sessions or meetings was written."""
         ages = [files[0].age[0] for (name, _), files in self._by_unit.items() if name in ("sessions", "meetings")]
-        return datetime.fromtimestamp(max(ages), UTC) if ages else None
+        if not ages:
+            return None if self._history is None else self._history.listed_at()
+        return datetime.fromtimestamp(max(ages), UTC)
 
     def _all(self, endpoint: str) -> list[Record]:
         """Return the listed records, each session's newest one."""
@@ -333,6 +356,8 @@ def _extracted(objects: Objects, found: Sequence[tuple[str, str, ObjectInfo]]) -
 
 def _dated(objects: Objects, found: Sequence[tuple[str, tuple[float, int], ObjectInfo]]) -> JsonFilesReader:
     """Return the reader of raw answers by date: what they are of, their records say."""
+    history = HistoryFiles(objects, ((age, info) for folder, age, info in found if folder == _JOLPICA))
+    found = [one for one in found if one[2].path not in history.understood]
     infos = {info.path: info for _, _, info in found}
 
     def look(path: str) -> tuple[str | None, frozenset[Keys]] | None:
@@ -360,7 +385,7 @@ def _dated(objects: Objects, found: Sequence[tuple[str, tuple[float, int], Objec
             files.append(JsonFile(info, seen[0], frozenset(k for k in seen[1] if (k[1] is None) == of_meeting), age))
         elif seen[1]:
             _log.warning("'%s/%s' is passed over: it is of no endpoint that f1hbase knows", objects.location, info.path)
-    return JsonFilesReader(objects, files, unreadable)
+    return JsonFilesReader(objects, files, unreadable, history=history if history.understood else None)
 
 
 def _name_unreadable(objects: Objects, paths: Sequence[str]) -> None:

@@ -2,7 +2,9 @@
 # Runs a command of f1hbase on a schedule: one of a name at a time, and somebody is told when it fails.
 # Usage: scripts/schedule/run.sh [--on-failure PROGRAM|URL] NAME COMMAND [ARGUMENT...]
 #   If a run of that name is going on, says so and ends with 0. A kill leaves no lock: the system drops it.
-#   PROGRAM is called with NAME and the exit code; a URL gets {"name": NAME, "exit_code": N} by POST.
+#   f1hbase itself tells of its failures (F1HBASE_ON_FAILURE, docs/guide.md); this script of what keeps it from that: a
+#   command that is not there, or was killed. PROGRAM is called with NAME and the exit code and gets a JSON summary at
+#   its standard input; a URL gets the summary by POST.
 #   For example  scripts/schedule/run.sh --on-failure https://hooks.example/f1 nightly f1hbase load --mode latest --quiet
 set -euo pipefail
 
@@ -30,18 +32,29 @@ if ! flock --nonblock "$lock"; then
   exit 0
 fi
 
+if [[ -n "$on_failure" ]]; then
+  case "$on_failure" in
+    http://* | https://*) F1HBASE_ON_FAILURE=$on_failure ;;
+    *) printf -v F1HBASE_ON_FAILURE %q "$on_failure" ;;
+  esac
+  export F1HBASE_ON_FAILURE
+fi
+
 code=0
 # The command inherits the lock: should this shell be killed and the command go on, a run is still going on.
 "$@" || code=$?
-# 130: somebody has interrupted it, and knows.
-if [[ $code -ne 0 && $code -ne 130 && -n "$on_failure" ]]; then
+# Of 1 to 3 f1hbase has told itself; 130: somebody has interrupted it, and knows.
+if [[ $code -gt 3 && $code -ne 130 && -n "$on_failure" ]]; then
   told=0
+  summary="{\"command\": \"$name\", \"exit_code\": $code, \"reason\": \"it could not be run, or was killed\"}"
+  unset F1HBASE_ON_FAILURE
   case "$on_failure" in
     http://* | https://*)
+      # By its standard input, as everybody sees the arguments of a command.
       curl --fail --silent --show-error --max-time 20 --output /dev/null --header 'Content-Type: application/json' \
-        --data-binary "{\"name\": \"$name\", \"exit_code\": $code}" -- "$on_failure" || told=$?
+        --data-binary "$summary" --config - <<< "url = \"$on_failure\"" || told=$?
       ;;
-    *) timeout 60 "$on_failure" "$name" "$code" || told=$? ;;
+    *) timeout 60 "$on_failure" "$name" "$code" <<< "$summary" || told=$? ;;
   esac
   [[ $told -eq 0 ]] || echo "run.sh: '$name' failed ($code), and telling so failed as well ($told)" >&2
 fi

@@ -18,8 +18,11 @@ from f1hbase.operations.doctor.api import check_api
 from f1hbase.operations.doctor.base import Check, Grade
 from f1hbase.operations.doctor.files import check_source, check_zone
 from f1hbase.operations.doctor.hbase import check_hbase
+from f1hbase.operations.doctor.jolpica import check_jolpica
 from f1hbase.operations.doctor.lines import doctor_json, doctor_lines, judgement
 from f1hbase.sources.http.limiter import end_pause
+from f1hbase.sources.jolpica import recipe as jolpica
+from f1hbase.sources.jolpica import source as jolpica_source
 from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.sources.openf1.recipe import options_of, options_with
 from f1hbase.sources.openf1.source import shared_path
@@ -27,17 +30,21 @@ from f1hbase.stores.hbase.shell import find_shell
 
 __all__ = ["Check", "Grade", "doctor_json", "doctor_lines", "examine", "judgement", "resume_requests"]
 
-_HBASE, _OPENF1 = "hbase", "openf1"
+_HBASE, _OPENF1, _JOLPICA = "hbase", "openf1", "jolpica"
 
 
 def resume_requests(config: Config) -> None:
-    """End the pause of all requests to the API that an earlier run has left.
+    """End the pause of all requests to the API (of `--from jolpica`, to Jolpica) that an earlier run has left.
 
     Raises:
         F1HBaseError: If the file that processes share cannot be written.
     """
+    if config.settings.source == _JOLPICA:
+        shared = jolpica_source.shared_path(jolpica.options_of(config.settings))
+    else:
+        shared = shared_path(options_with(config.settings, None))
     try:
-        end_pause(shared_path(options_with(config.settings, None)))
+        end_pause(shared)
     except OSError as error:
         raise SetupError(f"the pause cannot be ended: {(error.strerror or str(error)).lower()}.") from error
 
@@ -71,5 +78,7 @@ def examine(config: Config, registered: Collection[str] = (_HBASE, _OPENF1)) -> 
             yield from check_zone(config, place)
     if settings.source == _OPENF1:
         yield from check_api(options)
+    elif settings.source == _JOLPICA:
+        yield from check_jolpica(jolpica.options_of(settings))
     elif settings.source not in registered and not is_recording(Path(settings.source)):
         yield check_source(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from f1hbase.errors import F1HBaseError
@@ -21,9 +22,11 @@ _SKEW_WARNING_SECONDS = 5.0
 _SKEW_FAILURE_SECONDS = 60.0
 
 _SLOW_SECONDS = 10.0
-_LONGEST_ANSWER_SECONDS = 30.0
-_LONGEST_TURN_SECONDS = 75.0
-"""How long to wait for a turn within the API's limits: a minute is the longest window that OpenF1 has."""
+LONGEST_ANSWER_SECONDS = 30.0
+"""How long to wait for an answer."""
+
+LONGEST_TURN_SECONDS = 75.0
+"""How long to wait for a turn within an API's limits: a minute is the longest window that OpenF1 has."""
 
 _CLOSED_AROUND = timedelta(minutes=30)
 """From how long before a session to how long after it the free API is closed (OpenF1's documentation)."""
@@ -33,22 +36,19 @@ _AHEAD = timedelta(hours=12)
 
 def check_api(options: OpenF1Options) -> Iterator[Check]:
     """Ask the API once, for its sessions, and say what that tells: whether it is there, open, and what time it has."""
-    options = with_patience(options, _LONGEST_ANSWER_SECONDS)
-    try:
-        pause = pause_info(shared_path(options))
-    except (OSError, F1HBaseError):
-        pause = None  # what is wrong with the file is said when it is to be written
+    options = with_patience(options, LONGEST_ANSWER_SECONDS)
+    pause, too_long = judge_pause(shared_path(options))
     if pause is not None:
-        yield Check(Grade.WARN, "pause", f"all requests are {pause}", "wait, or end it: doctor --end-pause")
-        if (pause.until - datetime.now(UTC)).total_seconds() > _LONGEST_TURN_SECONDS:
-            yield Check(Grade.SKIP, "API", "not asked, as all requests are paused")
-            yield from _not_asked()
-            return
+        yield pause
+    if too_long:
+        yield Check(Grade.SKIP, "API", "not asked, as all requests are paused")
+        yield from _not_asked()
+        return
     query = Query("sessions", (f"year>={FIRST_YEAR}",))
     try:
-        probe = run_async(probe_api(options, query, _LONGEST_TURN_SECONDS))
+        probe = run_async(probe_api(options, query, LONGEST_TURN_SECONDS))
     except TimeoutError:
-        found = f"no turn within {_LONGEST_TURN_SECONDS:.0f} s: other processes use up {options.limits}, or all wait"
+        found = f"no turn within {LONGEST_TURN_SECONDS:.0f} s: other processes use up {options.limits}, or all wait"
         yield Check(
             Grade.WARN, "API", found, "nothing to do if another load is meant to run; else look for its process"
         )
@@ -62,6 +62,22 @@ def check_api(options: OpenF1Options) -> Iterator[Check]:
     yield judge_limits(options.limits, probe.spent)
     yield judge_sessions(probe, datetime.now(UTC), free=options.credentials is None)
     yield judge_clock(probe)
+
+
+def judge_pause(shared: Path) -> tuple[Check | None, bool]:
+    """Return what to say of a pause of all requests, if there is one, and whether it is too long to wait for.
+
+    Args:
+        shared: The file through which processes share a host's limits.
+    """
+    try:
+        pause = pause_info(shared)
+    except (OSError, F1HBaseError):
+        pause = None  # what is wrong with the file is said when it is to be written
+    if pause is None:
+        return None, False
+    said = Check(Grade.WARN, "pause", f"all requests are {pause}", "wait, or end it: doctor --end-pause")
+    return said, (pause.until - datetime.now(UTC)).total_seconds() > LONGEST_TURN_SECONDS
 
 
 def _not_asked() -> Iterator[Check]:

@@ -34,8 +34,20 @@ class Kind(StrEnum):
     SHIFTED_TIMES = "shifted times"
     BEYOND = "beyond the other"
     NOT_COMPARED = "not compared"
+    OTHER_POSITION = "position"
+    OTHER_POINTS = "points"
+    OTHER_LAPS = "laps"
+    OTHER_OUTCOME = "outcome"
+    OTHER_NUMBER = "number"
+    MISSING_DRIVER = "missing driver"
+    FURTHER_DRIVER = "further driver"
+    UNKNOWN_RACE = "unknown race"
 
 
+_ASK_BOTH = (
+    "see which is right; 'load --refresh --endpoint session_result' with the same session brings what OpenF1 has now, "
+    "'load --from {other} --refresh' what {other} has"
+)
 _TAKE = "see which is right; 'load --from {other} --refresh' with the same session and endpoint takes what {other} has"
 
 _REMEDIES = {
@@ -56,6 +68,14 @@ _REMEDIES = {
     Kind.OTHER_VALUES: _TAKE,
     Kind.SHIFTED_TIMES: _TAKE,
     Kind.BEYOND: "no load deletes rows: where {other} is right, 'rollback' the session and load it again",
+    Kind.OTHER_POSITION: _ASK_BOTH,
+    Kind.OTHER_POINTS: _ASK_BOTH,
+    Kind.OTHER_LAPS: _ASK_BOTH,
+    Kind.OTHER_OUTCOME: _ASK_BOTH,
+    Kind.OTHER_NUMBER: _ASK_BOTH,
+    Kind.MISSING_DRIVER: _ASK_BOTH,
+    Kind.FURTHER_DRIVER: _ASK_BOTH,
+    Kind.UNKNOWN_RACE: "see whether the date of the session is right; where {other} lacks the race, leave it out",
     Kind.NOT_COMPARED: "the rest was compared; put it right there, or leave it out with --endpoint or --session-key",
 }
 """What to do about each kind of difference; `{viewer}` and `{other}` are those of `difference_lines`."""

@@ -7,11 +7,12 @@ import hmac
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
 
+from f1hbase.config import DEFAULT_METRICS_PORT
 from f1hbase.credentials import SERVE_VARIABLE, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError, F1HBaseError, UnreachableError
 from f1hbase.pipeline.collector import EXIT_INTERRUPTED
@@ -43,8 +44,13 @@ _METRICS = {
 _NAMES = {"lag": "lag_seconds", "latency_p50": "latency_p50_seconds", "latency_p99": "latency_p99_seconds"}
 
 
-def record_until_told(request: LiveRequest, parts: LiveParts) -> int:
+def record_until_told(request: LiveRequest, parts: LiveParts, metrics: str = "") -> int:
     """Record a session until it is over, or a signal tells to end, and load it once more; return the exit code.
+
+    Args:
+        request: What to record.
+        parts: What to do it with.
+        metrics: Where the figures are shown meanwhile, as `host:port`; nowhere when empty.
 
     Raises:
         F1HBaseError: If it could not begin, or cannot go on; says why and what to do.
@@ -54,7 +60,10 @@ def record_until_told(request: LiveRequest, parts: LiveParts) -> int:
     async def until_told() -> int:
         stop = asyncio.Event()
         with _signals(stop):
-            return await record(request, parts, stop, recording)
+            async with AsyncExitStack() as stack:
+                if metrics:
+                    await stack.enter_async_context(showing(metrics, recording))
+                return await record(request, parts, stop, recording)
 
     return load_once_more(request, recording, run_async(until_told()))
 
@@ -81,6 +90,39 @@ async def serve_until_told(
             await stop.wait()
             await service.end()
     return EXIT_INTERRUPTED
+
+
+@asynccontextmanager
+async def showing(address: str, recording: Recording) -> AsyncIterator[str]:
+    """Show the figures of a recording at `http://HOST:PORT/metrics` while the block runs; yield where it listens.
+
+    Raises:
+        UnreachableError: If the address is taken.
+    """
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=metrics_of(recording, is_recording=True), content_type="text/plain", charset="utf-8")
+
+    app = web.Application(client_max_size=_LONGEST_BODY_BYTES)
+    app.router.add_get("/metrics", metrics)
+    ((host, port),) = split_hosts(address)
+    async with _listening(app, host, port or DEFAULT_METRICS_PORT, f"--metrics {address}") as where:
+        _log.info("metrics are at http://%s/metrics", where)
+        yield where
+
+
+def metrics_of(recording: Recording, *, is_recording: bool) -> str:
+    """Return the figures of a recording in the text form of Prometheus."""
+    lines = [
+        "# HELP f1hbase_live_recording Whether a recording goes on",
+        "# TYPE f1hbase_live_recording gauge",
+        f"f1hbase_live_recording {int(is_recording)}",
+    ]
+    stats = recording.stats()
+    for name, (kind, text) in _METRICS.items():
+        public = f"f1hbase_live_{_NAMES.get(name, name)}{'_total' if kind == 'counter' else ''}"
+        lines += [f"# HELP {public} {text}", f"# TYPE {public} {kind}", f"{public} {stats[name]:g}"]
+    return "\n".join(lines) + "\n"
 
 
 class LiveService:
@@ -138,16 +180,7 @@ class LiveService:
 
     def metrics(self) -> str:
         """Return the figures in the text form of Prometheus."""
-        lines = [
-            "# HELP f1hbase_live_recording Whether a recording goes on",
-            "# TYPE f1hbase_live_recording gauge",
-            f"f1hbase_live_recording {int(self.is_recording)}",
-        ]
-        stats = self._recording.stats()
-        for name, (kind, text) in _METRICS.items():
-            public = f"f1hbase_live_{_NAMES.get(name, name)}{'_total' if kind == 'counter' else ''}"
-            lines += [f"# HELP {public} {text}", f"# TYPE {public} {kind}", f"{public} {stats[name]:g}"]
-        return "\n".join(lines) + "\n"
+        return metrics_of(self._recording, is_recording=self.is_recording)
 
     async def _record(self) -> None:
         self._last = {}
@@ -188,18 +221,31 @@ async def serving(
         )
     register_secret(token)
     service = LiveService(request, parts)
-    runner = web.AppRunner(_application(service, token), access_log=None)
+    async with _listening(_application(service, token), host, port, f"--serve {address}") as where:
+        try:
+            yield service, where
+        finally:
+            await service.end()
+
+
+@asynccontextmanager
+async def _listening(app: web.Application, host: str, port: int, option: str) -> AsyncIterator[str]:
+    """Yield where an application listens, as `host:port`; the option is for messages.
+
+    Raises:
+        UnreachableError: If the address is taken.
+    """
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise UnreachableError(f"--serve {address}: cannot listen there: {reason}.") from error
+            raise UnreachableError(f"{option}: cannot listen there: {reason}.") from error
         bound = runner.addresses[0]
-        yield service, f"{bound[0]}:{bound[1]}"
+        yield f"{bound[0]}:{bound[1]}"
     finally:
-        await service.end()
         await runner.cleanup()
 
 

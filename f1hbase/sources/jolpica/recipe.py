@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
-from f1hbase.config import JOLPICA_URL, Config
+from f1hbase.config import JOLPICA_URL, Config, Settings
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import HISTORY
 from f1hbase.model.rates import Limits
@@ -90,13 +90,16 @@ def recipe(config: Config, location: str = "") -> JolpicaRecipe:
             f"--driver {settings.driver[0]}: Jolpica names drivers by words, as numbers were given anew for each race; "
             "leave --driver out."
         )
-    return JolpicaRecipe(
-        JolpicaOptions(
-            url=settings.jolpica_url,
-            limits=limits_for(settings.rate, settings.jolpica_url, JOLPICA_URL, OWN_LIMITS),
-            max_concurrent_requests=settings.max_concurrent_requests,
-            max_retries=settings.max_retries,
-            retry_delay=settings.retry_delay.total_seconds(),
-            request_timeout=settings.request_timeout.total_seconds(),
-        )
+    return JolpicaRecipe(options_of(settings))
+
+
+def options_of(settings: Settings) -> JolpicaOptions:
+    """Return how Jolpica is asked, as the settings say."""
+    return JolpicaOptions(
+        url=settings.jolpica_url,
+        limits=limits_for(settings.rate, settings.jolpica_url, JOLPICA_URL, OWN_LIMITS),
+        max_concurrent_requests=settings.max_concurrent_requests,
+        max_retries=settings.max_retries,
+        retry_delay=settings.retry_delay.total_seconds(),
+        request_timeout=settings.request_timeout.total_seconds(),
     )

@@ -322,6 +322,47 @@ async def open_source(options: JolpicaOptions, patience: float) -> AsyncIterator
         yield JolpicaSource(asker, options)
 
 
+@dataclass(frozen=True, slots=True)
+class JolpicaProbe:
+    """What one request says of Jolpica.
+
+    Attributes:
+        seasons: How many seasons it has.
+        error: Why it did not say so; None if it was answered.
+        seconds: How long it took to answer.
+        spent: How many requests were sent before within the window of each rate, by all processes.
+    """
+
+    seasons: int
+    error: RequestError | None
+    seconds: float
+    spent: list[int]
+
+
+async def probe_jolpica(options: JolpicaOptions, patience: float) -> JolpicaProbe:
+    """Ask once, as soon as the limits allow, and say how that went; nothing is sent again.
+
+    Args:
+        options: Say where it is.
+        patience: How long to wait for the limits, in seconds.
+
+    Raises:
+        SetupError: If the folder for what processes share cannot be written.
+        TimeoutError: If the limits did not allow the request for so long.
+    """
+    limiter = open_limiter(options.limits, shared_path(options), patience, "Jolpica")
+    spent = limiter.spent()
+    async with asyncio.timeout(patience):
+        await limiter.acquire()
+    async with JolpicaClient(options.url, options.request_timeout) as client:
+        began = monotonic()
+        try:
+            answer = await client.fetch("seasons/?limit=1")
+        except RequestError as error:
+            return JolpicaProbe(0, error, monotonic() - began, spent)
+        return JolpicaProbe(answer.page.total, None, monotonic() - began, spent)
+
+
 def shared_path(options: JolpicaOptions) -> Path:
     """Return the file through which all processes share Jolpica's limits."""
     return state_path(urlsplit(options.url).netloc)
