@@ -77,6 +77,7 @@ class Settings:
     spark_master: str | None = _setting(values.spark_master)
     spark_conf: tuple[tuple[str, str], ...] = _setting(values.spark_setting, multiple=True)
     spark_staging: str | None = _setting(values.text)
+    snapshot: bool = _setting(values.switch, False)
     format: str = _setting(values.one_of("parquet", "csv", "jsonl"), "parquet")
     mode: str | None = _setting(values.one_of("all", "latest", "year", "manual"))
     num_sessions: int | None = _setting(_COUNT)
