@@ -9,14 +9,16 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import duckdb
 import happybase
+import psutil
 import pytest
 from cli import ENTRY_POINT
 from hbase_server import LocalHBase
-from spark_runs import need_jars
+from spark_runs import need_jars, spark_loader
 from stored_weekend import YEAR, hbase_options, in_hbase, load, records, weekend
 from verifying import differences, settings_of
 
@@ -50,7 +52,7 @@ def _damage(hbase: LocalHBase) -> None:
     connection = happybase.Connection(hbase.host, hbase.port)
     table = connection.table(f"{_DAMAGED}_f1_data")
     cars = [key for key, _ in table.scan(columns=[b"car"]) if key.count(b"#") == 4]
-    table.delete(cars[10], columns=[b"car"])
+    table.delete(cars[len(cars) // 2], columns=[b"car"])
     table.put(cars[-5], {b"car:rpm": b"1"})
     # What ends a value in the gateway's answers, and is none.
     table.put(cars[-6], {b"car:rpm": b"1\n\0\2" + bytes(8) + b"\0"})
@@ -132,7 +134,7 @@ def test_only_what_is_missing_is_written_again(probed: Probed) -> None:
 def test_duckdb_reads_what_was_loaded(probed: Probed) -> None:
     for endpoint in ("car_data", "laps"):
         counts = {
-            name: duckdb.sql(f"SELECT count(*) FROM read_parquet('{folder}/{endpoint}/**/*.parquet')").fetchall()
+            name: duckdb.execute(f"SELECT count(*) FROM read_parquet('{folder}/{endpoint}/**/*.parquet')").fetchall()
             for name, folder in [
                 ("local", probed.local / "parquet"), ("table", probed.folder / "parquet"),
                 ("snapshot", probed.folder / "snapshot"),
@@ -144,6 +146,23 @@ def test_duckdb_reads_what_was_loaded(probed: Probed) -> None:
 def test_a_row_that_cannot_be_read_is_said_in_the_same_words(probed: Probed) -> None:
     assert probed.found["exports"]["damaged"]["failures"] == probed.failures
     assert probed.failures
+
+
+def test_killed_by_spark_and_gone_on_with_by_the_local_engine_it_is_whole(
+    probed: Probed, hbase: LocalHBase, tmp_path: Path
+) -> None:
+    loader = spark_loader(hbase, tmp_path / "loader", in_hbase(hbase, probed.source))
+    target = tmp_path / "tables"
+    options = ("export", "--to", str(target), "--year", str(YEAR))
+    with loader.start(*options, "--engine", "spark") as process:
+        while not list(target.glob("*/season=*/**/*.parquet")) and process.poll() is None:
+            sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert not left
+    loader.run(*options)
+    assert _content(target) == _content(probed.local / "parquet")
 
 
 @pytest.mark.parametrize("which", ["good", "damaged", "damaged deep"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from f1hbase.cluster.scans import ScanPart, Snapshot, TableScans, Work
@@ -19,6 +21,8 @@ from f1hbase.stores.hbase.shell import find_shell
 
 if TYPE_CHECKING:
     from f1hbase.config import Config
+
+_log = logging.getLogger(__name__)
 
 
 class SparkReader:
@@ -71,7 +75,10 @@ class SparkReader:
             scans.check(families)
             none: dict[str, Snapshot] = {}
             with scans.snapshots(families) if self._snapshot else nullcontext(none) as snapshots:
-                return scans.read(parts, work, snapshots)
+                started = monotonic()
+                results = scans.read(parts, work, snapshots)
+                _log.debug("%s took %.1f s once it had started", name, monotonic() - started)
+                return results
 
         display = self._show()
         try:
