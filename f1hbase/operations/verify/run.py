@@ -29,7 +29,7 @@ from f1hbase.sources.base import SourceRecipe
 
 _ROUND_RECORDS = 100_000_000
 """How many records are counted ahead, by and large: what is expected of their sessions is in memory meanwhile. A season
-has some 77 million, in 60,000 units."""
+has some 77 million."""
 
 
 @dataclass(frozen=True, slots=True)
