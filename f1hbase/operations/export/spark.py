@@ -23,7 +23,7 @@ from f1hbase.sources.hbase import key_range
 from f1hbase.sources.hbase_rows import RowDecoder, by_lead, expected_columns
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import Location
-from f1hbase.stores.hbase.answers import AnswerReader
+from f1hbase.stores.hbase.answers import rows_of
 
 if TYPE_CHECKING:
     from f1hbase.config import Config
@@ -102,7 +102,7 @@ def _made(job: FileJob, table: str, answers: Iterator[bytes], make: Callable[[Pa
     """Yield what is made of the records of a file, in the order in which the local export reads them."""
     endpoint = ALL_ENDPOINTS[job.unit.endpoint]
     decoder, columns = RowDecoder(endpoint, table), expected_columns(endpoint.name)
-    runs = (run for answer in answers for run in AnswerReader(columns).feed(answer))
+    runs = (run for answer in answers for run in rows_of(answer, columns))
     if not endpoint.sampled or job.drivers is not None:
         for run in runs:
             yield from map(make, decoder.parts([run]))

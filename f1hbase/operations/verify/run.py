@@ -159,14 +159,7 @@ class _Verifier:
         if self._depth.row_counter or not isinstance(self._auditor, CountsAhead):
             yield from ([work] for work in works)
             return
-        some: list[_Work] = []
-        for work in works:
-            some.append(work)
-            if sum(one.reported for one in some) >= _ROUND_RECORDS:
-                self._auditor.count_ahead([Uncounted(one.scope, one.books) for one in some], deep=self._depth.deep)
-                yield some
-                some = []
-        if some:
+        for some in _batches(works):
             self._auditor.count_ahead([Uncounted(one.scope, one.books) for one in some], deep=self._depth.deep)
             yield some
 
@@ -245,6 +238,20 @@ class _Verifier:
                 f"{self._auditor.name} has nothing of {', '.join(unknown)}; 'status' says what is loaded."
             )
         return sorted(scopes, key=lambda scope: (scope.year, scope.meeting_key, scope.session_key or 0))
+
+
+def _batches(works: Iterable[_Work]) -> Iterator[Sequence[_Work]]:
+    """Yield scopes in batches of `_ROUND_RECORDS`, by and large."""
+    some: list[_Work] = []
+    records = 0
+    for work in works:
+        some.append(work)
+        records += work.reported
+        if records >= _ROUND_RECORDS:
+            yield some
+            some, records = [], 0
+    if some:
+        yield some
 
 
 def _of_nameless_runs(runs: Sequence[RunState], states: Sequence[UnitState]) -> list[RequestedScope]:

@@ -23,7 +23,7 @@ from f1hbase.operations.verify.hbase_rows import FamilyCount
 from f1hbase.operations.verify.reconcile import Reconciliation, Stray, Tally
 from f1hbase.pipeline.display import TaskDisplay
 from f1hbase.sources.hbase_rows import expected_columns
-from f1hbase.stores.hbase.answers import AnswerReader, OtherRow, value_of
+from f1hbase.stores.hbase.answers import OtherRow, rows_of, value_of
 from f1hbase.stores.hbase.connector import HBaseConnector, find_gateways
 from f1hbase.stores.hbase.scans import KeyRange
 from f1hbase.stores.hbase.schema import Tables
@@ -126,7 +126,7 @@ def _count(about: tuple[str, FamilyCount, bool], answers: Iterator[bytes]) -> tu
             for key, cells in _rows(answer, columns):
                 counter.add(key, cells)
         else:
-            for run in AnswerReader([_NO_COLUMN]).feed(answer):
+            for run in rows_of(answer, [_NO_COLUMN]):
                 for key in [run.key] if isinstance(run, OtherRow) else run.keys:
                     counter.add(key)
     return [book.tally() for book in counter.reconciliations], counter.foreign
@@ -142,7 +142,7 @@ def _rows(answer: bytes, columns: Sequence[bytes]) -> list[StoredRecord]:
     """Return the rows of an answer with their cells."""
     rows: list[StoredRecord] = []
     try:
-        for run in AnswerReader(columns).feed(answer):
+        for run in rows_of(answer, columns):
             if isinstance(run, OtherRow):
                 rows.append(run)
                 continue
@@ -150,7 +150,7 @@ def _rows(answer: bytes, columns: Sequence[bytes]) -> list[StoredRecord]:
                 rows.append((key, {name: _VALUES[one] for name, one in zip(columns, framed, strict=True) if one}))
     except ValueError:
         # A value looks like the end of one. Read plainly, row by row, nothing can be mistaken.
-        return [run for run in AnswerReader([_NO_COLUMN]).feed(answer) if isinstance(run, OtherRow)]
+        return [run for run in rows_of(answer, [_NO_COLUMN]) if isinstance(run, OtherRow)]
     return rows
 
 
