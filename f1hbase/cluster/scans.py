@@ -6,6 +6,7 @@ are decoded as those are. Knows no endpoint.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import pickle
@@ -129,7 +130,7 @@ class TableScans(HBaseByJava):
                 name = f"{_SNAPSHOT}{table.replace(':', '-')}-{secrets.token_hex(6)}"
                 taken[table] = Snapshot(name, "")
                 self._take(admin, table, name)
-                taken[table] = Snapshot(name, self._restore(name))
+                taken[table] = Snapshot(name, self._restore(admin, name))
             yield taken
         finally:
             for snapshot in taken.values():
@@ -177,8 +178,11 @@ class TableScans(HBaseByJava):
                 f"HBase takes no snapshot of the table '{table}' ({explain(error)}): leave out --snapshot."
             ) from error
 
-    def _restore(self, name: str) -> str:
-        """Make what a snapshot's readers need in a folder of the file system of HBase; return the folder."""
+    def _restore(self, admin: Any, name: str) -> str:
+        """Make what a snapshot's readers need in a folder of the file system of HBase; return the folder.
+
+        Folders that killed runs have left behind are deleted: those whose snapshot is no more.
+        """
         path = self._spark.java_class("org.apache.hadoop.fs.Path")
         root = self._conf.get("hbase.rootdir")
         how = (
@@ -189,7 +193,15 @@ class TableScans(HBaseByJava):
             files = path(root).getFileSystem(self._conf)
             is_there = bool(files.exists(path(f"{root}/.hbase-snapshot/{name}")))
             if is_there:
-                folder = path(f"{files.getUri().toString()}{_RESTORED_IN}-{os.getuid()}/{name}")
+                # Several HBases may share a file system.
+                mine = f"{_RESTORED_IN}-{os.getuid()}/{hashlib.sha256(root.encode()).hexdigest()[:12]}"
+                parent = path(f"{files.getUri().toString()}{mine}")
+                folder = path(f"{parent.toString()}/{name}")
+                files.mkdirs(folder)
+                living = {str(one.getName()) for one in admin.listSnapshots()}
+                for status in files.listStatus(parent):
+                    if str(status.getPath().getName()) not in living:
+                        files.delete(status.getPath(), True)
                 job = self._spark.java_class("org.apache.hadoop.mapreduce.Job").getInstance(self._conf)
                 self._spark.java_class(_RESTORED).setInput(job, name, folder)
                 return str(job.getConfiguration().get(_RESTORED_TO))
