@@ -20,7 +20,7 @@ import pytest
 from cli import ENTRY_POINT
 from hbase_server import LocalHBase
 from spark_runs import need_jars, spark_loader
-from stored_weekend import YEAR, hbase_options, in_hbase, load, records, weekend
+from stored_weekend import KINDS, YEAR, hbase_options, in_hbase, load, records, weekend
 from verifying import differences, settings_of
 
 from f1hbase.composition import open_reader
@@ -89,13 +89,14 @@ def probed(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Probe
     reader = open_reader(settings_of(hbase, table_prefix=good), "hbase")
     whole: dict[str, Any] = {"mode": "year", "year": (YEAR,)}
     some = whole | {"drivers": tuple(drivers), "endpoints": ("car_data", "laps")}
+    read = whole | {"endpoints": ("car_data", "laps", "location")}
     for name, form, chosen in [
         ("parquet", "parquet", whole), ("csv", "csv", whole), ("jsonl", "jsonl", whole), ("drivers", "parquet", some)
     ]:  # fmt: skip
         export(reader, Objects(parse_location(str(local / name))), Selection(**chosen), form)
     config = settings_of(hbase, table_prefix=_DAMAGED)
     damaged = export(
-        open_reader(config, "hbase"), Objects(parse_location(str(local / "damaged"))), Selection(**whole), "parquet"
+        open_reader(config, "hbase"), Objects(parse_location(str(local / "damaged"))), Selection(**read), "parquet"
     )
     verified = {
         "good": [],
@@ -128,7 +129,9 @@ def test_the_files_are_those_of_the_local_engine(probed: Probed, form: str) -> N
 
 
 def test_a_snapshot_has_the_same_and_nothing_of_it_is_left(probed: Probed, hbase: LocalHBase) -> None:
-    assert _content(probed.folder / "snapshot") == _content(probed.local / "parquet")
+    content, whole = _content(probed.folder / "snapshot"), _content(probed.local / "parquet")
+    assert content == {path: whole[path] for path in content}
+    assert len(content) == 2 * 3 * len(KINDS)  # the file and the manifest of each endpoint and session
     assert not list((hbase.folder / "data" / ".hbase-snapshot").glob("f1hbase-*"))
     assert not list(_restored(hbase).iterdir())
 
