@@ -183,7 +183,7 @@ EXAMPLES = (
     example("metrics_file", "a.prom b/c.prom d", (Path("a.prom"), Path("b/c.prom"), Path("d")), None),
     example("log_file", "a.log b/c.log d", (Path("a.log"), Path("b/c.log"), Path("d")), Path("populate.log")),
 )  # fmt: skip
-SWITCHES = ("no_archive", "refresh", "dry_run", "quiet", "verbose")
+SWITCHES = ("snapshot", "no_archive", "refresh", "dry_run", "quiet", "verbose")
 
 each_setting = pytest.mark.parametrize("example", EXAMPLES, ids=[example.field for example in EXAMPLES])
 each_switch = pytest.mark.parametrize("switch", SWITCHES)
@@ -207,7 +207,7 @@ def variable(field: str) -> str:
 def test_every_setting_is_tried_here() -> None:
     assert [item.name for item in fields(Settings)] == [
         *(example.field for example in EXAMPLES[:-3]),
-        *("no_archive", "refresh", "dry_run", "metrics", "metrics_file", "log_file", "quiet", "verbose"),
+        *("snapshot", "no_archive", "refresh", "dry_run", "metrics", "metrics_file", "log_file", "quiet", "verbose"),
     ]
 
 
