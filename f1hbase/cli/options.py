@@ -52,8 +52,8 @@ _HELP: dict[str, tuple[str, str]] = {
     "engine": (
         "local|spark",
         (
-            "What does the work: this machine, or Spark, which loads from a landing zone by writing HBase's own files, "
-            "and exports and verifies tables of HBase; quicker above some 2 million rows (docs/cluster.md)."
+            "What does the work: this machine, or Spark, which loads from a landing zone by writing HBase's own files "
+            "(quicker above some 2 million rows), and exports and verifies tables of HBase (docs/cluster.md)."
         ),
     ),
     "spark_master": (
