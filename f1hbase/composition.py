@@ -30,7 +30,7 @@ from f1hbase.model.text import safe
 from f1hbase.model.units import Scope
 from f1hbase.operations.rollback.base import Rollback, Target
 from f1hbase.operations.status.base import StateView, view_of
-from f1hbase.pipeline.display import TaskDisplay
+from f1hbase.pipeline.display import TaskDisplay, TaskLines
 from f1hbase.pipeline.engine import Engine
 from f1hbase.pipeline.live.choosing import live_folder
 from f1hbase.pipeline.live.run import LiveParts, LiveRequest
@@ -41,6 +41,7 @@ from f1hbase.sources.feeds import FeedRecipe
 from f1hbase.values import split_hosts
 
 if TYPE_CHECKING:
+    from f1hbase.operations.export.files import ExportEngine
     from f1hbase.operations.ingest import Catalogue, FileStore, Ingester
     from f1hbase.operations.verify.base import Auditor
     from f1hbase.serve.pages import SharedStore
@@ -88,6 +89,16 @@ ENGINES = {
 }
 """The module of each engine that loads in bulk, by the name that `--engine` gives it: one with a function
 `open_engine(config, location, show)`. `local` is none: worker processes load it all."""
+
+EXPORT_ENGINES = {
+    "spark": "f1hbase.operations.export.spark",
+}
+"""The module of each engine that exports, by the same names, with a function `open_engine(config, location, show)`."""
+
+ENGINE_AUDITORS = {
+    "spark": "f1hbase.operations.verify.spark",
+}
+"""The module of what `verify` looks with by an engine, with a function `open_auditor(config, location, show)`."""
 
 FEEDS = {
     "livetiming": "f1hbase.sources.livetiming.feed",
@@ -310,13 +321,22 @@ def state_view(config: Config, name: str | None = None) -> StateView:
     return view_of(destination_recipe(config, location), open_reader(config, location, STARTUP_PATIENCE_SECONDS))
 
 
-def open_auditor(config: Config, name: str | None = None) -> Auditor:
+def open_auditor(config: Config, name: str | None = None, show: Callable[[], TaskDisplay] = TaskLines) -> Auditor:
     """Open what `verify` looks at a destination with, by its name or URL; by default the first one of the settings.
+
+    Args:
+        config: The settings.
+        name: The destination.
+        show: Makes the display of an engine's tasks.
 
     Raises:
         F1HBaseError: If it cannot be opened; says why and what to do.
     """
     location = config.settings.to[0] if name is None else name
+    if config.settings.engine in ENGINE_AUDITORS:
+        look: Callable[..., Auditor] = import_module(ENGINE_AUDITORS[config.settings.engine]).open_auditor
+        return look(config, location, show)
+    _refuse_without_engine(config)
     module = _module(AUDITORS, _ANY_URL_AUDITOR, location, "verify")
     build: Callable[[Config, str], Auditor] = module.open_auditor
     return build(config, location)
@@ -343,9 +363,7 @@ def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | Non
     """
     settings = config.settings
     if settings.engine not in ENGINES:
-        for name in ("spark_master", "spark_conf", "spark_staging"):
-            if config.origins.get(name) == "given":
-                raise ConfigError(f"{flag(name)} goes with --engine spark; add it, or leave out {flag(name)}.")
+        _refuse_without_engine(config)
         return None
     named = settings.source in SOURCES or import_module(_RECORDING_SOURCE).is_recording(Path(settings.source))
     if named:
@@ -357,6 +375,35 @@ def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | Non
         raise ConfigError(f"--engine {settings.engine} loads into hbase alone: leave out --to, or use --engine local.")
     build: Callable[..., Engine] = import_module(ENGINES[settings.engine]).open_engine
     return build(config, settings.source, show)
+
+
+def export_engine(config: Config, location: str, show: Callable[[], TaskDisplay]) -> ExportEngine | None:
+    """Return what reads a place by itself and writes files of it; None where this process does.
+
+    Args:
+        config: The settings.
+        location: The place.
+        show: Makes the display of its tasks.
+
+    Raises:
+        ConfigError: If it cannot export from there.
+    """
+    if config.settings.engine not in EXPORT_ENGINES:
+        _refuse_without_engine(config)
+        return None
+    build: Callable[..., ExportEngine] = import_module(EXPORT_ENGINES[config.settings.engine]).open_engine
+    return build(config, location, show)
+
+
+def _refuse_without_engine(config: Config) -> None:
+    """Refuse what only an engine takes.
+
+    Raises:
+        ConfigError: If something of that kind is given; says what to add.
+    """
+    for name in ("spark_master", "spark_conf", "spark_staging", "snapshot"):
+        if config.origins.get(name) == "given":
+            raise ConfigError(f"{flag(name)} goes with --engine spark; add it, or leave out {flag(name)}.")
 
 
 def load_request(config: Config) -> LoadRequest:

@@ -112,6 +112,7 @@ class Settings:
     required_header: tuple[str, ...] = _setting(values.text, multiple=True)
     patience: timedelta = _setting(values.duration(), timedelta(minutes=30))
     put_timeout: timedelta = _setting(values.duration(), timedelta(minutes=10))
+    snapshot: bool = _setting(values.switch, False)
     no_archive: bool = _setting(values.switch, False)
     refresh: bool = _setting(values.switch, False)
     dry_run: bool = _setting(values.switch, False)

@@ -185,7 +185,7 @@ EXAMPLES = (
     example("on_failure", "tell https://host/a true", ("tell", "https://host/a", "true"), ""),
     example("log_file", "a.log b/c.log d", (Path("a.log"), Path("b/c.log"), Path("d")), Path("populate.log")),
 )  # fmt: skip
-SWITCHES = ("no_archive", "refresh", "dry_run", "quiet", "verbose")
+SWITCHES = ("snapshot", "no_archive", "refresh", "dry_run", "quiet", "verbose")
 
 each_setting = pytest.mark.parametrize("example", EXAMPLES, ids=[example.field for example in EXAMPLES])
 each_switch = pytest.mark.parametrize("switch", SWITCHES)
@@ -209,7 +209,8 @@ def variable(field: str) -> str:
 def test_every_setting_is_tried_here() -> None:
     assert [item.name for item in fields(Settings)] == [
         *(example.field for example in EXAMPLES[:-4]),
-        *("no_archive", "refresh", "dry_run", "metrics", "metrics_file", "on_failure", "log_file", "quiet", "verbose"),
+        *("snapshot", "no_archive", "refresh", "dry_run", "metrics", "metrics_file", "on_failure", "log_file", "quiet"),
+        "verbose",
     ]
 
 

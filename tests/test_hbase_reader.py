@@ -27,7 +27,8 @@ from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.columns import SampleColumns
 from f1hbase.model.units import Scope, Unit, Window
-from f1hbase.sources.hbase import HBaseReader, HBaseSourceRecipe, connections_for, expected_columns, key_range
+from f1hbase.sources.hbase import HBaseReader, HBaseSourceRecipe, connections_for, key_range
+from f1hbase.sources.hbase_rows import expected_columns
 from f1hbase.stores.hbase import scans
 from f1hbase.stores.hbase.answers import AnswerReader, OtherRow, RefusedError, Rows, merged, scanner_get_list, value_of
 from f1hbase.stores.hbase.codec import encode

@@ -1,4 +1,4 @@
-"""What loading by Spark refuses, each in one line that says what to do; and its parts by themselves."""
+"""What Spark is refused for, each time in one line that says what to do; and its parts by themselves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spark_runs import need_jars
 
-from f1hbase.cluster import encoding, rounds, session
+from f1hbase.cluster import encoding, rounds, scans, session
 from f1hbase.cluster.encoding import pack
 from f1hbase.cluster.errors import explain
 from f1hbase.cluster.rounds import numbers_hashed_to, spark_hash
@@ -45,10 +45,10 @@ def zone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refused(folder: Path, *arguments: str, exit_code: int = 2, **environment: str) -> str:
-    """Run a load that must be refused in one line, and return that."""
+def refused(folder: Path, *arguments: str, command: str = "load", exit_code: int = 2, **environment: str) -> str:
+    """Run a command that must be refused in one line, and return that."""
     result = subprocess.run(
-        [sys.executable, str(ENTRY_POINT), "load", "--hbase-port", str(free_ports(1)[0]), *arguments],
+        [sys.executable, str(ENTRY_POINT), command, "--hbase-port", str(free_ports(1)[0]), *arguments],
         cwd=folder, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
@@ -75,6 +75,22 @@ def test_what_makes_no_sense_is_refused(zone: Path, tmp_path: Path, options: lis
     assert said in refused(tmp_path, *(option.format(zone=zone) for option in options))
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("export", ["--to", "./t", "--engine", "spark", "--from", "{zone}"], "exports tables of HBase, not"),
+        ("export", ["--to", "./t", "--snapshot"], "--snapshot goes with --engine spark"),
+        ("export", ["--to", "./t", "--spark-master", "yarn"], "--spark-master goes with --engine spark"),
+        ("verify", ["--engine", "spark", "--to", "{zone}"], "verifies tables of HBase, not"),
+        ("verify", ["--spark-conf", "spark.executor.memory=4g"], "--spark-conf goes with --engine spark"),
+    ],
+)
+def test_what_export_and_verify_cannot_do_is_refused(
+    zone: Path, tmp_path: Path, command: str, options: list[str], said: str
+) -> None:
+    assert said in refused(tmp_path, *(option.format(zone=zone) for option in options), command=command)
+
+
 def test_a_secret_does_not_belong_into_a_command_line(tmp_path: Path) -> None:
     line = refused(tmp_path, "--engine", "spark", "--spark-conf", f"spark.hadoop.fs.s3a.secret.key={_SECRET}")
     assert "spark-defaults.conf" in line
@@ -85,6 +101,10 @@ def test_without_java_it_says_so(zone: Path, tmp_path: Path) -> None:
     options = ("--engine", "spark", "--from", str(zone))
     assert "no java on the PATH" in refused(tmp_path, *options, PATH="/nowhere", JAVA_HOME="")
     assert "JAVA_HOME is '/nowhere'" in refused(tmp_path, *options, JAVA_HOME="/nowhere")
+    reading = [("export", ("--engine", "spark", "--to", "./tables")), ("verify", ("--engine", "spark"))]
+    for command, others in reading:
+        line = refused(tmp_path, *others, command=command, PATH="/nowhere", JAVA_HOME="")
+        assert "no java on the PATH" in line
 
 
 def test_without_the_package_it_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +140,7 @@ def test_a_folder_that_is_no_zone_is_refused(tmp_path: Path) -> None:
 def test_the_examples_are_true() -> None:
     assert doctest.testmod(encoding).failed == 0
     assert doctest.testmod(rounds).failed == 0
+    assert doctest.testmod(scans).failed == 0
 
 
 @given(

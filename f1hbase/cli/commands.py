@@ -57,6 +57,7 @@ _API = (
     "max_concurrent_requests",
 )
 _SIZES = ("window", "response_budget")
+_ENGINE = ("engine", "spark_master", "spark_conf")
 _OF_AGAINST = ("mode", "num_sessions", "date", "driver")
 """What `verify` takes with --against only."""
 
@@ -321,7 +322,7 @@ def _schema_reader(settings: Settings) -> SchemaReader:
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--verbose", "every_endpoint", is_flag=True, help="Show each endpoint of every session.")
-@click_options(("to", *_WHAT, *_API, *_SIZES, *_WHERE, "patience"))
+@click_options(("to", *_ENGINE, *_WHAT, *_API, *_SIZES, *_WHERE, "patience"))
 def verify_command(
     *, as_json: bool, every_endpoint: bool, deep: bool, against_api: int, seed: int | None, row_counter: bool,
     against: str, **options: Any,
@@ -335,6 +336,7 @@ def verify_command(
       verify                                     all that is known, by counting keys
       verify --session-key 9159 --deep           one session, with its cells
       verify --year 2024 --against-api 20        a season, and twenty units of it against the API
+      verify --deep --engine spark               every cell, by Spark
       verify --to s3://bucket/f1 --deep          a landing zone: every object against its manifest
       verify --against s3://bucket/f1            every record of a landing zone is in HBase
       verify --against livetiming --session-key 9636 --endpoint laps   two sources of one session
@@ -347,6 +349,8 @@ def verify_command(
     if against:
         if deep or row_counter or against_api or seed is not None:
             raise click.UsageError("--against compares all: leave out --deep, --against-api, --seed and --row-counter.")
+        if options["engine"] == "spark":
+            raise click.UsageError("--against compares in this process: leave out --engine spark.")
         _verify_against(config_of(options), against, as_json=as_json, every_endpoint=every_endpoint)
     from f1hbase.composition import open_auditor, source_recipe
     from f1hbase.operations.verify.base import Depth
@@ -372,7 +376,7 @@ def verify_command(
         source_recipe(config, "openf1") if against_api else None,
         settings.patience.total_seconds(),
     )
-    auditor = open_auditor(config)
+    auditor = open_auditor(config, show=lambda: make_task_display(terminal()))
     try:
         result = verify(request, auditor, make_counter)
     finally:
@@ -699,8 +703,8 @@ def _tell_of_failure(code: int, reason: str) -> None:
 @cli.command("export", short_help="Write what is loaded as Parquet, CSV or JSON lines.")
 @click_options(
     (
-        "source", "to", "format", *_WHAT, *_WHERE, "hbase_timeout", "patience", "on_failure", "log_file", "quiet",
-        "verbose",
+        "source", "to", "format", *_ENGINE, "snapshot", *_WHAT, *_WHERE, "hbase_timeout", "patience", "on_failure",
+        "log_file", "quiet", "verbose",
     )
 )  # fmt: skip
 def export_command(**options: Any) -> None:
@@ -714,12 +718,13 @@ def export_command(**options: Any) -> None:
       export --to s3://bucket/tables --year 2024        a season
       export --to ./laps --format csv --endpoint laps --session-key 9558
       export --from ./zone --to ./lines --format jsonl  a landing zone as JSON lines
+      export --to s3://bucket/tables --engine spark     all that is in HBase, by Spark
 
     \b
     Exit codes:
       0 all written    1 something stored is damaged    2 wrong usage    3 HBase or the target away
     """
-    from f1hbase.composition import open_reader
+    from f1hbase.composition import export_engine, open_reader
     from f1hbase.frames.needs import need
     from f1hbase.stores.files.objects import Objects
     from f1hbase.stores.files.urls import parse_location
@@ -739,7 +744,13 @@ def export_command(**options: Any) -> None:
     target = Objects(parse_location(settings.to[0]), settings.patience.total_seconds())
     place = "hbase" if config.origins["source"] == "default" else settings.source
     shown = LineCounter if settings.quiet else make_counter
-    sys.exit(export(open_reader(config, place), target, settings.selection, settings.format, shown).exit_code)
+    engine = export_engine(config, place, lambda: make_task_display(terminal(), quiet=settings.quiet))
+    try:
+        result = export(open_reader(config, place), target, settings.selection, settings.format, shown, engine)
+    finally:
+        if engine is not None:
+            engine.close()
+    sys.exit(result.exit_code)
 
 
 cli.add_command(plot_command)

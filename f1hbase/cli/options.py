@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_SWITCHES = {"no_archive", "refresh", "dry_run", "quiet", "verbose"}
+_SWITCHES = {"snapshot", "no_archive", "refresh", "dry_run", "quiet", "verbose"}
 
 _NOT_OF_LOAD = {
     "format", "hub_url", "mqtt_url", "instance", "begin_before", "idle_timeout", "no_archive", "serve",
-    "catalogue", "required_header",
+    "catalogue", "required_header", "snapshot",
 }  # fmt: skip
 """The settings that `load` does not take."""
 
@@ -55,8 +55,8 @@ _HELP: dict[str, tuple[str, str]] = {
     "engine": (
         "local|spark",
         (
-            "What loads: processes of this machine, or Spark, which writes HBase's own files; from a landing zone "
-            "into hbase, quicker above some 2 million rows (docs/cluster.md)."
+            "What does the work: this machine, or Spark, which loads from a landing zone by writing HBase's own files "
+            "(quicker above some 2 million rows), and exports and verifies tables of HBase (docs/cluster.md)."
         ),
     ),
     "spark_master": (
@@ -69,6 +69,13 @@ _HELP: dict[str, tuple[str, str]] = {
         (
             "With --engine spark: where HBase's files are until HBase takes them, as Hadoop names it, such as "
             "hdfs:///tmp/f1hbase.  [default: a folder in /tmp of the cluster's file system]"
+        ),
+    ),
+    "snapshot": (
+        "",
+        (
+            "With --engine spark: read HBase's files by a snapshot, taken for it and deleted again, instead of asking "
+            "region servers."
         ),
     ),
     "format": ("parquet|csv|jsonl", "What the files of an export are; jsonl can be loaded from again."),

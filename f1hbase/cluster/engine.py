@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from f1hbase.cluster.driver import SparkDriver, StoppedError
+from f1hbase.cluster.driver import SparkDriver
 from f1hbase.cluster.meetings import Meeting, MeetingRounds
 from f1hbase.cluster.session import SparkSettings, check_installed, hbase_jars
+from f1hbase.cluster.thread import StoppedError
 from f1hbase.destinations.hbase import HBaseRecipe
 from f1hbase.errors import ConfigError
 from f1hbase.pipeline.display import TaskDisplay

@@ -1,4 +1,4 @@
-"""HBase as Spark's Java sees it: where its regions begin, its files written by Spark, and their hand-over.
+"""A table as Spark's Java sees it: where its regions begin, its files written by Spark, and their hand-over.
 
 All by public classes of HBase and Hadoop; one of ours (`Cells.java`) makes the cells. Knows no landing zone.
 """
@@ -7,32 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from f1hbase.cluster.errors import SparkError
+from f1hbase.cluster.hbase import HBaseByJava
 from f1hbase.cluster.session import SparkApplication
-
-_SITE = "hbase-site.xml"
-_SITE_FOLDER = "/etc/hbase/conf"
-"""Where clusters keep HBase's settings, unless HBASE_CONF_DIR says another folder."""
 
 _USUAL_MOST_FILES = 32
 """How many files HBase takes for a region and family at a time, unless it is told otherwise."""
 
-_IMPATIENT = {
-    "hbase.client.retries.number": "3",
-    "hbase.client.operation.timeout": "30000",
-    "hbase.client.meta.operation.timeout": "30000",
-    "zookeeper.recovery.retry": "1",
-    "zookeeper.recovery.retry.intervalmill": "200",
-}
-"""At the start HBase is there or it is not."""
-
 _HERE = "f1hbase-staging"
 
 
-class HBaseFiles:
+class HBaseFiles(HBaseByJava):
     """A table of HBase, to be filled with finished files.
 
     Args:
@@ -42,34 +29,15 @@ class HBaseFiles:
 
     Attributes:
         staging: That folder.
-        quorum: Where its ZooKeeper is.
     """
 
     def __init__(self, spark: SparkApplication, table: str, staging: str | None) -> None:
-        self._spark = spark
-        self._hadoop = spark.context._jsc.hadoopConfiguration()
-        self._conf = self._configuration()
-        self._name = spark.java_class("org.apache.hadoop.hbase.TableName").valueOf(table)
+        super().__init__(spark)
+        self._name = self._table_name(table)
         self._path: Callable[[str], Any] = spark.java_class("org.apache.hadoop.fs.Path")
         self._staging = self._path(staging or self._usual_staging(table))
         self._files = self._staging.getFileSystem(self._conf)
         self.staging = str(self._staging.toString())
-        self.quorum = (
-            f"{self._conf.get('hbase.zookeeper.quorum')}:{self._conf.get('hbase.zookeeper.property.clientPort')}"
-        )
-
-    def written_at(self, table: str, row: bytes) -> int | None:
-        """Return when HBase last wrote to a row, by the clock of its server, in ms since 1970; None if it has none."""
-        connection = self._connect()
-        try:
-            name = self._spark.java_class("org.apache.hadoop.hbase.TableName").valueOf(table)
-            if not connection.getAdmin().tableExists(name):
-                return None
-            get = self._spark.java_class("org.apache.hadoop.hbase.client.Get")(row)
-            cells = connection.getTable(name).get(get).listCells()
-            return None if cells is None else max(int(cell.getTimestamp()) for cell in cells)
-        finally:
-            connection.close()
 
     def region_starts(self) -> list[bytes]:
         """Return the first key of each region but the first, in order."""
@@ -197,21 +165,6 @@ class HBaseFiles:
         except Exception:  # noqa: BLE001 - Py4J's, of whatever class it is that is not there
             return False
         return True
-
-    def _configuration(self) -> Any:
-        conf = self._spark.java_class("org.apache.hadoop.hbase.HBaseConfiguration").create()
-        site = Path(os.environ.get("HBASE_CONF_DIR") or _SITE_FOLDER) / _SITE
-        if site.is_file():
-            conf.addResource(self._spark.java_class("org.apache.hadoop.fs.Path")(site.as_uri()))
-        # What Spark was told (spark.hadoop.*) goes before what is in files.
-        self._spark.java_class("org.apache.hadoop.hbase.HBaseConfiguration").merge(conf, self._hadoop)
-        return conf
-
-    def _connect(self) -> Any:
-        conf = self._spark.java_class("org.apache.hadoop.conf.Configuration")(self._conf)
-        for key, value in _IMPATIENT.items():
-            conf.set(key, value)
-        return self._spark.java_class("org.apache.hadoop.hbase.client.ConnectionFactory").createConnection(conf)
 
     def _child(self, name: str) -> Any:
         return self._path(f"{self._staging.toString()}/{name}")

@@ -6,28 +6,25 @@ The tables are also a source to load from (`--from hbase`), by way of `StoredSou
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, Endpoint, KeyText, KeyWord
-from f1hbase.model.columns import SampleColumns
-from f1hbase.model.memo import Memo
 from f1hbase.model.outcomes import UnitState
-from f1hbase.model.samples import AS_OPENF1, Record, Samples
+from f1hbase.model.samples import Record
 from f1hbase.model.times import parse_time
 from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, Window
 from f1hbase.sources.base import Source
-from f1hbase.sources.stored import StoredSource, UnreadableError
+from f1hbase.sources.hbase_rows import Part, RowDecoder, expected_columns
+from f1hbase.sources.stored import StoredSource
 from f1hbase.state.hbase import cells as names
 from f1hbase.state.hbase.reports import HBaseReports
-from f1hbase.stores.hbase.answers import OtherRow, Rows, Run, value_of
-from f1hbase.stores.hbase.codec import decode, escape, from_self_describing
+from f1hbase.stores.hbase.answers import Run
+from f1hbase.stores.hbase.codec import escape
 from f1hbase.stores.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gateway, find_gateways
 from f1hbase.stores.hbase.scans import CONNECTIONS, KeyRange, Scanner
 from f1hbase.stores.hbase.schema import Tables
@@ -37,9 +34,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _Made = TypeVar("_Made")
-
-Part = Samples | Sequence[Record]
-"""Some records of one endpoint."""
 
 _AFTER_SEPARATOR = "$"
 """The character after `#`: what ends in it comes after every key that begins with the same and `#`."""
@@ -112,11 +106,11 @@ class HBaseReader:
             make: Makes something of some records, in other threads, while the next ones come.
         """
         endpoint = ALL_ENDPOINTS[unit.endpoint]
-        columns = expected_columns(endpoint.name)
+        columns, decoder = expected_columns(endpoint.name), self._decoder(endpoint)
         ranges = self._ranges(endpoint, unit)
 
-        def made(number: int, runs: list[Run]) -> list[_Made]:
-            return [make(part) for part in self._parts(endpoint, ranges[number], unit, runs)]
+        def made(_: int, runs: list[Run]) -> list[_Made]:
+            return [make(part) for part in decoder.parts(runs, unit.driver)]
 
         for some in self._scanner.read(self._table_of(endpoint), [(keys, columns) for keys in ranges], made):
             yield from some
@@ -128,7 +122,7 @@ class HBaseReader:
         """
         with self._scanner.connector() as connector:
             runs, rest = connector.some_rows(self._tables.data, keys, expected_columns(endpoint.name), most)
-        return list(self._parts(endpoint, keys, Unit(endpoint.name, Scope(0, 0, None)), runs)), rest
+        return list(self._decoder(endpoint).parts(runs)), rest
 
     def drivers(self, endpoint: Endpoint, scope: Scope) -> list[int]:
         """Return whoever has records of an endpoint in a session, by seeking from one to the next: a row each."""
@@ -169,76 +163,6 @@ class HBaseReader:
                     _log.warning("the row %r is none of %s and is passed over", key, endpoint.name)
         return sorted(found)
 
-    # --- what is in them ---
-
-    def _parts(self, endpoint: Endpoint, keys: KeyRange, unit: Unit, runs: list[Run]) -> Iterator[Part]:
-        records: list[Record] = []
-        for run in runs:
-            if isinstance(run, Rows):
-                samples = self._samples(endpoint, keys, run) if endpoint.numeric else None
-                if samples is not None:
-                    if records:
-                        yield records
-                        records = []
-                    yield samples
-                    continue
-                records += self._records(endpoint, run)
-            else:
-                records += self._record(endpoint, run)
-        if unit.driver is not None and not endpoint.by_driver:
-            records = [record for record in records if record.get("driver_number") == unit.driver]
-        if records:
-            yield records
-
-    def _samples(self, endpoint: Endpoint, keys: KeyRange, rows: Rows) -> SampleColumns | None:
-        """Return rows as columns; None if one of them is not as samples are."""
-        lead = keys.start.rpartition(b"#")[0].decode()
-        _, meeting_key, session_key, driver = map(int, lead.split(SEPARATOR))
-        length = len(lead) + 1
-        # All at once, in a third of the time; a key with a line break in it is none of samples'.
-        dates = [key[length:] for key in b"\n".join(rows.keys).decode(errors="replace").split("\n")]
-        if len(dates) != len(rows.keys) or not _ALL_AS_OPENF1.fullmatch("\n".join(dates)):
-            return None
-        try:
-            values = [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in rows.columns]
-        except ValueError:
-            return None
-        count = len(dates)
-        places = [[meeting_key] * count, [session_key] * count, [driver] * count]
-        return SampleColumns(endpoint, [*places, dates, *values])
-
-    def _records(self, endpoint: Endpoint, rows: Rows) -> list[Record]:
-        fields = [column.partition(b":")[2].decode() for column in expected_columns(endpoint.name)]
-        try:
-            columns = [
-                list(map((_TEXTS if field in endpoint.text else _VALUES).__getitem__, column))
-                for field, column in zip(fields, rows.columns, strict=True)
-                if field
-            ]
-        except ValueError:
-            return [record for row in _one_by_one(endpoint, rows) for record in self._record(endpoint, row)]
-        fields = [field for field in fields if field]
-        records = []
-        for key, *values in zip(rows.keys, *columns, strict=True):
-            record = self._keyed(endpoint, key, {})
-            if record is not None:
-                record.update(zip(fields, values, strict=True))
-                records.append(record)
-        return records
-
-    def _record(self, endpoint: Endpoint, row: OtherRow) -> list[Record]:
-        record = self._keyed(endpoint, *row)
-        return [] if record is None else [record]
-
-    def _keyed(self, endpoint: Endpoint, key: bytes, cells: Any) -> Record | None:
-        try:
-            return decode(endpoint, key, cells)
-        except ValueError as error:
-            raise UnreadableError(
-                f"the row {key!r} of the table '{self._table_of(endpoint)}' cannot be read ({error}). Nothing of "
-                "f1hbase wrote it so: delete it, or load it again with --refresh."
-            ) from error
-
     def _all(self, endpoint_name: str) -> list[Record]:
         endpoint = ALL_ENDPOINTS[endpoint_name]
         everything, table = KeyRange(b"", b"\xff"), self._table_of(endpoint)
@@ -251,22 +175,15 @@ class HBaseReader:
         parts = self._scanner.read(
             table,
             [(everything, expected_columns(endpoint_name))],
-            lambda _, runs: list(self._parts(endpoint, everything, Unit(endpoint_name, Scope(0, 0, None)), runs)),
+            lambda _, runs: list(self._decoder(endpoint).parts(runs)),
         )
         return [record for some in parts for part in some for record in part]
 
+    def _decoder(self, endpoint: Endpoint) -> RowDecoder:
+        return RowDecoder(endpoint, self._table_of(endpoint))
+
     def _table_of(self, endpoint: Endpoint) -> str:
         return self._tables.of(endpoint.dataset)
-
-
-@cache
-def expected_columns(endpoint_name: str) -> tuple[bytes, ...]:
-    """Return the columns that rows of an endpoint may have, its known fields', as `family:qualifier`."""
-    endpoint = ALL_ENDPOINTS[endpoint_name]
-    in_key = {*endpoint.dataset.session_fields, *endpoint.key_fields}
-    fields = [field for field in endpoint.fields if field not in in_key]
-    # The empty one stands in rows that have no other.
-    return tuple(f"{endpoint.family}:{field}".encode() for field in (*fields, *([] if endpoint.numeric else [""])))
 
 
 def key_range(endpoint: Endpoint, scope: Scope, driver: int | None, window: Window) -> KeyRange:
@@ -308,54 +225,6 @@ def _lead(scope: Scope) -> str:
 
 def _exactly(key: str) -> KeyRange:
     return KeyRange(key.encode(), key.encode() + b"\0")
-
-
-_ALL_AS_OPENF1 = re.compile(rf"(?:{AS_OPENF1.pattern}(?:\n|\Z))++", re.ASCII)
-
-
-def _whole_number(framed: bytes) -> int | None:
-    value = value_of(framed)
-    if value is None:
-        return None
-    # What is not spelt as whole numbers are (1.0, 1e3, " 1") is left to the codec.
-    number = int(value)
-    if b"%d" % number != value:
-        raise ValueError(value)
-    return number
-
-
-_WHOLE_NUMBERS: Memo[bytes, int | None] = Memo(_whole_number)
-
-
-def _text(framed: bytes) -> str | None:
-    value = value_of(framed)
-    return None if value is None else value.decode()
-
-
-_TEXTS: Memo[bytes, str | None] = Memo(_text)
-
-
-class _Values(dict[bytes, Any]):
-    """What cells that describe themselves hold; remembers what comes again, but no lists, which could be changed."""
-
-    _MOST, _LONGEST = 12_000, 16
-
-    def __missing__(self, framed: bytes) -> Any:
-        value = value_of(framed)
-        found = None if value is None else from_self_describing(value)
-        if len(self) < self._MOST and len(framed) <= self._LONGEST and not isinstance(found, list | dict):
-            self[framed] = found
-        return found
-
-
-_VALUES = _Values()
-
-
-def _one_by_one(endpoint: Endpoint, rows: Rows) -> Iterator[OtherRow]:
-    columns = expected_columns(endpoint.name)
-    for key, *values in zip(rows.keys, *rows.columns, strict=True):
-        cells = {column: value_of(value) for column, value in zip(columns, values, strict=True)}
-        yield OtherRow(key, {column: value for column, value in cells.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles f1hbase/cluster/Cells.java into cells.jar beside it, for Java 8 and later; the same source gives the same jar.
+# Compiles f1hbase/cluster/*.java into cells.jar beside them, for Java 8 and later; the same sources give the same jar.
 # Needs a JDK 17 or later, and PySpark in the Python that PYTHON names (.venv/bin/python).
 # Usage: scripts/spark/build_jar.sh [FILE]     FILE is written instead of f1hbase/cluster/cells.jar
 set -euo pipefail
@@ -14,5 +14,6 @@ classes=$(mktemp -d)
 trap 'rm -rf "$classes"' EXIT
 
 # -Xlint:-options: that Java 8 is an old target is known.
-javac --release 8 -Xlint:-options -proc:none -d "$classes" -cp "$spark/jars/*:$(scripts/local_hbase.sh mapredcp)" f1hbase/cluster/Cells.java
-jar --create --file "$jar_file" --date 2020-01-01T00:00:00Z --no-manifest -C "$classes" f1hbase/Cells.class
+javac --release 8 -Xlint:-options -proc:none -d "$classes" -cp "$spark/jars/*:$(scripts/local_hbase.sh mapredcp)" \
+  f1hbase/cluster/*.java
+jar --create --file "$jar_file" --date 2020-01-01T00:00:00Z --no-manifest -C "$classes" f1hbase

@@ -5,7 +5,6 @@ A file is written again only if what is stored has changed since, so an export t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections import Counter as Count
@@ -24,16 +23,16 @@ from f1hbase.model.outcomes import UnitState
 from f1hbase.model.plans import Selection
 from f1hbase.model.text import count, duration, size
 from f1hbase.model.units import Scope, Unit, endpoints_of
-from f1hbase.operations.export.forms import FORMS, Content, Part
-from f1hbase.operations.export.layout import file_path, manifest_path
+from f1hbase.operations.export.files import ExportEngine, FileJob, Written, write_file
+from f1hbase.operations.export.forms import Part
+from f1hbase.operations.export.layout import manifest_path
 from f1hbase.pipeline.display import Counter, LineCounter, MakeCounter
 from f1hbase.pipeline.load import run_async
 from f1hbase.pipeline.plan import make_plan, selected
 from f1hbase.sources.base import Reader
-from f1hbase.sources.stored import StoredSource, UnreadableError
+from f1hbase.sources.stored import StoredSource
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.zone import MARKER
-from f1hbase.version import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -69,26 +68,13 @@ class ExportResult:
         return 1 if self.failures else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file that is asked for."""
-
-    form: str
-    unit: Unit
-    drivers: frozenset[int] | None
-    states: Sequence[UnitState]
-
-    @property
-    def path(self) -> str:
-        return file_path(self.form, self.unit.endpoint, self.unit.scope)
-
-    @property
-    def manifest_path(self) -> str:
-        return manifest_path(self.form, self.unit.endpoint, self.unit.scope)
-
-
 def export(
-    reader: Reader, target: Objects, selection: Selection, form: str, counter: MakeCounter = LineCounter
+    reader: Reader,
+    target: Objects,
+    selection: Selection,
+    form: str,
+    counter: MakeCounter = LineCounter,
+    engine: ExportEngine | None = None,
 ) -> ExportResult:
     """Write the records of a selection as files.
 
@@ -98,6 +84,7 @@ def export(
         selection: Which sessions, endpoints and drivers; of drivers, files hold those that were asked for before, too.
         form: `parquet`, `csv` or `jsonl`.
         counter: Makes what shows how far it is.
+        engine: Reads the store by itself and writes all files; None writes one after the other in this process.
 
     Raises:
         ConfigError: If the target is a landing zone.
@@ -112,113 +99,115 @@ def export(
     keys = {scope.meeting_key for scope in sessions}
     scopes = [meeting.scope for meeting in plan.meetings if meeting.scope.meeting_key in keys] + sessions
     result = ExportResult()
-    shown = counter(len(scopes), "exported")
+    left: list[FileJob] = []
+    shown = counter(len(scopes), "exported" if engine is None else "compared")
     try:
         for scope in scopes:
             states = reader.units(scope)
-            expected = sum(int(state.stats.get("rows", 0)) for state in states)
-            shown.begin(scope.name, expected)
-            for file in _files(scope, states, selection, form):
-                _export_file(reader, target, file, result, shown)
+            shown.begin(scope.name, sum(int(state.stats.get("rows", 0)) for state in states))
+            for unit in _units(scope, selection, form):
+                job = _job(reader, target, form, unit, _drivers(unit, selection), states, result)
+                if job is not None and engine is None:
+                    _note(result, job, _write(reader, target, job, states, shown))
+                elif job is not None:
+                    left.append(job)
     finally:
         shown.close()
+    if engine is not None and left:
+        for job, written in engine.write(left, target):
+            _note(result, job, written)
     _log_summary(result, target, monotonic() - started)
     return result
 
 
-def _files(scope: Scope, states: Sequence[UnitState], selection: Selection, form: str) -> Iterator[_File]:
+def _units(scope: Scope, selection: Selection, form: str) -> Iterator[Unit]:
     for endpoint in endpoints_of(scope):
         if endpoint.name in selection.endpoints or (form == "jsonl" and endpoint.name in _NEEDED_TO_LOAD):
-            drivers = frozenset(selection.drivers) if selection.drivers and endpoint.by_driver else None
-            yield _File(form, Unit(endpoint.name, scope), drivers, states)
+            yield Unit(endpoint.name, scope)
 
 
-def _export_file(reader: Reader, target: Objects, file: _File, result: ExportResult, shown: Counter) -> None:
-    completeness = Completeness(file.unit, file.states)
+def _drivers(unit: Unit, selection: Selection) -> frozenset[int] | None:
+    return frozenset(selection.drivers) if selection.drivers and ALL_ENDPOINTS[unit.endpoint].by_driver else None
+
+
+def _job(
+    reader: Reader,
+    target: Objects,
+    form: str,
+    unit: Unit,
+    drivers: frozenset[int] | None,
+    states: Sequence[UnitState],
+    result: ExportResult,
+) -> FileJob | None:
+    """Return what is to be written of a unit; None if nothing of it is loaded, or its file is as it should be."""
+    completeness = Completeness(unit, states)
     if completeness.state == "absent":
         result.not_loaded += 1
-        return
-    before = _manifest(target, file)
-    drivers = file.drivers
+        return None
+    before = _manifest(target, manifest_path(form, unit.endpoint, unit.scope))
     if before is not None:
         # What was exported once stays in the export.
         had = before.get("drivers")
         drivers = None if had is None or drivers is None else drivers | frozenset(had)
-    stored = stored_fingerprint(file.unit, file.states)
-    if completeness.missing:
-        result.partial[file.path] = completeness.missing
-    if (
-        before is not None
-        and before["stored"] == stored
-        and before["schema"] == SCHEMA_VERSION
-        and before.get("drivers") == _sorted(drivers)
-        and target.size(file.path) == before["bytes"]
-    ):
-        result.unchanged += 1
-        return
     about = {
-        "endpoint": file.unit.endpoint, "scope": file.unit.scope.prefix, "state": completeness.state,
+        "endpoint": unit.endpoint, "scope": unit.scope.prefix, "state": completeness.state,
         "missing": completeness.missing, "drivers": _sorted(drivers), "source": reader.home,
     }  # fmt: skip
-    metadata = {f"f1hbase.{name}": text if isinstance(text, str) else json.dumps(text) for name, text in about.items()}
-    try:
-        content = FORMS[file.form](file.unit.endpoint, lambda make: _read(reader, file, drivers, make, shown), metadata)
-    except UnreadableError as error:
-        _log.error("%s: %s", file.path, error)
-        result.failures[file.path] = str(error)
+    expected = sum(int(state.stats.get("rows", 0)) for state in states if state.endpoint == unit.endpoint)
+    job = FileJob(form, unit, drivers, about, stored_fingerprint(unit, states), expected)
+    if completeness.missing:
+        result.partial[job.path] = completeness.missing
+    if (
+        before is not None
+        and before["stored"] == job.stored
+        and before["schema"] == SCHEMA_VERSION
+        and before.get("drivers") == _sorted(drivers)
+        and target.size(job.path) == before["bytes"]
+    ):
+        result.unchanged += 1
+        return None
+    return job
+
+
+def _write(reader: Reader, target: Objects, job: FileJob, states: Sequence[UnitState], shown: Counter) -> Written:
+    """Write a file in this process."""
+
+    def read(make: Callable[[Part], object]) -> Iterator[object]:
+        def counted(part: Part) -> tuple[int, object]:
+            return len(part), make(part)
+
+        for unit in job.units:
+            for rows, made in read_made(reader, unit, states, counted):
+                shown.count(rows)
+                yield made
+
+    return write_file(job, target, read)
+
+
+def _note(result: ExportResult, job: FileJob, written: Written) -> None:
+    if written.error is not None:
+        _log.error("%s: %s", job.path, written.error)
+        result.failures[job.path] = written.error
         return
-    target.put(file.path, content.data)
-    manifest = {
-        "file": file.path, "format": file.form, "schema": SCHEMA_VERSION, **about, "stored": stored,
-        "rows": content.rows, "bytes": len(content.data), "md5": _md5(content),
-        "written_at": datetime.now(UTC).isoformat(), "written_by": f"f1hbase {__version__}",
-    }  # fmt: skip
-    target.put(file.manifest_path, json.dumps(manifest, indent=1).encode() + b"\n")
     result.files += 1
-    result.rows[file.unit.endpoint] += content.rows
-    result.bytes[file.unit.endpoint] += len(content.data)
+    result.rows[job.unit.endpoint] += written.rows
+    result.bytes[job.unit.endpoint] += written.bytes
 
 
-def _read(
-    reader: Reader,
-    file: _File,
-    drivers: frozenset[int] | None,
-    make: Callable[[Part], object],
-    shown: Counter,
-) -> Iterator[object]:
-    units = [file.unit] if drivers is None else [_of(file.unit, driver) for driver in sorted(drivers)]
-
-    def counted(part: Part) -> tuple[int, object]:
-        return len(part), make(part)
-
-    for unit in units:
-        for rows, made in read_made(reader, unit, file.states, counted):
-            shown.count(rows)
-            yield made
-
-
-def _of(unit: Unit, driver: int) -> Unit:
-    return Unit(unit.endpoint, unit.scope, driver)
-
-
-def _manifest(target: Objects, file: _File) -> dict[str, Any] | None:
-    content = target.get(file.manifest_path)
+def _manifest(target: Objects, path: str) -> dict[str, Any] | None:
+    content = target.get(path)
     if content is None:
         return None
     try:
         manifest = json.loads(content)
         return manifest if {"stored", "schema", "bytes"} <= manifest.keys() else None
     except (ValueError, AttributeError) as error:
-        _log.warning("the manifest '%s' cannot be read (%s): its file is written again", file.manifest_path, error)
+        _log.warning("the manifest '%s' cannot be read (%s): its file is written again", path, error)
         return None
 
 
 def _sorted(drivers: frozenset[int] | None) -> list[int] | None:
     return None if drivers is None else sorted(drivers)
-
-
-def _md5(content: Content) -> str:
-    return hashlib.md5(content.data, usedforsecurity=False).hexdigest()
 
 
 def _log_summary(result: ExportResult, target: Objects, seconds: float) -> None:

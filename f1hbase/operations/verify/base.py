@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from f1hbase.destinations.base import Batch
 from f1hbase.model.outcomes import RunState, UnitState
@@ -145,3 +145,19 @@ class Auditor(Protocol):
 
     def close(self) -> None:
         """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """A scope that is to be counted; see `Auditor.count`."""
+
+    scope: Scope
+    reconciliations: Mapping[str, Reconciliation]
+
+
+@runtime_checkable
+class CountsAhead(Protocol):
+    """An auditor that counts many scopes at the same time, before `count` is called for each of them."""
+
+    def count_ahead(self, scopes: Sequence[Uncounted], *, deep: bool) -> None:
+        """Count the records of some scopes into their reconciliations; `count` then says only what is wrong beside."""

@@ -145,14 +145,9 @@ class HBaseAuditor:
         self, scope: Scope, reconciliations: Mapping[str, Reconciliation], tick: Tick, *, deep: bool
     ) -> Iterator[Difference]:
         """Count the rows of a scope, family by family, and yield what belongs to no endpoint at all."""
-        for family in dict.fromkeys(ALL_ENDPOINTS[name].family for name in reconciliations):
-            mine = [one for one in reconciliations.values() if one.endpoint.family == family]
-            others = [one for one in endpoints_of(scope) if one.family == family and one.name not in reconciliations]
-            counter = FamilyCount(mine, len(_own_key(scope)), others)
-            self._count_family_rows(scope, family, counter, tick, deep=deep)
-            if counter.foreign is not None:
-                detail = f"no endpoint makes such row keys in the family '{family}': {counter.foreign}"
-                yield Difference(Kind.FOREIGN, detail, scope, found=counter.foreign.rows)
+        for one in families_of(scope, reconciliations):
+            self._count_family_rows(scope, one, tick, deep=deep)
+            yield from one.foreign(scope)
 
     def notes(self) -> Sequence[str]:
         """Return nothing."""
@@ -179,14 +174,11 @@ class HBaseAuditor:
         """Close the connection."""
         self._connector.close()
 
-    def _count_family_rows(
-        self, scope: Scope, family: str, counter: FamilyCount, tick: Callable[[int], None], *, deep: bool
-    ) -> None:
+    def _count_family_rows(self, scope: Scope, family: FamilyRows, tick: Callable[[int], None], *, deep: bool) -> None:
         rows = 0
-        keyless = any(not endpoint.key for endpoint in ALL_ENDPOINTS.values() if endpoint.family == family)
         row_filter = None if deep else ONE_CELL_KEYS_ONLY
-        for key, cells in self._rows(scope, family, b"" if keyless else _HASH, row_filter):
-            counter.add(key, cells if deep else None)
+        for key, cells in self._rows(scope, family.name, b"" if family.is_keyless else _HASH, row_filter):
+            family.counter.add(key, cells if deep else None)
             rows += 1
             if rows == _TICK_ROWS:
                 tick(rows)
@@ -265,6 +257,37 @@ def open_auditor(config: Config, location: str = "") -> Auditor:
     gateways = find_gateways(settings.gateways, settings.hbase_transport, settings.hbase_protocol)
     connector = HBaseConnector(gateways, settings.patience.total_seconds())
     return HBaseAuditor(connector, Tables(settings.table_prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRows:
+    """The rows of a scope in one column family, which are counted in one go.
+
+    Attributes:
+        name: The family.
+        is_keyless: Whether the scope's own row may be one of them.
+        counter: What counts them.
+    """
+
+    name: str
+    is_keyless: bool
+    counter: FamilyCount
+
+    def foreign(self, scope: Scope) -> Iterator[Difference]:
+        """Yield what was counted that belongs to no endpoint."""
+        stray = self.counter.foreign
+        if stray is not None:
+            detail = f"no endpoint makes such row keys in the family '{self.name}': {stray}"
+            yield Difference(Kind.FOREIGN, detail, scope, found=stray.rows)
+
+
+def families_of(scope: Scope, reconciliations: Mapping[str, Reconciliation]) -> Iterator[FamilyRows]:
+    """Yield the families of a scope whose rows are to be counted."""
+    for family in dict.fromkeys(ALL_ENDPOINTS[name].family for name in reconciliations):
+        mine = [one for one in reconciliations.values() if one.endpoint.family == family]
+        others = [one for one in endpoints_of(scope) if one.family == family and one.name not in reconciliations]
+        keyless = any(not endpoint.key for endpoint in ALL_ENDPOINTS.values() if endpoint.family == family)
+        yield FamilyRows(family, keyless, FamilyCount(mine, len(_own_key(scope)), others))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,11 +97,26 @@ class Stray:
         return f"{count(self.rows, 'row')}, such as {self.example.decode(errors='backslashreplace')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted of an endpoint in one session, by another process; see `Reconciliation`.
+
+    Attributes:
+        ranges: The rows and the checksum of each range, in their order.
+        strays: As of the reconciliation, and so are the others.
+    """
+
+    ranges: Sequence[tuple[int, int]]
+    strays: dict[int | None, Stray]
+    gaps: int
+    longest_gaps: list[Gap]
+
+
 class Reconciliation:
     """What is expected of one endpoint of one session (or meeting), and what is counted of it.
 
     An auditor either passes each record to `count`, or, where records are kept by unit, adds to `rows` and `checksum`
-    of the ranges itself.
+    of the ranges itself. A copy in another process may count instead, whose `tally` is taken by `take`.
 
     Args:
         endpoint: The endpoint.
@@ -187,6 +202,16 @@ class Reconciliation:
         owner.rows += 1
         if checksum is not None:
             owner.checksum += checksum
+
+    def tally(self) -> Tally:
+        """Return what was counted."""
+        return Tally([(one.rows, one.checksum) for one in self.ranges], self.strays, self.gaps, self.longest_gaps)
+
+    def take(self, tally: Tally) -> None:
+        """Take what a copy of this has counted; nothing was counted here."""
+        for one, (rows, checksum) in zip(self.ranges, tally.ranges, strict=True):
+            one.rows, one.checksum = rows, checksum
+        self.strays, self.gaps, self.longest_gaps = tally.strays, tally.gaps, tally.longest_gaps
 
     def differences(self, *, counted: bool = True, deep: bool = False) -> Iterator[Difference]:
         """Yield what is wrong.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -18,7 +18,7 @@ from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, endpoints_of, parse_scope
 from f1hbase.operations.requested import RequestedScope, requested_of, requested_scopes
 from f1hbase.operations.verify.against import Sample, compare_with_source
-from f1hbase.operations.verify.base import Aside, Auditor, Depth
+from f1hbase.operations.verify.base import Aside, Auditor, CountsAhead, Depth, Uncounted
 from f1hbase.operations.verify.differences import Difference, Kind
 from f1hbase.operations.verify.reconcile import Reconciliation
 from f1hbase.operations.verify.report import EndpointResult, FamilyTotal, ScopeResult, Verification
@@ -26,6 +26,10 @@ from f1hbase.pipeline.display import Counter as RowDisplay
 from f1hbase.pipeline.display import LineCounter, MakeCounter
 from f1hbase.pipeline.normalise import IDENTITY
 from f1hbase.sources.base import SourceRecipe
+
+_ROUND_RECORDS = 100_000_000
+"""How many records are counted ahead, by and large: what is expected of their sessions is in memory meanwhile. A season
+has some 77 million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,30 @@ def verify(request: VerifyRequest, auditor: Auditor, show: MakeCounter = LineCou
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A scope that is looked at.
+
+    Attributes:
+        scope: The scope, described.
+        books: What is expected of each endpoint, and what is counted.
+        requested: What runs asked for.
+        aside: What is in quarantine.
+        has_units: Whether the state knows any unit of it.
+    """
+
+    scope: Scope
+    books: Mapping[str, Reconciliation]
+    requested: Sequence[RequestedScope]
+    aside: Sequence[Aside]
+    has_units: bool
+
+    @property
+    def reported(self) -> int:
+        """How many records its units say there are."""
+        return sum(book.reported for book in self.books.values())
+
+
 class _Verifier:
     """Goes through the sessions, one after the other.
 
@@ -104,11 +132,11 @@ class _Verifier:
         meetings = {scope.meeting.prefix: scope.meeting for scope in scopes}
         self.result.loading += self._auditor.loading(meetings.values())
         display = show(len(scopes), "counted")
+        begun = (self._begin(scope, requested, aside.get(scope.prefix, ()), runs) for scope in scopes)
         try:
-            for scope in scopes:
-                states = self._auditor.units(scope)
-                wanted = [*requested.get(scope.prefix, ()), *_of_nameless_runs(runs, states)]
-                self._verify(scope, states, wanted, aside.get(scope.prefix, ()), display)
+            for works in self._rounds(work for work in begun if work is not None):
+                for work in works:
+                    self._end(work, display)
         finally:
             display.close()
         if self._selection.is_everything:
@@ -126,26 +154,42 @@ class _Verifier:
                 detail = f"RowCounter finds {found:,} rows in the family '{family}', the reports say {reported:,}"
                 self.result.differences.append(Difference(Kind.TOTAL, detail, expected=reported, found=found))
 
-    def _verify(
+    def _rounds(self, works: Iterable[_Work]) -> Iterator[Sequence[_Work]]:
+        """Yield scopes that are to be counted one by one, or as many as are counted ahead at a time."""
+        if self._depth.row_counter or not isinstance(self._auditor, CountsAhead):
+            yield from ([work] for work in works)
+            return
+        for some in _batches(works):
+            self._auditor.count_ahead([Uncounted(one.scope, one.books) for one in some], deep=self._depth.deep)
+            yield some
+
+    def _begin(
         self,
         scope: Scope,
-        states: Sequence[UnitState],
-        requested: Sequence[RequestedScope],
+        requested_by_scope: Mapping[str, Sequence[RequestedScope]],
         aside: Sequence[Aside],
-        display: RowDisplay,
-    ) -> None:
+        runs: Sequence[RunState],
+    ) -> _Work | None:
+        """Find out what is expected of a scope; None if none of it is asked about."""
+        states = self._auditor.units(scope)
+        requested = [*requested_by_scope.get(scope.prefix, ()), *_of_nameless_runs(runs, states)]
         scope = self._auditor.describe(scope)
         wanted = [endpoint for endpoint in endpoints_of(scope) if endpoint.name in self._selection.endpoints]
         if not wanted:
-            return
+            return None
         requested = [one for one in requested if any(endpoint.name in one.endpoints for endpoint in wanted)]
         books = {endpoint.name: Reconciliation(endpoint, scope, states, requested) for endpoint in wanted}
-        display.begin(scope.name or scope.prefix, sum(book.reported for book in books.values()))
+        return _Work(scope, books, requested, aside, has_units=bool(states))
+
+    def _end(self, work: _Work, display: RowDisplay) -> None:
+        """Count what is there of a scope, and keep what is wrong."""
+        scope, books = work.scope, work.books
+        display.begin(scope.name or scope.prefix, work.reported)
         counted, deep = not self._depth.row_counter, self._depth.deep
         found = list(self._auditor.count(scope, books, display.count, deep=deep)) if counted else []
         by_endpoint = {name: list(book.differences(counted=counted, deep=deep)) for name, book in books.items()}
-        if requested and not states and not any(book.rows for book in books.values()):
-            detail = f"asked for by run {requested[-1].run}, and nothing of it is loaded"
+        if work.requested and not work.has_units and not any(book.rows for book in books.values()):
+            detail = f"asked for by run {work.requested[-1].run}, and nothing of it is loaded"
             found.append(Difference(Kind.NOTHING, detail, scope))
             by_endpoint = {name: [] for name in books}
         wrong = {name: [*mine, *(one for one in found if one.endpoint == name)] for name, mine in by_endpoint.items()}
@@ -157,7 +201,7 @@ class _Verifier:
             if scope.dataset is TIMING:  # the API that is asked has no other
                 self.sample.offer(scope, book)
         found += [difference for differences in by_endpoint.values() for difference in differences]
-        kept = [one for one in aside if one.endpoint in books]
+        kept = [one for one in work.aside if one.endpoint in books]
         conflicts = [one.key for one in kept if one.reason.startswith(IDENTITY)]
         quarantined = dict(Counter(one.endpoint for one in kept))
         self.result.scopes.append(ScopeResult(scope, results, quarantined, len(found), conflicts))
@@ -194,6 +238,20 @@ class _Verifier:
                 f"{self._auditor.name} has nothing of {', '.join(unknown)}; 'status' says what is loaded."
             )
         return sorted(scopes, key=lambda scope: (scope.year, scope.meeting_key, scope.session_key or 0))
+
+
+def _batches(works: Iterable[_Work]) -> Iterator[Sequence[_Work]]:
+    """Yield scopes in batches of `_ROUND_RECORDS`, by and large."""
+    some: list[_Work] = []
+    records = 0
+    for work in works:
+        some.append(work)
+        records += work.reported
+        if records >= _ROUND_RECORDS:
+            yield some
+            some, records = [], 0
+    if some:
+        yield some
 
 
 def _of_nameless_runs(runs: Sequence[RunState], states: Sequence[UnitState]) -> list[RequestedScope]:

@@ -236,6 +236,23 @@ class AnswerReader:
         return Rows([key], [[framed[place]] for place in self._places])
 
 
+def rows_of(answer: bytes, columns: Sequence[bytes]) -> list[Run]:
+    """Return the rows of a whole answer, with as few runs as there can be.
+
+    Args:
+        answer: The answer.
+        columns: The expected columns, as of `AnswerReader`.
+
+    Raises:
+        ValueError: If it is no answer to `scannerGetList`, or not all of one.
+    """
+    reader = AnswerReader(columns)
+    runs = reader.feed(answer)
+    if not reader.is_complete:
+        raise ValueError(f"an answer of {len(answer):,} bytes ends before its rows do")
+    return merged(runs)
+
+
 @lru_cache(200)
 def _pattern(columns: tuple[bytes, ...]) -> re.Pattern[bytes]:
     """Return what matches a row whose columns are among these: groups for its key and, with its length, each value."""
