@@ -127,6 +127,7 @@ class SparkDriver:
     def _opened(self) -> tuple[SparkApplication, HBaseFiles]:
         if self._application is None:
             self._application = SparkApplication(self._settings, self._jars, f"f1hbase load {self._run_id}")
+            _log.debug("Spark: started")
         if self._files is None:
             self._files = HBaseFiles(self._application, self._tables.data, self._settings.staging)
         return self._application, self._files

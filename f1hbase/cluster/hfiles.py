@@ -127,11 +127,11 @@ class HBaseFiles:
                 f"{needed / 1e9:,.1f} GB are needed: free some, or name another with --spark-staging."
             )
 
-    def write(self, rows: Any, run: str, attempt: int, timestamp: int, most_files: int) -> tuple[str, int]:
-        """Write rows as files of HBase.
+    def write(self, blocks: Any, run: str, attempt: int, timestamp: int, most_files: int) -> tuple[str, int]:
+        """Write blocks of rows as files of HBase.
 
         Args:
-            rows: A frame of the columns key and packed, in each partition sorted by key.
+            blocks: A frame of the column block, in each partition sorted by family and first key.
             run: This run.
             attempt: Which folder of it.
             timestamp: Of every cell, in ms since 1970.
@@ -163,7 +163,7 @@ class HBaseFiles:
         self._conf.set(
             "hbase.mapreduce.bulkload.max.hfiles.perRegion.perFamily", str(max(_USUAL_MOST_FILES, most_files))
         )
-        written = self._spark.java_class("f1hbase.Cells").save(rows._jdf, conf, timestamp)
+        written = self._spark.java_class("f1hbase.Cells").save(blocks._jdf, conf, timestamp)
         return folder, int(written)
 
     def hand_over(self, folder: str) -> None:
