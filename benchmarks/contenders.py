@@ -84,13 +84,13 @@ class Scene:
     """
 
     stage: Stage
-    api: ReplayServer
+    api: ReplayServer | None
     records: Records
     tables: Tables
 
     def clock(self) -> CpuClock:
         """Begin to measure the servers' processor time."""
-        return CpuClock(self.stage.pids | {"API": self.api.pid})
+        return CpuClock(self.stage.pids | ({} if self.api is None else {"API": self.api.pid}))
 
 
 class ClientContender:
