@@ -1,5 +1,7 @@
 package f1hbase;
 
+import java.io.File;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.Iterator;
@@ -29,13 +31,15 @@ import scala.Tuple2;
  * rows need to be in order within a family alone. Only blocks that overlap are in memory together.
  */
 public final class Cells implements PairFlatMapFunction<Iterator<Row>, ImmutableBytesWritable, Cell> {
-  private static final long serialVersionUID = 2;
+  private static final long serialVersionUID = 3;
 
   private final long timestamp;
+  private final String shared;
   private final LongAccumulator written;
 
-  private Cells(long timestamp, LongAccumulator written) {
+  private Cells(long timestamp, String shared, LongAccumulator written) {
     this.timestamp = timestamp;
+    this.shared = shared;
     this.written = written;
   }
 
@@ -43,16 +47,24 @@ public final class Cells implements PairFlatMapFunction<Iterator<Row>, Immutable
    * Writes the rows of blocks, sorted by family and first key in each partition, as the output format of the
    * configuration does.
    *
+   * @param shared a local file that each executor must see, as the driver does; null where the files are not local
    * @return how many rows were written
    */
-  public static long save(Dataset<Row> blocks, Configuration configuration, long timestamp) {
+  public static long save(Dataset<Row> blocks, Configuration configuration, long timestamp, String shared) {
     LongAccumulator written = blocks.sparkSession().sparkContext().longAccumulator();
-    blocks.toJavaRDD().mapPartitionsToPair(new Cells(timestamp, written)).saveAsNewAPIHadoopDataset(configuration);
+    blocks
+        .toJavaRDD()
+        .mapPartitionsToPair(new Cells(timestamp, shared, written))
+        .saveAsNewAPIHadoopDataset(configuration);
     return written.value();
   }
 
   @Override
-  public Iterator<Tuple2<ImmutableBytesWritable, Cell>> call(Iterator<Row> blocks) {
+  public Iterator<Tuple2<ImmutableBytesWritable, Cell>> call(Iterator<Row> blocks) throws IOException {
+    // Else the files of this executor stay on its machine, and HBase is given those of others alone.
+    if (shared != null && !new File(shared).exists()) {
+      throw new IOException("the staging folder is another one on this executor");
+    }
     return new Merged(blocks);
   }
 

@@ -96,8 +96,7 @@ class SparkDriver:
         def encode() -> tuple[str, list[EncodedUnit]]:
             application, files = self._opened()
             written_at = self._written_at(files, run_row)
-            if not files.is_enabled():
-                raise SparkError(f"the table '{self._tables.data}' is disabled: enable it in hbase shell.")
+            files.check_available()
             files.make_room(self._run_id, living, records * STAGED_BYTES_PER_RECORD)
             root = files.file_root(self._location.scheme, self._location.root, self._location.prefix)
             return encode_round(application, files, self._run_id, work, root, max(written_at, deleted_at + 1))

@@ -31,6 +31,8 @@ _IMPATIENT = {
 
 _HERE = "f1hbase-staging"
 
+_MARK = ".run"
+
 
 class HBaseFiles:
     """A table of HBase, to be filled with finished files.
@@ -79,11 +81,23 @@ class HBaseFiles:
         finally:
             connection.close()
 
-    def is_enabled(self) -> bool:
-        """Return whether HBase takes anything into the table."""
+    def check_available(self) -> None:
+        """Look whether HBase takes files into each region of the table.
+
+        Raises:
+            SparkError: If not; says what to do in hbase shell.
+        """
         connection = self._connect()
         try:
-            return bool(connection.getAdmin().isTableEnabled(self._name))
+            admin = connection.getAdmin()
+            name = self._name.getNameAsString()
+            if not admin.isTableEnabled(self._name):
+                raise SparkError(f"the table '{name}' is disabled: enable it in hbase shell (enable '{name}').")
+            if not admin.isTableAvailable(self._name):
+                raise SparkError(
+                    f"the table '{name}' has regions that no server has open: wait until HBase has assigned them, or "
+                    "have it do so in hbase shell (list_regions shows them, assign 'REGION')."
+                )
         finally:
             connection.close()
 
@@ -109,9 +123,8 @@ class HBaseFiles:
             if self._files.getScheme() != "file":
                 # The servers of HBase, which move the files away, may run as another user.
                 self._files.setPermission(folder, self._everybody())
-            probe = self._path(f"{folder.toString()}/.probe")
-            self._files.create(probe, True).close()
-            self._files.delete(probe, False)
+            # By which executors know the folder for the same one; it goes with the folder.
+            self._files.create(self._path(f"{folder.toString()}/{_MARK}"), True).close()
             left = int(self._files.getStatus(folder).getRemaining())
         except Exception as error:
             if not hasattr(error, "java_exception"):
@@ -163,8 +176,13 @@ class HBaseFiles:
         self._conf.set(
             "hbase.mapreduce.bulkload.max.hfiles.perRegion.perFamily", str(max(_USUAL_MOST_FILES, most_files))
         )
-        written = self._spark.java_class("f1hbase.Cells").save(blocks._jdf, conf, timestamp)
+        written = self._spark.java_class("f1hbase.Cells").save(blocks._jdf, conf, timestamp, self._mark(run))
         return folder, int(written)
+
+    def _mark(self, run: str) -> str | None:
+        """Return the file by which executors know the folder of a run, if that is a local one."""
+        local = self._files.getScheme() == "file"
+        return f"{self._child(run).toUri().getPath()}/{_MARK}" if local else None
 
     def hand_over(self, folder: str) -> None:
         """Have HBase take the files of a folder; on return all of them are part of the table."""
