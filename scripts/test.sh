@@ -39,4 +39,5 @@ if [ -n "$all" ]; then
   .venv/bin/python -m tests.hostile --cases 2000
   .venv/bin/python tests/spark_yarn.py
   .venv/bin/python tests/faults/kill_spark.py --runs 30
+  .venv/bin/python tests/faults/refused_by_spark.py
 fi
