@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic
 
 from benchmarks import records
-from benchmarks.contenders import TOOL, Contender, PerformanceEvaluation, Scene
+from benchmarks.contenders import TOOL, Contender, PerformanceEvaluation
 from benchmarks.contest import compete
 from benchmarks.errors import BenchmarkError
 from benchmarks.loads import end_command, start_command
@@ -29,7 +29,8 @@ from benchmarks.records import Meeting, Records
 from benchmarks.results import markdown_table, megabytes, number, ratio, spread, summarize
 from benchmarks.servers import ReplayServer
 from benchmarks.stage import Stage
-from f1hbase.model.samples import Samples
+from f1hbase.model.catalog import ENDPOINTS
+from f1hbase.model.samples import SAMPLE_KEYS, Samples
 from f1hbase.model.units import Scope, Unit, scope_prefix
 from f1hbase.pipeline.plan import session_scope
 from f1hbase.sources.files import open_reader
@@ -189,7 +190,7 @@ def _contenders(stage: Stage, zone: CopiedZone) -> list[Contender]:
     made = Records(zone.path, zone.meetings, "")
     everybody: list[Contender] = [EngineLoad(stage, zone, name) for name in ENGINES]
     everybody.append(ImportTsv(stage, zone))
-    everybody += [PerformanceEvaluation(Scene(stage, None, made, Tables("")), count) for count in (1, 4)]
+    everybody += [PerformanceEvaluation(stage, made, count) for count in (1, 4)]
     return everybody
 
 
@@ -343,7 +344,10 @@ class ImportTsv:
         """Write the samples of all meetings as lines: the key, then a value or nothing for each column."""
         reader = open_reader(parse_location(str(self._zone.path)), _PATIENCE_SECONDS)
         (self._folder / "text").mkdir(parents=True)
-        columns: dict[str, tuple[bytes, ...]] = {}
+        columns = {
+            name: [f"{ENDPOINTS[name].family}:{field}" for field in ENDPOINTS[name].fields if field not in SAMPLE_KEYS]
+            for name in _SAMPLES
+        }
         for meeting in self._zone.meetings:
             with (self._folder / "text" / f"{meeting.session.meeting_key}.tsv").open("wb") as file:
                 for name in _SAMPLES:
@@ -351,14 +355,13 @@ class ImportTsv:
                         block = encode_samples(meeting.session.year, some) if isinstance(some, Samples) else None
                         if block is None:
                             raise BenchmarkError(f"{name} has records that are no samples")
-                        columns[name] = block.columns
                         before = b"\t" * (1 + (len(columns[_SAMPLES[0]]) if name != _SAMPLES[0] else 0))
                         file.writelines(
                             b"%b%b%b\n" % (key, before, b"\t".join(values))
                             for key, *values in zip(block.keys, *block.values, strict=True)
                         )
                         self._rows += len(block.keys)
-        self._columns = ["HBASE_ROW_KEY", *(column.decode() for name in _SAMPLES for column in columns[name])]
+        self._columns = ["HBASE_ROW_KEY", *(column for name in _SAMPLES for column in columns[name])]
 
 
 # --- what came of it ---
