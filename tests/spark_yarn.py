@@ -39,6 +39,8 @@ def yarn_loader(hbase: LocalHBase, yarn: YarnCluster, folder: Path, prefix: str,
         "spark.executor.memory": "1g",
         "spark.yarn.am.memory": "512m",
         "spark.yarn.jars": f"local:{Path(pyspark.__file__).parent}/jars/*",
+        # The cluster's settings name a class of Hadoop's tests, which Spark has not.
+        "spark.hadoop.net.topology.node.switch.mapping.impl": "org.apache.hadoop.net.ScriptBasedMapping",
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
     }

@@ -196,6 +196,7 @@ def _java(*texts: str) -> Any:
         (("java.lang.OutOfMemoryError: Java heap space",), "spark.driver.memory"),
         (("org.apache.hadoop.hbase.TableNotEnabledException: t_f1_data is disabled.",), "does not take files into all"),
         (("java.lang.IllegalArgumentException: System memory 259522560 must be at least 471859200.",), "memory=1g"),
+        (("java.lang.ClassNotFoundException: Class org.example.Nothing not found",), "class org.example.Nothing: name"),
         (("java.lang.NoSuchMethodError: 'void org.apache.hadoop.hbase.X.y()'",), "not those of this Spark"),
         (("java.lang.IllegalStateException: it is odd\n\tat somewhere",), "Spark failed: it is odd"),
     ],

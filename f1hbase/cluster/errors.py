@@ -68,7 +68,7 @@ _KNOWN = (
         ),
     ),
     (
-        re.compile(r"ClassNotFoundException: (\S+)|NoClassDefFoundError: (\S+)"),
+        re.compile(r"ClassNotFoundException: (?:Class )?(\S+)|NoClassDefFoundError: (\S+)"),
         ("Spark lacks the Java class {0}: name the jars of HBase with --spark-conf spark.jars=A.jar,B.jar, as "
         "'hbase mapredcp' lists them."),
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from f1hbase.cluster.errors import SparkError
@@ -28,6 +29,11 @@ _IMPATIENT = {
     "zookeeper.recovery.retry.intervalmill": "200",
 }
 """At the start HBase is there or it is not."""
+
+_ASSIGN_SECONDS = 15.0
+"""For how long regions may be on their way from one server to another."""
+
+_LOOK_SECONDS = 1.0
 
 _HERE = "f1hbase-staging"
 
@@ -93,13 +99,23 @@ class HBaseFiles:
             name = self._name.getNameAsString()
             if not admin.isTableEnabled(self._name):
                 raise SparkError(f"the table '{name}' is disabled: enable it in hbase shell (enable '{name}').")
-            if not admin.isTableAvailable(self._name):
-                raise SparkError(
-                    f"the table '{name}' has regions that no server has open: wait until HBase has assigned them, or "
-                    "have it do so in hbase shell (list_regions shows them, assign 'REGION')."
-                )
+            until = monotonic() + _ASSIGN_SECONDS
+            while missing := self._unopened(admin):
+                if monotonic() > until:
+                    raise SparkError(
+                        f"the table '{name}' has regions that no server has open: have HBase open them in hbase shell "
+                        f"(assign '{missing[0]}')."
+                    )
+                sleep(_LOOK_SECONDS)
         finally:
             connection.close()
+
+    def _unopened(self, admin: Any) -> list[str]:
+        """Return the regions of the table that no server has open now, by their encoded names."""
+        regions = {str(region.getEncodedName()) for region in admin.getRegions(self._name)}
+        for server in admin.getRegionServers().toArray():
+            regions -= {str(region.getEncodedName()) for region in admin.getRegions(server)}
+        return sorted(regions)
 
     def make_room(self, run: str, living: Collection[str], needed: int) -> None:
         """Make the folder of a run, and delete those that runs left behind that are no more.
