@@ -47,7 +47,7 @@ _KNOWN = (
         "--spark-conf spark.jars.packages=..."),
     ),
     (
-        re.compile(r"TableNotEnabledException|is disabled|NotServingRegionException"),
+        re.compile(r"TableNotEnabled|is disabled|NotServingRegion|Table \S+ is not currently available"),
         ("HBase does not take files into all regions of the table, which is disabled or has a region that no server "
         "has open: see to it in hbase shell (enable, assign), and run it again."),
     ),
