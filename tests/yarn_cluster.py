@@ -59,7 +59,7 @@ class YarnCluster:
             "java", *opened, "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
             f"-Dtest.build.data={self.folder / 'data'}", f"-Dhadoop.log.dir={self.folder / 'logs'}", "-cp", jars,
             "org.apache.hadoop.mapreduce.MiniHadoopClusterManager", "-format", "-nnport", str(self._name_node),
-            "-writeConfig", str(written),
+            "-rmport", str(self._ports[0]), "-writeConfig", str(written),
         ]  # fmt: skip
         for name, value in self._settings().items():
             command += ["-D", f"{name}={value}"]
@@ -101,11 +101,10 @@ class YarnCluster:
         return {"HADOOP_CONF_DIR": str(self.conf), "HADOOP_USER_NAME": os.environ.get("USER", "root")}
 
     def _settings(self) -> dict[str, str]:
-        manager, scheduler, tracker, admin, page = self._ports
+        _, scheduler, tracker, admin, page = self._ports
         return {
             "yarn.minicluster.fixed.ports": "true",
             "yarn.resourcemanager.hostname": "localhost",
-            "yarn.resourcemanager.address": f"localhost:{manager}",
             "yarn.resourcemanager.scheduler.address": f"localhost:{scheduler}",
             "yarn.resourcemanager.resource-tracker.address": f"localhost:{tracker}",
             "yarn.resourcemanager.admin.address": f"localhost:{admin}",
