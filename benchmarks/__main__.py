@@ -35,6 +35,13 @@ _PAGE = ROOT / "docs" / "performance.md"
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Load records from the files of a real session here instead of simulated ones.",
 )
+@click.option("--copies", type=click.IntRange(1), metavar="N", help="Meetings of the spark studies.  [default: 4]")
+@click.option(
+    "--zone",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The landing zone of the spark studies; filled if it is not there, and kept, so that parts can be run apart.",
+)
+@click.option("--compare", is_flag=True, help="Compare the tables of the spark study cell by cell (minutes).")
 @click.option("--quick", is_flag=True, help="A smoke run: few records, one round; writes no page but that of --page.")
 @click.option(
     "--page",
@@ -47,6 +54,9 @@ def main(
     rows: int | None,
     only: tuple[str, ...],
     data: Path | None,
+    copies: int | None,
+    zone: Path | None,
+    compare: bool,
     quick: bool,
     page: Path | None,
 ) -> None:
@@ -64,6 +74,8 @@ def main(
       status    of a season's 100,000 unit rows
       zones     records a second from the API into a landing zone
       metrics   what showing them to Prometheus costs
+      spark     from a landing zone by each engine, ImportTsv and PerformanceEvaluation
+      spark-growth   one meeting, two, four by Spark
       all       all of these
 
     Starts an HBase and a replay server of its own and stops them at the end. Prints tables, and writes those that are
@@ -71,9 +83,18 @@ def main(
     """
     chosen = list(STUDIES) if "all" in studies else list(dict.fromkeys(studies)) or ["contest"]
     size = QUICK if quick else FULL
-    options = replace(size, rounds=rounds or size.rounds, rows=rows or size.rows, only=only, data=data)
+    options = replace(
+        size, rounds=rounds or size.rounds, rows=rows or size.rows, only=only, data=data,
+        copies=copies or size.copies, zone=zone, compare=compare or size.compare,
+    )  # fmt: skip
     # Without paths: the page is for everybody.
-    shown = {"--rounds": rounds, "--rows": rows, "--data": data and "FOLDER", "--quick": "" if quick else None}
+    shown = {
+        "--rounds": rounds,
+        "--rows": rows,
+        "--data": data and "FOLDER",
+        "--copies": copies,
+        "--quick": "" if quick else None,
+    }
     words = [word for name, value in shown.items() if value is not None for word in (name, str(value)) if word]
     command = shlex.join(["benchmarks/run.sh", *studies, *words, *(word for text in only for word in ("--only", text))])
     target = page or (None if quick or only else _PAGE)

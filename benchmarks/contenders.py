@@ -229,22 +229,23 @@ class PerformanceEvaluation:
     kind = TOOL
     name = "HBase's PerformanceEvaluation, no gateway"
 
-    def __init__(self, scene: Scene, clients: int) -> None:
+    def __init__(self, stage: Stage, records: Records, clients: int) -> None:
         self.processes = clients
-        self._scene = scene
-        self._rows = scene.records.car_data // clients * clients
+        self._stage = stage
+        self._regions = len(records.meetings)
+        self._rows = records.car_data // clients * clients
 
     def prepare(self) -> None:
         """Drop its table; it makes a new one."""
-        self._scene.stage.drop(PE_TABLE)
+        self._stage.drop(PE_TABLE)
 
     def run(self) -> Measurement:
         """Let it write; what its clients say they took is the time, the start of its JVM is not in it."""
-        cpu, clock = children_cpu(), self._scene.clock()
-        printed = self._scene.stage.hbase.performance_evaluation(
+        cpu, clock = children_cpu(), CpuClock(self._stage.pids)
+        printed = self._stage.hbase.performance_evaluation(
             "--nomapred", f"--rows={self._rows // self.processes}", f"--table={PE_TABLE}",
             f"--columns={CELLS}", f"--valueSize={_VALUE_BYTES}", "--writeToWAL=true", "--autoFlush=false",
-            f"--presplit={len(self._scene.records.meetings)}", "--blockEncoding=FAST_DIFF", "--compress=GZ",
+            f"--presplit={self._regions}", "--blockEncoding=FAST_DIFF", "--compress=GZ",
             "--bloomFilter=ROW", "sequentialWrite", str(self.processes),
         )  # fmt: skip
         found = re.findall(r"Finished .* in (\d+)ms .* for (\d+) rows", printed)
@@ -259,7 +260,7 @@ class PerformanceEvaluation:
 
     def check(self) -> None:
         """Count the rows and cells."""
-        self._scene.stage.check(PE_TABLE, rows=self._rows, cells=self._rows * CELLS)
+        self._stage.check(PE_TABLE, rows=self._rows, cells=self._rows * CELLS)
 
 
 # --- (b) the put path alone ---

@@ -72,7 +72,8 @@ def contenders(scene: Scene, options: Options) -> list[Contender]:
     """Return everybody who takes part, in the order of the table."""
     counts = options.processes
     everybody: list[Contender] = [limit(scene, count, rows) for count in counts for rows in options.frame_rows]
-    everybody += [PerformanceEvaluation(scene, count) for count in sorted({min(counts), max(counts)})]
+    extremes = sorted({min(counts), max(counts)})
+    everybody += [PerformanceEvaluation(scene.stage, scene.records, count) for count in extremes]
     everybody += [put_rows(scene, count) for count in counts]
     everybody += [put_records(scene, count) for count in counts]
     everybody += [WholeLoad(scene, count, window) for count in counts for window in ("auto", "15m")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,10 @@ from typing import Self
 import psutil
 
 MB = 1_000_000
+
+_LOOK_SECONDS = 0.2
+_LOOKS_A_SIZE = 3
+"""After how many looks at processor times the memory is looked at, which takes the kernel ten times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +166,53 @@ class MemoryWatch:
 
 def _is_worker(process: psutil.Process) -> bool:
     return any("f1hbase.pipeline.worker" in argument for argument in process.cmdline())
+
+
+class TreeWatch:
+    """Watches a process and all below it, from a thread, during a `with` block.
+
+    Args:
+        pid: The process.
+
+    Attributes:
+        peak: The most memory (PSS, bytes) that all had together: what several share is counted once.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._cpu: dict[int, float] = {}
+        self.peak = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def cpu(self) -> float:
+        """Processor seconds of all, those that have ended included, up to the last look at each."""
+        return sum(self._cpu.values())
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._stop.wait(_LOOK_SECONDS):
+            looks += 1
+            with suppress(psutil.Error):
+                tree = [self._root, *self._root.children(recursive=True)]
+                self._look(tree, with_memory=looks % _LOOKS_A_SIZE == 0)
+
+    def _look(self, tree: Sequence[psutil.Process], *, with_memory: bool) -> None:
+        total = 0
+        for process in tree:
+            with suppress(psutil.Error):
+                self._cpu[process.pid] = _cpu(process)
+                if with_memory:
+                    total += process.memory_full_info().pss
+        self.peak = max(self.peak, total)

@@ -31,6 +31,9 @@ class Options:
         growth_rows: How many rows the steps of the growth study have.
         minutes: How long the session of the memory study is; None means two hours.
         season: How many meetings the season of the status study has.
+        copies: How many meetings the zone of the Spark studies has.
+        zone: That zone; it is filled if it is not there, and stays. None fills one for this run.
+        compare: Whether the tables of the Spark study are compared cell by cell.
     """
 
     rounds: int | None = None
@@ -45,6 +48,9 @@ class Options:
     growth_rows: tuple[int, ...] = (500_000, 1_000_000, 2_000_000, 4_000_000)
     minutes: float | None = None
     season: int = 24
+    copies: int = 4
+    zone: Path | None = None
+    compare: bool = False
 
 
 FULL = Options()
@@ -59,5 +65,7 @@ QUICK = Options(
     growth_rows=(10_000, 20_000),
     minutes=3.0,
     season=1,
+    copies=2,
+    compare=True,
 )
 """A smoke run: shows that everything works, and measures nothing worth knowing."""

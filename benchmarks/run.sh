@@ -5,7 +5,7 @@
 #   benchmarks/run.sh                   the contest: the gateway's limit, f1hbase, the naive way (about half an hour)
 #   benchmarks/run.sh --quick           a smoke run of the same in about a minute, which writes nothing
 #   benchmarks/run.sh all               the contest and every study: storage, growth, memory, startup, requests, status,
-#                                       zones
+#                                       zones, spark
 #   benchmarks/run.sh --help            all options
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

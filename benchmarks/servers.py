@@ -107,6 +107,14 @@ class LocalHBase:
         environment = self._environment | {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"}
         return _finish(_start([str(_HBASE), "pe", *arguments], environment))
 
+    def start_class(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a class of HBase, such as a MapReduce job, with the usual settings of a JVM."""
+        return _start([str(_HBASE), *arguments], self._environment | {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"})
+
+    def mapreduce_jars(self) -> list[str]:
+        """Return the jars with which Spark writes HBase's files."""
+        return _finish(_start([str(_HBASE), "mapredcp"], self._environment)).strip().rpartition("\n")[2].split(":")
+
     def table_folder(self, table: str) -> Path:
         """Where the regions of a table are."""
         return self._folder / "data" / "data" / "default" / table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import choices, contest, growth, memory, metrics, requesting, season, startup, storage, zones
+from benchmarks import choices, contest, growth, memory, metrics, requesting, season, spark, startup, storage, zones
 from benchmarks.options import Options, Tell
 from benchmarks.stage import Stage
 
@@ -22,4 +22,6 @@ STUDIES: Mapping[str, Study] = {
     "status": season.run,
     "zones": zones.run,
     "metrics": metrics.run,
+    "spark": spark.run,
+    "spark-growth": spark.growth,
 }

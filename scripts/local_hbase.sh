@@ -19,7 +19,7 @@ Usage: scripts/local_hbase.sh COMMAND
   wipe [--yes]          delete the data, after a question
   mapredcp              the jars that a Spark or MapReduce job needs to write HBase's own files, with colons between them
   fetch [SET]           download what the others need, now rather than at their first use: server, shell, for run
-                        mapreduce, or for mapredcp spark; without SET the first two
+                        mapreduce, for mapredcp spark, or for tests/spark_yarn.py yarn; without SET the first two
   pids                  the process ids of the parts that run: "master PID" and "gateway PID"
 Needs Java 11 to 22, Python 3, and Maven for the first fetch.
 Environment:
@@ -473,7 +473,7 @@ wipe() { # [--yes]
   say "the data in $LOCAL_HBASE_DIR are deleted"
 }
 
-fetch() { # [server|shell|mapreduce]
+fetch() { # [SET]
   local set
   for set in ${1:-server shell}; do
     need_jars "$set"
@@ -501,11 +501,11 @@ main() {
     start: | start:gateway) start "$@"; launched=() ;;
     stop: | stop:gateway) stop "$@" ;;
     serve: | status: | pids: | wipe: | wipe:--yes) "$command" "$@" ;;
-    fetch: | fetch:server | fetch:shell | fetch:mapreduce | fetch:spark) fetch "$@" ;;
+    fetch: | fetch:server | fetch:shell | fetch:mapreduce | fetch:spark | fetch:yarn) fetch "$@" ;;
     mapredcp:) mapredcp ;;
     shell:*) shell "$@" ;;
     run:[a-zA-Z]*) run "$@" ;;
-    lock:server | lock:shell | lock:mapreduce | lock:spark) lock_jars "$1" ;;
+    lock:server | lock:shell | lock:mapreduce | lock:spark | lock:yarn) lock_jars "$1" ;;
     help: | -h: | --help:) usage ;;
     *) wrong_usage ;;
   esac

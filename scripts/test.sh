@@ -2,16 +2,18 @@
 # Sets up everything, then lints, checks types and runs every test, those against a real HBase included.
 # The tests start an HBase of their own, on free ports and in a temporary folder, and stop it again.
 # Usage: scripts/test.sh [--all] [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
-# --all runs OpenTSDB itself and 2,000 hostile cases (tests/hostile/) besides, which takes about an hour.
+# --all runs besides: OpenTSDB itself, 2,000 hostile cases (tests/hostile/), 30 kills of loads by Spark, and a load on a
+# real YARN, which takes about an hour and a half.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case "${1:-}" in
-  -h | --help) sed -n '2,5{s/^# //;p}' scripts/test.sh; exit 0 ;;
+  -h | --help) sed -n '2,6{s/^# //;p}' scripts/test.sh; exit 0 ;;
 esac
 all=''
 if [ "${1:-}" = --all ]; then
   all=yes
+  export TEST_ALL=yes
   shift
 fi
 
@@ -33,7 +35,10 @@ wait "$fetch"
 wait "$stores"
 wait "$browser"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
-TEST_ALL=$all .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+.venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 if [ -n "$all" ]; then
   .venv/bin/python -m tests.hostile --cases 2000
+  .venv/bin/python tests/spark_yarn.py
+  .venv/bin/python tests/faults/kill_spark.py --runs 30
+  .venv/bin/python tests/faults/refused_by_spark.py
 fi

@@ -43,12 +43,22 @@ def main(folder: Path) -> None:
             "no class": _said(lambda: spark.java_class("org.example.Nothing")),
             "no file system": _said(lambda: files.file_root("gs", "bucket", "zone")),
             "twice": _said(lambda: SparkApplication(SparkSettings("local[1]"), [], "another")),
+            "not shared": _said(lambda: _save(spark, folder)),
+            "unknown file system": _said(lambda: HBaseFiles(spark, "t_f1_data", "nosuch://host/staging")),
             "no package": _said(lambda: spark.session.range(1).mapInArrow(_lacks, "id bigint").collect()),
         }
         rows = spark.session.range(1000).selectExpr("hash(cast(id as int)) as hash").collect()
         print(json.dumps({"errors": errors, "folders": folders, "hashes": [row["hash"] for row in rows]}))
     finally:
         spark.stop()
+
+
+def _save(spark: SparkApplication, folder: Path) -> None:
+    """Have an executor look for a folder that is not there."""
+    conf = spark.java_class("org.apache.hadoop.conf.Configuration")()
+    conf.set("mapreduce.output.fileoutputformat.outputdir", str(folder / "out"))
+    blocks = spark.session.range(1).selectExpr("cast(id as binary) as block")
+    spark.java_class("f1hbase.Cells").save(blocks._jdf, conf, 1, str(folder / "nowhere"))
 
 
 def _lacks(batches: Iterator[Any]) -> Iterator[Any]:

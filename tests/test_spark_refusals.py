@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from bisect import bisect_right
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spark_runs import need_jars
 
-from f1hbase.cluster import encoding, rounds, scans, session
-from f1hbase.cluster.encoding import pack
+from f1hbase.cluster import rounds, scans, session
+from f1hbase.cluster.encoding import BLOCK_ROWS, PackedRows
 from f1hbase.cluster.errors import explain
 from f1hbase.cluster.rounds import numbers_hashed_to, spark_hash
 from f1hbase.cluster.session import CELLS_JAR
@@ -138,27 +140,53 @@ def test_a_folder_that_is_no_zone_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_examples_are_true() -> None:
-    assert doctest.testmod(encoding).failed == 0
     assert doctest.testmod(rounds).failed == 0
     assert doctest.testmod(scans).failed == 0
 
 
-@given(
-    st.lists(
-        st.tuples(st.binary(min_size=0, max_size=300), st.binary(max_size=50)), min_size=1, unique_by=lambda c: c[0]
-    )
+_NAMES = st.binary(max_size=300)
+_RECORDS = st.dictionaries(
+    st.binary(min_size=1, max_size=40), st.dictionaries(_NAMES, st.binary(max_size=50), min_size=1, max_size=3)
 )
-def test_a_packed_row_says_its_cells_in_the_order_of_hbase(cells: list[tuple[bytes, bytes]]) -> None:
-    (packed,) = pack([b"car:" + name for name, _ in cells], iter([[value for _, value in cells]]))
-    assert packed[:4] == b"\x03car"
-    found, rest = [], packed[4:]
-    while rest:
-        length = int.from_bytes(rest[:2], "big")
-        name, rest = rest[2 : 2 + length], rest[2 + length :]
-        length = int.from_bytes(rest[:4], "big")
-        found.append((name, rest[4 : 4 + length]))
-        rest = rest[4 + length :]
-    assert found == sorted(cells)
+
+
+@given(_RECORDS, st.lists(st.binary(min_size=1, max_size=40)))
+def test_blocks_say_all_rows_in_the_order_of_hbase(records: dict[bytes, dict[bytes, bytes]], cuts: list[bytes]) -> None:
+    rows, cuts = PackedRows(), sorted(set(cuts))
+    for key, cells in records.items():
+        rows.add(tuple(b"car:" + name for name in cells), [key], [[value] for value in cells.values()])
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for block in rows.blocks(cuts):
+        unpacked = _unpacked(block.content)
+        keys = [key for key, _ in unpacked]
+        assert keys == sorted(keys)
+        assert (block.key, block.order) == (keys[0], b"car\0" + keys[0])
+        assert len({bisect_right(cuts, key) for key in keys}) == 1
+        assert all(list(cells) == sorted(cells) for _, cells in unpacked)
+        found |= dict(unpacked)
+    assert found == records
+
+
+def test_a_block_has_so_many_rows_at_the_most() -> None:
+    rows = PackedRows()
+    keys = [b"%05d" % number for number in range(BLOCK_ROWS + 1)]
+    rows.add((b"car:rpm",), keys, [[b"1"] * len(keys)])
+    assert [len(_unpacked(block.content)) for block in rows.blocks([])] == [BLOCK_ROWS, 1]
+
+
+def _unpacked(block: bytes) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    rest = io.BytesIO(block)
+
+    def take(size: int) -> bytes:
+        return rest.read(int.from_bytes(rest.read(size), "big"))
+
+    assert take(1) == b"car"
+    names = [take(2) for _ in range(int.from_bytes(rest.read(2), "big"))]
+    found = []
+    while rest.tell() < len(block):
+        key = take(2)
+        found.append((key, {name: take(4) for name in names}))
+    return found
 
 
 @given(st.integers(1, 300))
@@ -187,6 +215,9 @@ def _java(*texts: str) -> Any:
             "the executors have Python 3.9, this process 3.11",
         ),
         (("java.lang.OutOfMemoryError: Java heap space",), "spark.driver.memory"),
+        (("org.apache.hadoop.hbase.TableNotEnabledException: t_f1_data is disabled.",), "does not take files into all"),
+        (("java.lang.IllegalArgumentException: System memory 259522560 must be at least 471859200.",), "memory=1g"),
+        (("java.lang.ClassNotFoundException: Class org.example.Nothing not found",), "class org.example.Nothing: name"),
         (("java.lang.NoSuchMethodError: 'void org.apache.hadoop.hbase.X.y()'",), "not those of this Spark"),
         (("java.lang.IllegalStateException: it is odd\n\tat somewhere",), "Spark failed: it is odd"),
     ],
@@ -246,6 +277,8 @@ def test_the_folders_of_runs_that_are_no_more_are_deleted(probed: Any) -> None:
         ("no class", "lacks the Java class org.example.Nothing: name .*cells.jar and the jars of HBase"),
         ("no file system", r"cannot read gs://: add its connector"),
         ("twice", "runs in this process already"),
+        ("not shared", "executors do not see this machine's staging folder: name one .* with --spark-staging"),
+        ("unknown file system", "knows no file system 'nosuch': name another folder with --spark-staging"),
         ("no package", "the executors' Python lacks the package 'not_there_at_all'"),
         ("no master", "Spark does not start with the master 'nonsense': there is no such Spark master"),
     ],

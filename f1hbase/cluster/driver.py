@@ -6,7 +6,6 @@ import threading
 from collections.abc import Collection, Sequence
 
 from f1hbase.cluster.encoding import EncodedUnit
-from f1hbase.cluster.errors import SparkError
 from f1hbase.cluster.hfiles import HBaseFiles
 from f1hbase.cluster.rounds import Round, encode_round
 from f1hbase.cluster.session import SparkApplication, SparkSettings
@@ -79,8 +78,7 @@ class SparkDriver:
         def encode(application: SparkApplication) -> tuple[str, list[EncodedUnit]]:
             files = self._opened(application)
             written_at = files.written_at(self._tables.reports, run_row)
-            if not files.is_enabled():
-                raise SparkError(f"the table '{self._tables.data}' is disabled: enable it in hbase shell.")
+            files.check_available()
             files.make_room(self._run_id, living, records * STAGED_BYTES_PER_RECORD)
             root = files.file_root(self._location.scheme, self._location.root, self._location.prefix)
             return encode_round(application, files, self._run_id, work, root, max(written_at, deleted_at + 1))

@@ -37,6 +37,25 @@ _KNOWN = (
         "with --spark-staging and --spark-conf spark.local.dir=FOLDER."),
     ),
     (
+        re.compile(r"the staging folder is another one on this executor"),
+        ("the executors do not see this machine's staging folder: name one that all machines have with "
+        "--spark-staging, such as hdfs:///tmp/f1hbase."),
+    ),
+    (
+        re.compile(r"No FileSystem for scheme \"?(\w+)"),
+        ("this Spark knows no file system '{0}': name another folder with --spark-staging, or add the connector with "
+        "--spark-conf spark.jars.packages=..."),
+    ),
+    (
+        re.compile(r"TableNotEnabled|is disabled|NotServingRegion|Table \S+ is not currently available"),
+        ("HBase does not take files into all regions of the table, which is disabled or has a region that no server "
+        "has open: see to it in hbase shell (enable, assign), and run it again."),
+    ),
+    (
+        re.compile(r"must be at least \d+.*--driver-memory|System memory \d+ must be at least"),
+        "Spark has too little memory to start: give it more with --spark-conf spark.driver.memory=1g.",
+    ),
+    (
         re.compile(r"OutOfMemoryError|exitCode: 143|Container killed|SparkOutOfMemory"),
         ("Spark has run out of memory: give it more with --spark-conf spark.executor.memory=4g (spark.driver.memory "
         "with a master local[N])."),
@@ -49,7 +68,7 @@ _KNOWN = (
         ),
     ),
     (
-        re.compile(r"ClassNotFoundException: (\S+)|NoClassDefFoundError: (\S+)"),
+        re.compile(r"ClassNotFoundException: (?:Class )?(\S+)|NoClassDefFoundError: (\S+)"),
         ("Spark lacks the Java class {0}: name the jars of HBase with --spark-conf spark.jars=A.jar,B.jar, as "
         "'hbase mapredcp' lists them."),
     ),

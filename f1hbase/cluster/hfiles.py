@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from time import monotonic, sleep
 from typing import Any
 
 from f1hbase.cluster.errors import SparkError
@@ -16,7 +17,14 @@ from f1hbase.cluster.session import SparkApplication
 _USUAL_MOST_FILES = 32
 """How many files HBase takes for a region and family at a time, unless it is told otherwise."""
 
+_ASSIGN_SECONDS = 15.0
+"""For how long regions may be on their way from one server to another."""
+
+_LOOK_SECONDS = 1.0
+
 _HERE = "f1hbase-staging"
+
+_MARK = ".run"
 
 
 class HBaseFiles(HBaseByJava):
@@ -47,13 +55,35 @@ class HBaseFiles(HBaseByJava):
         finally:
             connection.close()
 
-    def is_enabled(self) -> bool:
-        """Return whether HBase takes anything into the table."""
+    def check_available(self) -> None:
+        """Look whether HBase takes files into each region of the table.
+
+        Raises:
+            SparkError: If not; says what to do in hbase shell.
+        """
         connection = self._connect()
         try:
-            return bool(connection.getAdmin().isTableEnabled(self._name))
+            admin = connection.getAdmin()
+            name = self._name.getNameAsString()
+            if not admin.isTableEnabled(self._name):
+                raise SparkError(f"the table '{name}' is disabled: enable it in hbase shell (enable '{name}').")
+            until = monotonic() + _ASSIGN_SECONDS
+            while missing := self._unopened(admin):
+                if monotonic() > until:
+                    raise SparkError(
+                        f"the table '{name}' has regions that no server has open: have HBase open them in hbase shell "
+                        f"(assign '{missing[0]}')."
+                    )
+                sleep(_LOOK_SECONDS)
         finally:
             connection.close()
+
+    def _unopened(self, admin: Any) -> list[str]:
+        """Return the regions of the table that no server has open now, by their encoded names."""
+        regions = {str(region.getEncodedName()) for region in admin.getRegions(self._name)}
+        for server in admin.getRegionServers().toArray():
+            regions -= {str(region.getEncodedName()) for region in admin.getRegions(server)}
+        return sorted(regions)
 
     def make_room(self, run: str, living: Collection[str], needed: int) -> None:
         """Make the folder of a run, and delete those that runs left behind that are no more.
@@ -77,9 +107,8 @@ class HBaseFiles(HBaseByJava):
             if self._files.getScheme() != "file":
                 # The servers of HBase, which move the files away, may run as another user.
                 self._files.setPermission(folder, self._everybody())
-            probe = self._path(f"{folder.toString()}/.probe")
-            self._files.create(probe, True).close()
-            self._files.delete(probe, False)
+            # By which executors know the folder for the same one; it goes with the folder.
+            self._files.create(self._path(f"{folder.toString()}/{_MARK}"), True).close()
             left = int(self._files.getStatus(folder).getRemaining())
         except Exception as error:
             if not hasattr(error, "java_exception"):
@@ -95,11 +124,11 @@ class HBaseFiles(HBaseByJava):
                 f"{needed / 1e9:,.1f} GB are needed: free some, or name another with --spark-staging."
             )
 
-    def write(self, rows: Any, run: str, attempt: int, timestamp: int, most_files: int) -> tuple[str, int]:
-        """Write rows as files of HBase.
+    def write(self, blocks: Any, run: str, attempt: int, timestamp: int, most_files: int) -> tuple[str, int]:
+        """Write blocks of rows as files of HBase.
 
         Args:
-            rows: A frame of the columns key and packed, in each partition sorted by key.
+            blocks: A frame of the column block, in each partition sorted by family and first key.
             run: This run.
             attempt: Which folder of it.
             timestamp: Of every cell, in ms since 1970.
@@ -131,8 +160,13 @@ class HBaseFiles(HBaseByJava):
         self._conf.set(
             "hbase.mapreduce.bulkload.max.hfiles.perRegion.perFamily", str(max(_USUAL_MOST_FILES, most_files))
         )
-        written = self._spark.java_class("f1hbase.Cells").save(rows._jdf, conf, timestamp)
+        written = self._spark.java_class("f1hbase.Cells").save(blocks._jdf, conf, timestamp, self._mark(run))
         return folder, int(written)
+
+    def _mark(self, run: str) -> str | None:
+        """Return the file by which executors know the folder of a run, if that is a local one."""
+        local = self._files.getScheme() == "file"
+        return f"{self._child(run).toUri().getPath()}/{_MARK}" if local else None
 
     def hand_over(self, folder: str) -> None:
         """Have HBase take the files of a folder; on return all of them are part of the table."""

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from f1hbase.cluster.encoding import EncodedUnit, ObjectTask, encode_object, regions_of
+from f1hbase.cluster.encoding import EncodedUnit, ObjectTask, encode_object
 from f1hbase.cluster.errors import SparkError
 from f1hbase.cluster.hfiles import HBaseFiles
 from f1hbase.cluster.session import SparkApplication
 
-_SCHEMA = "part int, key binary, packed binary"
+_SCHEMA = "part int, first binary, block binary"
 _GLOB = re.compile(r"([{}\[\]*?\\])")
 
 _SEED = 42
@@ -77,17 +77,17 @@ def encode_round(
     parts = touched(cuts, work.prefixes)
     numbers = dict(zip(parts, numbers_hashed_to(len(parts)), strict=True))
     units = context.accumulator(list[EncodedUnit](), Gathered())
-    shared = context.broadcast((work, root, cuts, numbers))
+    shared = context.broadcast((work, root, sorted({*cuts, *map(str.encode, work.between)}), cuts, numbers))
 
     def encode(batches: Iterator[Any]) -> Iterator[Any]:
         yield from _encode(batches, *shared.value, units)
 
     paths = [_GLOB.sub(r"\\\1", f"{root}/{path}") for path in work.tasks]
     frame = spark.session.read.format("binaryFile").option("recursiveFileLookup", "true").load(paths)
-    rows = frame.select("path", "content").mapInArrow(encode, _SCHEMA)
-    rows = rows.repartition(len(parts), "part").sortWithinPartitions("key").select("key", "packed")
+    blocks = frame.select("path", "content").mapInArrow(encode, _SCHEMA)
+    blocks = blocks.repartition(len(parts), "part").sortWithinPartitions("first").select("block")
     try:
-        folder, written = files.write(rows, run, work.number, timestamp, len(parts))
+        folder, written = files.write(blocks, run, work.number, timestamp, len(parts))
     finally:
         shared.unpersist()
     # A task that was done twice tells of its units twice.
@@ -164,9 +164,18 @@ def _rotated(number: int, bits: int) -> int:
 
 
 def _encode(
-    batches: Iterable[Any], work: Round, root: str, cuts: Sequence[bytes], numbers: Mapping[int, int], units: Any
+    batches: Iterable[Any],
+    work: Round,
+    root: str,
+    between: Sequence[bytes],
+    cuts: Sequence[bytes],
+    numbers: Mapping[int, int],
+    units: Any,
 ) -> Iterator[Any]:
-    """Yield the packed rows of some objects as Arrow's batches, one a unit; tell the accumulator of the units."""
+    """Yield the blocks of some objects as Arrow's batches, one a unit; tell the accumulator of the units.
+
+    `between` are the keys at which blocks end: the cuts between the parts of the table, sessions, and cars in them.
+    """
     import pyarrow as pa
 
     for batch in batches:
@@ -175,10 +184,12 @@ def _encode(
             task = work.tasks[path.as_py()[len(root) + 1 :]]
             for unit, rows in encode_object(task, content.as_py(), work.knows):
                 units.add([unit])
-                if not rows.keys:
+                blocks = list(rows.blocks(between))
+                if not blocks:
                     continue
-                parts = [numbers[part] for part in regions_of(cuts, rows.keys)]
+                parts = [numbers[bisect_right(cuts, block.key)] for block in blocks]
+                firsts, contents_of = [block.order for block in blocks], [block.content for block in blocks]
                 yield pa.RecordBatch.from_arrays(
-                    [pa.array(parts, pa.int32()), pa.array(rows.keys, pa.binary()), pa.array(rows.packed, pa.binary())],
-                    names=["part", "key", "packed"],
+                    [pa.array(parts, pa.int32()), pa.array(firsts, pa.binary()), pa.array(contents_of, pa.binary())],
+                    names=["part", "first", "block"],
                 )

@@ -243,6 +243,10 @@ def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
         "spark.hadoopRDD.ignoreEmptySplits": "false",
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "4",
+        # An object counts for its size and 4 MB: seven or eight a task, which take a second or two.
+        "spark.sql.files.maxPartitionBytes": "32m",
+        # Otherwise a task for each object is started only to look how large it is.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
     }
     if is_local:
         # All of it is on this machine: nobody else needs to reach it.

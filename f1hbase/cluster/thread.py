@@ -97,6 +97,7 @@ class SparkThread:
     def _opened(self) -> SparkApplication:
         if self._application is None:
             self._application = SparkApplication(self._settings, self._jars, self._name)
+            _log.debug("Spark: started")
         return self._application
 
     def _close(self, last: Callable[[], None] | None) -> None:

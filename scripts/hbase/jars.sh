@@ -10,7 +10,8 @@ jars_folder() { # SET
     shell) echo "$LOCAL_HBASE_JARS/shell-2.4.17" ;;
     mapreduce) echo "$LOCAL_HBASE_JARS/mapreduce-$LOCAL_HBASE_VERSION-hadoop3" ;;
     spark) echo "$LOCAL_HBASE_JARS/spark-2.5.8-hadoop3" ;;
-    *) die 2 "unknown set of jars '$1'; there are: server, shell, mapreduce, spark" ;;
+    yarn) echo "$LOCAL_HBASE_JARS/yarn-3.3.6" ;;
+    *) die 2 "unknown set of jars '$1'; there are: server, shell, mapreduce, spark, yarn" ;;
   esac
 }
 
@@ -18,6 +19,7 @@ size_of() { # SET
   case "$1" in
     mapreduce) echo "13 MB" ;;
     spark) echo "60 MB" ;;
+    yarn) echo "100 MB" ;;
     *) echo "120 MB" ;;
   esac
 }

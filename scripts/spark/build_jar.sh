@@ -16,4 +16,6 @@ trap 'rm -rf "$classes"' EXIT
 # -Xlint:-options: that Java 8 is an old target is known.
 javac --release 8 -Xlint:-options -proc:none -d "$classes" -cp "$spark/jars/*:$(scripts/local_hbase.sh mapredcp)" \
   f1hbase/cluster/*.java
-jar --create --file "$jar_file" --date 2020-01-01T00:00:00Z --no-manifest -C "$classes" f1hbase
+jar_file=$(realpath "$jar_file")
+cd "$classes"
+jar --create --file "$jar_file" --date 2020-01-01T00:00:00Z --no-manifest f1hbase/*.class
