@@ -588,7 +588,7 @@ def live_command(**options: Any) -> None:
         logging.shutdown()
         # A load in a thread cannot be ended otherwise; it can be run again wherever it was.
         os._exit(code)
-    sys.exit(record_until_told(live_request(config), live_parts(config)))
+    sys.exit(record_until_told(live_request(config), live_parts(config)).exit_code)
 
 
 def _plan(config: Config) -> Plan:
