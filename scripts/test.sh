@@ -2,7 +2,7 @@
 # Sets up everything, then lints, checks types and runs every test, those against a real HBase included.
 # The tests start an HBase of their own, on free ports and in a temporary folder, and stop it again.
 # Usage: scripts/test.sh [--all] [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
-# --all runs 2,000 hostile cases besides (tests/hostile/), which takes about an hour.
+# --all runs what takes long as well (Spark over exports) and 2,000 hostile cases (tests/hostile/), about an hour.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,6 +12,7 @@ esac
 all=''
 if [ "${1:-}" = --all ]; then
   all=yes
+  export F1HBASE_TEST_ALL=yes
   shift
 fi
 
