@@ -21,13 +21,7 @@ class SampleColumns(Samples):
     def __init__(self, endpoint: Endpoint, columns: Sequence[Sequence[Any]]) -> None:
         super().__init__(endpoint, ())
         self._rows = None
-        self._columns: Sequence[Sequence[Any]] | None = columns
-
-    @property
-    def columns(self) -> Sequence[Sequence[Any]]:
-        """The values of each field."""
-        assert self._columns is not None
-        return self._columns
+        self._columns = columns
 
     def __len__(self) -> int:
         return len(self.columns[0])

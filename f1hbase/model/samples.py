@@ -47,6 +47,7 @@ class Samples(Sequence[Record]):
     def __init__(self, endpoint: Endpoint, rows: Sequence[Row]) -> None:
         self.endpoint = endpoint
         self._rows: Sequence[Row] | None = rows
+        self._columns: Sequence[Sequence[Any]] | None = None
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -58,7 +59,9 @@ class Samples(Sequence[Record]):
     @property
     def columns(self) -> Sequence[Sequence[Any]]:
         """The values of each field, in the order of the endpoint's."""
-        return list(zip(*self.rows, strict=True)) or [()] * len(self.endpoint.fields)
+        if self._columns is None:
+            self._columns = list(zip(*self.rows, strict=True)) or [()] * len(self.endpoint.fields)
+        return self._columns
 
     @property
     def keys(self) -> Sequence[Sequence[Any]]:
