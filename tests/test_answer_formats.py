@@ -92,7 +92,7 @@ _dated = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.fixed_dictionaries(
