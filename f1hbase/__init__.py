@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from f1hbase.version import __version__
 
 if TYPE_CHECKING:
-    from f1hbase.api import connect, ingester, load, open, plan, status  # noqa: A004
+    from f1hbase.api import connect, ingester, live, load, open, plan, status  # noqa: A004
 
-__all__ = ["__version__", "connect", "ingester", "load", "open", "plan", "status"]
+__all__ = ["__version__", "connect", "ingester", "live", "load", "open", "plan", "status"]
 
 
 def __getattr__(name: str) -> Any:
     # What imports the package for its codec alone need not wait for all the rest.
-    if name in {"connect", "ingester", "load", "open", "plan", "status"}:
+    if name in {"connect", "ingester", "live", "load", "open", "plan", "status"}:
         from f1hbase import api
 
         return getattr(api, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date as day
 from datetime import timedelta
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from f1hbase.config import resolve
 
 if TYPE_CHECKING:
+    import threading
+
     from f1hbase.config import Config
     from f1hbase.frames.store import Store
     from f1hbase.operations.estimate.forecast import Estimate
     from f1hbase.operations.ingest import Ingester
     from f1hbase.operations.status import Overview
     from f1hbase.pipeline.collector import Result
+    from f1hbase.pipeline.live.run import Recorded
 
 Several = int | Sequence[int]
 Texts = str | Sequence[str]
@@ -136,6 +139,87 @@ def load(
         engine=load_engine(resolved, TaskLines),
         exporters=exporters(resolved),
     )
+
+
+def live(
+    *,
+    source: str | None = None,
+    to: Texts | PathLike[str] | None = None,
+    layout: str | None = None,
+    meeting_key: int | None = None,
+    session_key: int | None = None,
+    instance: str | None = None,
+    begin_before: Duration | None = None,
+    idle_timeout: Duration | None = None,
+    no_archive: bool | None = None,
+    hub_url: str | None = None,
+    mqtt_url: str | None = None,
+    livetiming_url: str | None = None,
+    api_url: str | None = None,
+    rate: str | None = None,
+    request_timeout: Duration | None = None,
+    hbase_host: str | None = None,
+    hbase_port: int | None = None,
+    hbase_transport: str | None = None,
+    hbase_protocol: str | None = None,
+    hbase_timeout: Duration | None = None,
+    table_prefix: str | None = None,
+    compression: str | None = None,
+    patience: Duration | None = None,
+    config: str | PathLike[str] | None = None,
+    stop: threading.Event | None = None,
+    on_records: Callable[[str, Sequence[dict[str, Any]]], None] | None = None,
+) -> Recorded:
+    """Record the session that is on, or wait for the next one, as `f1hbase live` does (docs/live.md).
+
+    Returns when the session is over and loaded once more from the archive, or soon after `stop` was set. May be called
+    in any thread, in a notebook and where an event loop runs, which goes on meanwhile with
+    `await asyncio.to_thread(f1hbase.live, stop=stop)`. In the main thread Ctrl-C and SIGTERM end it, too.
+
+    Args:
+        source: Where from (`--from`): `livetiming` or `openf1`.
+        to: `hbase`, and the path or URL of a place for the raw lines.
+        layout: `raw-live` with such a place.
+        meeting_key: A session of this race meeting.
+        session_key: This session.
+        instance: The name of this instance.
+        begin_before: How long before its start a session is listened to.
+        idle_timeout: After how long without data the recording ends.
+        no_archive: Whether not to load the session from the archive when it is over.
+        hub_url: The hub of F1's live timing.
+        mqtt_url: The broker of OpenF1's feed.
+        livetiming_url: The archive of F1's live timing.
+        api_url: The API of OpenF1.
+        rate: The limits of the archive or API.
+        request_timeout: How long one request to it may take.
+        hbase_host: As for `load`, and so are the others.
+        hbase_port: The gateway's port.
+        hbase_transport: Its transport.
+        hbase_protocol: Its protocol.
+        hbase_timeout: How long one call to HBase may take.
+        table_prefix: What all table names begin with.
+        compression: How new tables are compressed.
+        patience: How long the feed may be away before it was ever there.
+        config: The settings file.
+        stop: Set it to end the recording: what came until then is stored, and no archive is loaded.
+        on_records: Called with the name of an endpoint and some records of it as they come, before they are stored and
+            before they are checked; in the thread that reads the feed, which it must not keep waiting.
+
+    Returns:
+        How it went: `exit_code` (0, 1 or 130), `scope` (the session), `instance`, `stats`.
+
+    Raises:
+        ValueError: If a value makes no sense; the message says which and what to write.
+        f1hbase.errors.F1HBaseError: If it could not begin, or cannot go on; its message says why and what to do.
+    """
+    resolved = _resolved({name: value for name, value in locals().items() if name not in {"stop", "on_records"}})
+    from f1hbase.composition import live_parts, live_request
+    from f1hbase.pipeline.live.service import record_until_told
+
+    request = live_request(resolved)
+    if on_records is not None:
+        request = replace(request, hear=lambda some: on_records(some.endpoint, some.records))
+    return record_until_told(request, live_parts(resolved), stop, metrics=resolved.settings.metrics)
 
 
 def plan(

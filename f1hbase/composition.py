@@ -201,7 +201,7 @@ def _source_module(location: str) -> ModuleType:
     if location in SOURCES:
         return import_module(SOURCES[location])
     recordings = import_module(_RECORDING_SOURCE)
-    return recordings if recordings.is_recording(Path(location)) else import_module(_ANY_URL_SOURCE)
+    return recordings if recordings.is_recording(location) else import_module(_ANY_URL_SOURCE)
 
 
 def open_reader(config: Config, name: str | None = None, patience: float | None = None) -> Reader:
@@ -365,7 +365,7 @@ def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | Non
     if settings.engine not in ENGINES:
         _refuse_without_engine(config)
         return None
-    named = settings.source in SOURCES or import_module(_RECORDING_SOURCE).is_recording(Path(settings.source))
+    named = settings.source in SOURCES or import_module(_RECORDING_SOURCE).is_recording(settings.source)
     if named:
         raise ConfigError(
             f"--engine {settings.engine} loads from a landing zone, not from '{settings.source}': fill one with load "

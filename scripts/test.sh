@@ -2,8 +2,8 @@
 # Sets up everything, then lints, checks types and runs every test, those against a real HBase included.
 # The tests start an HBase of their own, on free ports and in a temporary folder, and stop it again.
 # Usage: scripts/test.sh [--all] [PYTEST_OPTION...]     for example  scripts/test.sh -k codec
-# --all runs besides: OpenTSDB itself, 2,000 hostile cases (tests/hostile/), 30 kills of loads by Spark, and a load on a
-# real YARN, which takes about an hour and a half.
+# --all runs besides: Spark over exports, OpenTSDB itself, 2,000 hostile cases (tests/hostile/), 30 kills of loads by
+# Spark, and a load on a real YARN, which takes about an hour and a half.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

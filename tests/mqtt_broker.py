@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import aiomqtt
@@ -40,22 +42,26 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no type
 
 @asynccontextmanager
 async def broker(
-    is_good: Callable[[str], bool] | None = None, certificate: tuple[Path, Path] | None = None
+    is_good: Callable[[str], bool] | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    *,
+    websockets: bool = False,
 ) -> AsyncIterator[int]:
     """Run a broker on loopback, and yield its port.
 
     Args:
         is_good: Says which passwords are good; by default mosquitto is used where there is one, and any is.
-        certificate: The files of a certificate and its key, for TLS.
+        certificate: The files of a certificate and its key, for TLS; amqtt is used then.
+        websockets: Whether MQTT is spoken over WebSockets.
     """
     if is_good is None and certificate is None and shutil.which("mosquitto"):
-        async with _mosquitto() as port:
+        async with mosquitto(websockets=websockets) as port:
             yield port
         return
     PasswordPlugin.is_good = staticmethod(is_good or (lambda _: True))
     PasswordPlugin.refused = []
     PasswordPlugin.admitted = []
-    listener: dict[str, object] = {"type": "tcp", "bind": "127.0.0.1:0"}
+    listener: dict[str, object] = {"type": "ws" if websockets else "tcp", "bind": "127.0.0.1:0"}
     if certificate is not None:
         listener |= {"ssl": True, "certfile": str(certificate[0]), "keyfile": str(certificate[1])}
     server = Broker({"listeners": {"default": listener}, "plugins": {"mqtt_broker.PasswordPlugin": {}}})
@@ -80,11 +86,44 @@ def subscriptions() -> int:
 
 
 @asynccontextmanager
-async def _mosquitto() -> AsyncIterator[int]:
-    with socket.socket() as free:
+async def mosquitto(
+    *, websockets: bool = False, certificate: tuple[Path, Path] | None = None, user: tuple[str, str] | None = None
+) -> AsyncIterator[int]:
+    """Run mosquitto on loopback, and yield its port.
+
+    Args:
+        websockets: Whether MQTT is spoken over WebSockets.
+        certificate: The files of a certificate and its key, for TLS.
+        user: The name and password of the only one who is let in; by default anybody is.
+    """
+    with socket.socket() as free, TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    process = await asyncio.create_subprocess_exec("mosquitto", "-p", str(port), stderr=asyncio.subprocess.DEVNULL)
+        lines = [f"listener {port} 127.0.0.1", f"protocol {'websockets' if websockets else 'mqtt'}"]
+        if os.getuid() == 0:
+            lines.append("user root")  # else it becomes one who may not read the files
+        if certificate is not None:
+            lines += [f"certfile {certificate[0]}", f"keyfile {certificate[1]}"]
+        if user is None:
+            lines.append("allow_anonymous true")
+        else:
+            passwords = Path(folder) / "passwords"
+            passwords.write_text(f"{user[0]}:{user[1]}\n", encoding="utf-8")
+            packing = await asyncio.create_subprocess_exec("mosquitto_passwd", "-U", str(passwords))
+            assert await packing.wait() == 0
+            lines += ["allow_anonymous false", f"password_file {passwords}"]
+        if websockets:
+            lines.append(f"listener 0 {folder}/socket")  # some versions end where all listeners speak WebSockets
+        settings = Path(folder) / "mosquitto.conf"
+        settings.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        free.close()
+        async with _running(settings, port):
+            yield port
+
+
+@asynccontextmanager
+async def _running(settings: Path, port: int) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec("mosquitto", "-c", str(settings), stderr=asyncio.subprocess.DEVNULL)
     try:
         async with asyncio.timeout(10):
             while True:
@@ -93,7 +132,7 @@ async def _mosquitto() -> AsyncIterator[int]:
                     writer.close()
                     break
                 await asyncio.sleep(0.02)
-        yield port
+        yield
     finally:
         process.terminate()
         await process.wait()

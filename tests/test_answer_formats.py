@@ -19,6 +19,7 @@ from f1hbase.model.text import excerpt
 from f1hbase.serve.csvform import to_csv
 from f1hbase.sources.http.errors import TransientError, UnfaithfulError
 from f1hbase.sources.openf1.formats import SLICE_ROWS, CsvAnswer, JsonAnswer, decode_answer, decode_json
+from f1hbase.stores.hbase.codec import encode, encode_samples
 
 CAR, LOCATION = ENDPOINTS["car_data"], ENDPOINTS["location"]
 endpoints = st.sampled_from([CAR, LOCATION])
@@ -80,6 +81,54 @@ def test_csv_gives_samples_where_json_does(records: list[Record]) -> None:
         by_json = samples_of_json(CAR, json.dumps(records).encode())
         by_csv = samples_of_csv(to_csv(records), CAR)
         assert (by_csv and by_csv.rows) == (by_json and by_json.rows)
+
+
+_spellings = st.sampled_from(
+    ["0", "-0", "007", "-12", "+1", "1.0", "1e3", "1 2", " 1", "1T2", "", "null", "0x1", "1_0", "٣"]
+)
+_dated = st.sampled_from([
+    "2024-07-05 11:30:00+00:00", "2024-07-05T11:30:00.5+00:00", "2024-07-05 11:30:00", "2024-07-05 11:30:00+02:00",
+    "2024-07-05  11:30:00+00:00", "12024-07-05 11:30:00+00:00", "2024-07-05 11:30:00.+00:00", "",
+])  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {name: _dated if name == "date" else st.sampled_from(["1", "44"]) | _spellings for name in LOCATION.fields}
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_however_a_value_is_spelt_it_is_read_column_by_column_as_line_by_line(
+    lines: list[dict[str, str]], end: str
+) -> None:
+    body = "".join(",".join(line) + end for line in (LOCATION.fields, *(line.values() for line in lines))).encode()
+
+    def read(*, by_line: bool) -> list[str] | str:
+        answer = CsvAnswer(body, LOCATION)
+        answer._are_whole = not by_line
+        try:
+            return [exact(record) for some in answer for record in some]
+        except UnfaithfulError as error:
+            return str(error)
+
+    assert read(by_line=False) == read(by_line=True)
+
+
+def test_a_cell_has_the_text_of_the_number_whatever_the_answer_was() -> None:
+    records = [sample("location", x=x, y=0) for x in (-3195, 0, 10**30)]
+    body = to_csv(records).replace(b",0,", b",-0,")
+    assert b",-0," in body
+    samples = samples_of_csv(body, LOCATION)
+    assert samples is not None
+    blocks = [encode_samples(2024, some) for some in (samples, Samples(LOCATION, samples.rows))]
+    assert blocks[0] == blocks[1]
+    assert blocks[0] is not None
+    assert dict(blocks[0].rows()) == dict(encode(LOCATION, 2024, record) for record in records)
 
 
 @pytest.mark.parametrize("as_csv", [True, False], ids=["CSV", "JSON"])

@@ -6,19 +6,26 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from archive_server import Loaded, load_session, opened, scopes
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+from store_servers import moto_s3
 
 from f1hbase.composition import source_recipe
 from f1hbase.config import resolve
 from f1hbase.errors import ConfigError
+from f1hbase.model.units import Scope
+from f1hbase.pipeline.live.raw_lines import RawLinesRecipe
 from f1hbase.sources.livetiming.lines import quoted, split
 from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.sources.recordings import RecordingRecipe
+from f1hbase.stores.files.urls import parse_location
 from simulator.livetiming import write_archive
 
 _RACE = 70001
@@ -144,6 +151,62 @@ async def test_a_damaged_recording_is_loaded_as_far_as_it_goes(
     assert loaded.of("car_data")
     assert "a.txt.gz, line 201 is put aside" in caplog.text
     assert "cut off or damaged" in caplog.text
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a prefix in an empty bucket of moto's S3."""
+    names = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
+    files = {name: str(tmp_path / "none") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
+    with moto_s3() as url:
+        for name, value in (names | files | {"AWS_ENDPOINT_URL": url}).items():
+            monkeypatch.setenv(name, value)
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket("live", "us-east-1")
+        yield "s3://live/2025"
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+
+
+def _keep(messages: Recorded, url: str, instance: str, session_key: int, folder: Path) -> None:
+    """Keep messages as `live` does, an object a minute."""
+    keeper = RawLinesRecipe(parse_location(url)).open(Scope(2025, 70000, session_key), instance, folder)
+    for moment, topic, content in messages:
+        line = json.dumps([topic, content, f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"])
+        keeper.add(line.encode(), moment.timestamp())
+    keeper.close()
+
+
+async def test_raw_lines_of_two_instances_are_read_from_where_live_keeps_them(
+    archive: Path, messages: Recorded, bucket: str, tmp_path: Path
+) -> None:
+    third = len(messages) // 3
+    _keep(messages[: 2 * third], bucket, "box-1", _RACE, tmp_path)
+    _keep(messages[third:], bucket, "box-2", _RACE, tmp_path)
+    truth = await _archived(archive)
+
+    for place in (bucket, f"{bucket}/raw-live/2025/70000/{_RACE}"):
+        async with source_recipe(resolve({"source": place}, environment={})).open(1.0) as source:
+            (scope,) = await scopes(source)
+            loaded = await load_session(source, scope)
+        assert not loaded.quarantined
+        for endpoint in _ALL:
+            assert loaded.records[endpoint] == truth.records[endpoint], (place, endpoint)
+
+
+async def test_one_of_several_sessions_in_a_bucket_is_to_be_named(
+    messages: Recorded, bucket: str, tmp_path: Path
+) -> None:
+    for session_key in (_RACE, 7):
+        _keep(messages[:3], bucket, "box-1", session_key, tmp_path)
+    recipe = source_recipe(resolve({"source": bucket}, environment={}))
+    with pytest.raises(
+        ConfigError, match=f"several sessions; name one of them, such as {bucket}/raw-live/2025/70000/7"
+    ):
+        async with recipe.open(1.0):
+            pass
+    nothing = source_recipe(resolve({"source": f"{bucket}/raw-live/1999"}, environment={}))
+    with pytest.raises(ConfigError, match="there are no raw lines"):
+        async with nothing.open(1.0):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ from cli import loader_of
 from forwarder import Forwarder
 from hbase_server import LocalHBase, free_ports
 from live_server import season_of, until
-from mqtt_broker import PasswordPlugin, broker, subscriptions
+from mqtt_broker import PasswordPlugin, broker, mosquitto, subscriptions
 from replay_server import ReplayServer
 from tables import scan, values
 
@@ -35,6 +36,7 @@ from f1hbase.model.records import identity
 from f1hbase.model.units import Scope
 from f1hbase.sources.feeds import Back, FeedEvent, FeedMessage, Lost, Over
 from f1hbase.sources.livetiming.recorded import read as read_recordings
+from f1hbase.sources.openf1.broker import BrokerRefusedError, Heard, connect
 from f1hbase.sources.openf1.feed import FeedOptions, OpenF1Feed, feed_recipe
 from f1hbase.sources.openf1.published import BadPayloadError, read, spelled
 from f1hbase.sources.openf1.source import OpenF1Options
@@ -406,12 +408,12 @@ async def test_a_broker_that_is_not_there_is_waited_for_as_long_as_patience_last
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for localhost that nobody has signed, and its key."""
+    """A certificate for the name localhost that nobody has signed, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
          "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -419,17 +421,47 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @_leaves_sockets
+@pytest.mark.parametrize("scheme", ["mqtts", "wss"])
 async def test_the_broker_is_spoken_to_over_tls_and_must_prove_who_it_is(
-    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    async with broker(certificate=certificate) as port:
-        options = replace(_options(port, patience=0.0), url=f"mqtts://localhost:{port}")
+    async with broker(certificate=certificate, websockets=scheme == "wss") as port:
+        options = replace(_options(port, patience=600.0), url=f"{scheme}://localhost:{port}")
         async with _reading(options) as fed:
-            await until(lambda: fed.failures)
-        assert "certificate verify failed" in str(fed.failures[0]).lower()
+            await until(lambda: fed.failures)  # long before patience ends
+        (refusal,) = fed.failures
+        assert isinstance(refusal, UnreachableError)
+        assert f"the certificate of {options.url} is not trusted (self-signed certificate)" in str(refusal)
+        assert "SSL_CERT_FILE" in str(refusal)
+        assert "\n" not in str(refusal)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
         async with _reading(options) as fed:
             await until(lambda: fed.kinds() == ["Back"])
+        # Its certificate is not one for another name.
+        async with _reading(replace(options, url=f"{scheme}://127.0.0.1:{port}")) as fed:
+            await until(lambda: fed.failures)
+        assert "IP address mismatch" in str(fed.failures[0])
+
+
+@pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
+async def test_mosquitto_is_heard_over_websockets_and_tls_with_a_token(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    record = {"meeting_key": 7001, "session_key": 70001, "date": "2025-03-09T13:00:00", "_id": 1, "_key": "a",
+              "category": "Flag", "message": "GREEN LIGHT"}  # fmt: skip
+    async with mosquitto(websockets=True, certificate=certificate, user=("f1hbase", "a token")) as port:
+        url = f"wss://localhost:{port}/mqtt"
+        heard: list[Heard] = []
+        with pytest.raises(BrokerRefusedError, match=f"{url} refuses the connection"):
+            await connect(url, "another token", "v1/#", heard.append, time.time)
+        connection = await connect(url, "a token", "v1/#", heard.append, time.time)
+        publisher = await connect(url, "a token", "v2/#", heard.append, time.time)
+        await publisher._client.publish("v1/race_control", json.dumps(record).encode(), qos=1)
+        await until(lambda: heard)
+        await publisher.close()
+        await connection.close()
+    assert [(one.topic, json.loads(one.payload)) for one in heard] == [("v1/race_control", record)]
 
 
 async def test_a_finished_session_is_over_when_nothing_comes_any_more() -> None:

@@ -610,7 +610,7 @@ def live_command(**options: Any) -> None:
         logging.shutdown()
         # A load in a thread cannot be ended otherwise; it can be run again wherever it was.
         os._exit(code)
-    sys.exit(record_until_told(live_request(config), live_parts(config), settings.metrics))
+    sys.exit(record_until_told(live_request(config), live_parts(config), metrics=settings.metrics).exit_code)
 
 
 def _plan(config: Config) -> Plan:

@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from f1hbase.config import Config
 from f1hbase.destinations.base import Batch, Writer
 from f1hbase.errors import StoreError
 from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY
@@ -31,6 +31,9 @@ from f1hbase.stores.hbase.connector import OTHER_CONNECTIONS, USUAL_THREADS, Gat
 from f1hbase.stores.hbase.frames import RowMutation
 from f1hbase.stores.hbase.schema import Layout, Tables, ensure_tables, split_points
 from f1hbase.stores.hbase.shell import find_shell
+
+if TYPE_CHECKING:
+    from f1hbase.config import Config
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from f1hbase.frames.schemas import TIME, Column, Kind, columns_of, schema_of
 from f1hbase.model.catalog import ALL_ENDPOINTS
-from f1hbase.model.columns import SampleColumns
 from f1hbase.model.records import compact_json
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import lenient_time
@@ -40,11 +39,8 @@ def batch_of(endpoint_name: str, part: Samples | Sequence[Record]) -> pa.RecordB
     """
     endpoint = ALL_ENDPOINTS[endpoint_name]
     extras: Extras = {}
-    if isinstance(part, SampleColumns):
+    if isinstance(part, Samples):
         values = dict(zip(endpoint.fields, part.columns, strict=True))
-    elif isinstance(part, Samples):
-        columns = zip(*part.rows, strict=True) if part.rows else ([] for _ in endpoint.fields)
-        values = dict(zip(endpoint.fields, columns, strict=True))
     else:
         values = {field: [record.get(field) for record in part] for field in endpoint.fields}
         for number, record in enumerate(part):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from f1hbase.model.catalog import Endpoint
-from f1hbase.model.samples import Row, Samples
+from f1hbase.model.memo import Memo
+from f1hbase.model.samples import Samples, Texts
 
 
 class SampleColumns(Samples):
@@ -18,16 +19,9 @@ class SampleColumns(Samples):
     """
 
     def __init__(self, endpoint: Endpoint, columns: Sequence[Sequence[Any]]) -> None:
-        self.endpoint = endpoint
-        self.columns = columns
-        self._rows: Sequence[Row] | None = None
-
-    @property
-    def rows(self) -> Sequence[Row]:  # type: ignore[override]
-        """The records as tuples."""
-        if self._rows is None:
-            self._rows = list(zip(*self.columns, strict=True))
-        return self._rows
+        super().__init__(endpoint, ())
+        self._rows = None
+        self._columns = columns
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -42,3 +36,42 @@ class SampleColumns(Samples):
         if isinstance(index, slice):
             return SampleColumns(self.endpoint, [column[index] for column in self.columns])
         return {name: column[index] for name, column in zip(self.endpoint.fields, self.columns, strict=True)}
+
+
+class SampleTexts(SampleColumns):
+    """Samples whose numbers are at hand as texts, which is what a cell holds; numbers are made when they are asked for.
+
+    Args:
+        endpoint: The endpoint.
+        keys: The columns of `SAMPLE_KEYS`.
+        texts: Those of all other fields, in the order of the endpoint's.
+    """
+
+    def __init__(self, endpoint: Endpoint, keys: Sequence[Sequence[Any]], texts: Texts) -> None:
+        super().__init__(endpoint, ())
+        self._columns = None
+        self._keys = keys
+        self._texts = texts
+
+    @property
+    def columns(self) -> Sequence[Sequence[Any]]:
+        """The values of each field."""
+        if self._columns is None:
+            self._columns = [*self._keys, *(list(map(_NUMBERS.__getitem__, column)) for column in self._texts)]
+        return self._columns
+
+    @property
+    def keys(self) -> Sequence[Sequence[Any]]:
+        """The columns of `SAMPLE_KEYS`."""
+        return self._keys
+
+    @property
+    def texts(self) -> Texts:
+        """The columns of all other fields."""
+        return self._texts
+
+    def __len__(self) -> int:
+        return len(self._keys[0])
+
+
+_NUMBERS: Memo[bytes | None, int | None] = Memo(lambda text: None if text is None else int(text))

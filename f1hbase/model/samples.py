@@ -14,6 +14,7 @@ from typing import Any, overload
 import msgspec
 
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.memo import Memo
 
 Record = dict[str, Any]
 """One object of an answer, as `json.loads` gives it."""
@@ -28,10 +29,15 @@ Row = tuple[Any, ...]
 """`meeting_key, session_key, driver_number, date` and a whole number or None for each other field of the catalogue."""
 
 
+Texts = Sequence[Sequence[bytes | None]]
+"""Columns of whole numbers as JSON spells them (`-0` is `0`), or None."""
+
+
 class Samples(Sequence[Record]):
     """Records of one endpoint: its known fields, each a whole number or null but for the date.
 
-    As a sequence it is one of records like any other; what is fast uses `rows`.
+    As a sequence it is one of records like any other; what is fast uses `rows`, `columns` or `texts`. Those that were
+    not given are made when they are asked for.
 
     Args:
         endpoint: The endpoint, whose `numeric` must be true.
@@ -40,7 +46,32 @@ class Samples(Sequence[Record]):
 
     def __init__(self, endpoint: Endpoint, rows: Sequence[Row]) -> None:
         self.endpoint = endpoint
-        self.rows = rows
+        self._rows: Sequence[Row] | None = rows
+        self._columns: Sequence[Sequence[Any]] | None = None
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The records as tuples."""
+        if self._rows is None:
+            self._rows = list(zip(*self.columns, strict=True))
+        return self._rows
+
+    @property
+    def columns(self) -> Sequence[Sequence[Any]]:
+        """The values of each field, in the order of the endpoint's."""
+        if self._columns is None:
+            self._columns = list(zip(*self.rows, strict=True)) or [()] * len(self.endpoint.fields)
+        return self._columns
+
+    @property
+    def keys(self) -> Sequence[Sequence[Any]]:
+        """The columns of `SAMPLE_KEYS`."""
+        return self.columns[: len(SAMPLE_KEYS)]
+
+    @property
+    def texts(self) -> Texts:
+        """The columns of all other fields, as texts."""
+        return [list(map(_SPELT.__getitem__, column)) for column in self.columns[len(SAMPLE_KEYS) :]]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,6 +90,9 @@ class Samples(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         fields = self.endpoint.fields
         return (dict(zip(fields, row, strict=True)) for row in self.rows)
+
+
+_SPELT: Memo[int | None, bytes | None] = Memo(lambda number: None if number is None else b"%d" % number)
 
 
 def samples_of_json(endpoint: Endpoint, body: bytes) -> Samples | None:

@@ -168,8 +168,8 @@ class AnswerNormaliser:
         endpoint, part = self._endpoint, self._part
         if isinstance(valid, Samples):
             part.records += len(valid)
-            part.drivers.update({row[2] for row in valid.rows})
-            return [hash(row[:4]) for row in valid.rows]
+            part.drivers.update(valid.keys[2])
+            return list(map(hash, zip(*valid.keys, strict=True)))
         if endpoint.by_driver:
             part.drivers.update({record["driver_number"] for record in valid})
         for record in valid:

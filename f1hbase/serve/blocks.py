@@ -89,7 +89,7 @@ class SampleBlock:
 
     def __init__(self, samples: Samples) -> None:
         self._endpoint = samples.endpoint
-        self._columns = _columns(samples)
+        self._columns = samples.columns
         self._samples = samples
 
     @property
@@ -189,7 +189,7 @@ def json_of(value: Any) -> bytes:
 
 
 def _matching(samples: Samples, conditions: Mapping[str, Condition]) -> Samples:
-    by_name = dict(zip(samples.endpoint.fields, _columns(samples), strict=True))
+    by_name = dict(zip(samples.endpoint.fields, samples.columns, strict=True))
     places: Sequence[int] = range(len(samples))
     for name, condition in conditions.items():
         column = by_name.get(name)
@@ -204,12 +204,6 @@ def _matching(samples: Samples, conditions: Mapping[str, Condition]) -> Samples:
     if len(places) == len(samples):
         return samples
     return SampleColumns(samples.endpoint, [[column[place] for place in places] for column in by_name.values()])
-
-
-def _columns(samples: Samples) -> Sequence[Sequence[Any]]:
-    if isinstance(samples, SampleColumns):
-        return samples.columns
-    return list(zip(*samples.rows, strict=True)) or [[] for _ in samples.endpoint.fields]
 
 
 @cache

@@ -13,7 +13,7 @@ import msgspec
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.catalog import ENDPOINTS, Endpoint, KeyHash
-from f1hbase.model.samples import Row
+from f1hbase.model.samples import Samples
 from f1hbase.serve.csvform import CsvLines, csv_line, csv_pieces
 from f1hbase.serve.groups import Group, GroupBuilder, GroupKey, Span
 from f1hbase.serve.query import Condition, Query
@@ -143,19 +143,20 @@ class FileStore:
                 record = json.loads(line)
                 builder.append(line, moment, tuple(str(record.get(name)) for name in identity))
 
-    def add_samples(self, endpoint: str, rows: Sequence[Row], lines: Sequence[bytes]) -> None:
+    def add_samples(self, endpoint: str, samples: Samples, lines: Sequence[bytes]) -> None:
         """Add samples whose JSON lines are at hand, several times as fast as `add`."""
+        *places, dates = samples.keys
         builders = self._builders.setdefault(endpoint, {})
         self._groups.pop(endpoint, None)
         self._by_session.pop(endpoint, None)
         by_key: dict[GroupKey, list[int]] = {}
-        for number, row in enumerate(rows):
-            by_key.setdefault(row[:3], []).append(number)
+        for number, key in enumerate(zip(*places, strict=True)):
+            by_key.setdefault(key, []).append(number)
         for key, numbers in by_key.items():
             builder = builders.get(key)
             if builder is None:
                 builder = builders[key] = GroupBuilder(key)
-            builder.extend([lines[number] for number in numbers], [instant(rows[number][3]) for number in numbers])
+            builder.extend([lines[number] for number in numbers], [instant(dates[number]) for number in numbers])
 
     def endpoints(self) -> list[str]:
         """Return the names of the endpoints that have records, sorted."""

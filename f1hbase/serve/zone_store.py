@@ -82,7 +82,7 @@ def _taken_apart(piece: Unit, records: Records) -> FileStore:
 
     for part in piece_made(piece, records, lambda part: part):
         if isinstance(part, Samples):
-            store.add_samples(piece.endpoint, part.rows, list(SampleBlock(part).lines()))
+            store.add_samples(piece.endpoint, part, list(SampleBlock(part).lines()))
         else:
             store.add(piece.endpoint, map(json_of, part))
     store.groups(piece.endpoint)

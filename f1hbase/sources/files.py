@@ -22,7 +22,6 @@ from f1hbase.model.times import parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
 from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
-from f1hbase.sources.json_files import recognise
 from f1hbase.sources.stored import (
     Named,
     StoredPart,
@@ -334,6 +333,8 @@ def open_reader(location: Location, patience: float = 0.0) -> Reader:
         reader = FolderReader(Path(location.root), location.shown)
         if not reader.is_empty:
             return reader
+    from f1hbase.sources.json_files import recognise  # seldom needed, and each worker would wait for it
+
     files = recognise(objects)
     if files is not None:
         return files

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 import psutil
 
@@ -23,9 +22,9 @@ from f1hbase.operations.doctor.lines import doctor_json, doctor_lines, judgement
 from f1hbase.sources.http.limiter import end_pause
 from f1hbase.sources.jolpica import recipe as jolpica
 from f1hbase.sources.jolpica import source as jolpica_source
-from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.sources.openf1.recipe import options_of, options_with
 from f1hbase.sources.openf1.source import shared_path
+from f1hbase.sources.recordings import is_recording
 from f1hbase.stores.hbase.shell import find_shell
 
 __all__ = ["Check", "Grade", "doctor_json", "doctor_lines", "examine", "judgement", "resume_requests"]
@@ -80,5 +79,5 @@ def examine(config: Config, registered: Collection[str] = (_HBASE, _OPENF1)) -> 
         yield from check_api(options)
     elif settings.source == _JOLPICA:
         yield from check_jolpica(jolpica.options_of(settings))
-    elif settings.source not in registered and not is_recording(Path(settings.source)):
+    elif settings.source not in registered and not is_recording(settings.source):
         yield check_source(config)

@@ -93,6 +93,7 @@ class LiveRequest:
         shown: The settings as the run's row keeps them; no credentials.
         memory: How many bytes wait in memory at the most.
         grace: How long messages are still taken after the session was said to be over, in seconds.
+        hear: Told of the records of each message as it comes, in the loop that reads the feed: it must not wait.
     """
 
     selection: Selection
@@ -104,6 +105,7 @@ class LiveRequest:
     shown: dict[str, str] = field(default_factory=dict)
     memory: int = 16_000_000
     grace: float = GRACE_SECONDS
+    hear: Callable[[FeedRecords], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,25 @@ class Recording:
         return Heartbeat(
             self.chosen.scope.prefix, self.instance, self.state, datetime.now(UTC), meta, self.stats(), error
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How a recording went.
+
+    Attributes:
+        exit_code: 0 recorded, and loaded from the archive where that was wanted; 1 something went to quarantine, could
+            not be stored or not be loaded; 130 told to stop.
+        scope: The session: its keys, its dates and its `name`; None if it was told to stop before one was known.
+        instance: The name that this instance had.
+        stats: The figures: `messages`, `rows`, `quarantined`, `reconnects`, `latency_p50` and `latency_p99` in seconds
+            and others.
+    """
+
+    exit_code: int
+    scope: Scope | None
+    instance: str
+    stats: dict[str, float]
 
 
 async def record(request: LiveRequest, parts: LiveParts, stop: asyncio.Event, recording: Recording) -> int:
@@ -225,6 +246,7 @@ class _Run:
         self._keepers: list[Keeper] = []
         self._over: tuple[float, str] | None = None
         self._lost_at: float | None = None
+        self._has_failed_to_tell = False
 
     async def run(self) -> int | None:
         """Record the session; return the exit code, or None if the schedule has changed and another one is next."""
@@ -373,6 +395,17 @@ class _Run:
             figures.last_message = message.arrived.timestamp()
             for keeper in self._keepers:
                 keeper.add(message.raw, message.arrived.timestamp())
+        if self._request.hear is not None:
+            self._tell(self._request.hear, message.records)
+
+    def _tell(self, hear: Callable[[FeedRecords], None], records: Sequence[FeedRecords]) -> None:
+        try:
+            for some in records:
+                hear(some)
+        except Exception:  # noqa: BLE001 - a mistake in it must not end a recording that nobody could make again
+            if not self._has_failed_to_tell:
+                _log.exception("what listens to the records has failed; the recording goes on, and this is said once")
+            self._has_failed_to_tell = True
 
     def _put_session(self) -> None:
         """Store what is known of the session and its meeting, which no message says."""

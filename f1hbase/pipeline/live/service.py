@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import logging
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from f1hbase.config import DEFAULT_METRICS_PORT
 from f1hbase.credentials import SERVE_VARIABLE, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError, F1HBaseError, UnreachableError
 from f1hbase.pipeline.collector import EXIT_INTERRUPTED
-from f1hbase.pipeline.live.run import LiveParts, LiveRequest, Recording, load_once_more, record
+from f1hbase.pipeline.live.run import LiveParts, LiveRequest, Recorded, Recording, load_once_more, record
 from f1hbase.pipeline.load import run_async
 from f1hbase.state.live import ENDED
 from f1hbase.values import split_hosts
@@ -29,6 +30,7 @@ LOADING = "loading"
 
 _LONGEST_BODY_BYTES = 10_000
 _STOP_SECONDS = 30.0
+_LOOK_SECONDS = 0.25
 
 _METRICS = {
     "messages": ("counter", "Messages that the feed has pushed"),
@@ -44,28 +46,52 @@ _METRICS = {
 _NAMES = {"lag": "lag_seconds", "latency_p50": "latency_p50_seconds", "latency_p99": "latency_p99_seconds"}
 
 
-def record_until_told(request: LiveRequest, parts: LiveParts, metrics: str = "") -> int:
-    """Record a session until it is over, or a signal tells to end, and load it once more; return the exit code.
+def record_until_told(
+    request: LiveRequest, parts: LiveParts, stop: threading.Event | None = None, *, metrics: str = ""
+) -> Recorded:
+    """Record a session until it is over, or a signal or event tells to end, and load it once more.
+
+    May be called in any thread, also where an event loop runs; signals are heard in the main thread only.
 
     Args:
-        request: What to record.
+        request: What to do.
         parts: What to do it with.
+        stop: Set by who wants it to end. What came until then is stored, and no archive is loaded.
         metrics: Where the figures are shown meanwhile, as `host:port`; nowhere when empty.
 
     Raises:
         F1HBaseError: If it could not begin, or cannot go on; says why and what to do.
     """
     recording = Recording()
+    told = stop or threading.Event()
 
     async def until_told() -> int:
-        stop = asyncio.Event()
-        with _signals(stop):
+        ending = asyncio.Event()
+        with _signals(ending):
             async with AsyncExitStack() as stack:
                 if metrics:
                     await stack.enter_async_context(showing(metrics, recording))
-                return await record(request, parts, stop, recording)
+                watching = asyncio.create_task(_pass_on(told, ending))
+                try:
+                    return await record(request, parts, ending, recording)
+                finally:
+                    watching.cancel()
 
-    return load_once_more(request, recording, run_async(until_told()))
+    try:
+        code = run_async(until_told())
+    except KeyboardInterrupt:
+        # In a notebook: the thread that records would go on otherwise.
+        told.set()
+        raise
+    code = load_once_more(request, recording, code)
+    scope = None if recording.chosen is None else recording.chosen.scope
+    return Recorded(code, scope, recording.instance, recording.stats())
+
+
+async def _pass_on(told: threading.Event, ending: asyncio.Event) -> None:
+    while not told.is_set():  # noqa: ASYNC110 - an event of threads cannot be awaited
+        await asyncio.sleep(_LOOK_SECONDS)
+    ending.set()
 
 
 async def serve_until_told(

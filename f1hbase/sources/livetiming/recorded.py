@@ -51,7 +51,7 @@ _SAME_WITHIN = timedelta(seconds=10)
 """Two equal messages of one topic this close together are one; a driver passes a segment again a lap later."""
 
 RAW_FOLDER = "raw-live"
-_RAW_SUFFIX = ".txt.gz"
+RAW_SUFFIX = ".txt.gz"
 
 _TOLD_WHOLE = frozenset({"DriverList", "RaceControlMessages", "SessionData", "TeamRadio"})
 """The topics whose whole state holds what earlier messages said. Of others only the first one counts: a later one says
@@ -192,12 +192,12 @@ def _instances(path: Path) -> list[Path]:
     """Return the folders of a zone in which instances have kept raw lines."""
     if RAW_FOLDER not in path.absolute().parts and not (path / RAW_FOLDER).is_dir():
         return []
-    return sorted({file.parent for file in path.rglob(f"*{_RAW_SUFFIX}")})
+    return sorted({file.parent for file in path.rglob(f"*{RAW_SUFFIX}")})
 
 
 def _objects(folder: Path) -> list[Path]:
     """Return the files of an instance's raw lines, in order of time."""
-    return sorted(folder.glob(f"*{_RAW_SUFFIX}"))
+    return sorted(folder.glob(f"*{RAW_SUFFIX}"))
 
 
 def read(paths: Sequence[Path]) -> Recording:

@@ -33,6 +33,10 @@ class BrokerRefusedError(BrokerLostError):
     """The broker does not take the token: it has ended, or somebody else uses all connections of this user."""
 
 
+class BrokerUntrustedError(BrokerLostError):
+    """The broker's certificate does not prove that it is who it should be; waiting does not help."""
+
+
 class Heard(NamedTuple):
     """A payload that came.
 
@@ -83,7 +87,8 @@ async def connect(
     """Connect to a broker and subscribe.
 
     Args:
-        url: `mqtts://`, `wss://`, or without TLS. Who gives a password sees to it that the address may have it.
+        url: `mqtts://`, `wss://`, or without TLS. Who gives a password sees to it that the address may have it. Over
+            TLS it is sent only once a certificate has proved the name.
         password: The token; empty for none.
         topics: What to subscribe to, at QoS 0.
         take: Takes what comes.
@@ -91,6 +96,7 @@ async def connect(
 
     Raises:
         BrokerRefusedError: If the broker does not take the token.
+        BrokerUntrustedError: If its certificate is none of that name that the system trusts.
         BrokerLostError: If it cannot be reached, or does not answer as one.
     """
     parts = urlsplit(url)
@@ -120,7 +126,11 @@ async def connect(
         kind = BrokerRefusedError if _code(error) in _REFUSED else BrokerLostError
         failure = kind(f"{url} refuses the connection ({_why(error)})")
     except (aiomqtt.MqttError, OSError, ValueError) as error:
-        failure = BrokerLostError(f"{url} cannot be reached ({_why(error)})")
+        untrusted = _certificate_error(error)
+        if untrusted is None:
+            failure = BrokerLostError(f"{url} cannot be reached ({_why(error)})")
+        else:
+            failure = BrokerUntrustedError(f"the certificate of {url} is not trusted ({untrusted})")
     else:
         return Connection(client, take, clock)
     raise failure
@@ -134,6 +144,15 @@ def _transport(parts: SplitResult) -> dict[str, Any]:
 def _code(error: aiomqtt.MqttCodeError) -> int | None:
     number = getattr(error.rc, "value", error.rc)
     return number if isinstance(number, int) else None
+
+
+def _certificate_error(error: BaseException | None) -> str | None:
+    """Return what is wrong with a certificate, if an error came of that; the library raises its own in its place."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return safe(error.verify_message, 200)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _why(error: Exception) -> str:

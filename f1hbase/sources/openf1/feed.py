@@ -27,7 +27,14 @@ from f1hbase.model.units import Scope
 from f1hbase.sources.feeds import Back, Feed, FeedEvent, FeedMessage, FeedRecords, Lost, Over
 from f1hbase.sources.http.errors import RequestError
 from f1hbase.sources.http.session import new_session
-from f1hbase.sources.openf1.broker import BrokerLostError, BrokerRefusedError, Connection, Heard, connect
+from f1hbase.sources.openf1.broker import (
+    BrokerLostError,
+    BrokerRefusedError,
+    BrokerUntrustedError,
+    Connection,
+    Heard,
+    connect,
+)  # fmt: skip
 from f1hbase.sources.openf1.published import TOPICS, BadPayloadError, endpoint_of, read
 from f1hbase.sources.openf1.queue import NAME
 from f1hbase.sources.openf1.recipe import options_of
@@ -167,6 +174,11 @@ class OpenF1Feed:
             except (BrokerLostError, RequestError) as error:
                 if isinstance(error, F1HBaseError):
                     raise
+                if isinstance(error, BrokerUntrustedError) and not self._ever:
+                    raise UnreachableError(
+                        f"OpenF1's feed: {error}. Check --mqtt-url; of a broker of your own, name the file of its "
+                        "certificate in SSL_CERT_FILE."
+                    ) from error
                 reason = str(error)
             else:
                 self._ever = True

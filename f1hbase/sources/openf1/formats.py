@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,21 +16,23 @@ import msgspec
 
 from f1hbase.model.answers import Records
 from f1hbase.model.catalog import Endpoint
+from f1hbase.model.columns import SampleTexts
 from f1hbase.model.memo import Memo
-from f1hbase.model.samples import Record, Row, Samples, samples_of_json, samples_of_rows
+from f1hbase.model.samples import AS_OPENF1, Record, Samples, samples_of_json
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.errors import TransientError, UnfaithfulError
 
 CSV = "text/csv"
 JSON = "application/json"
 
-_KEYS = frozenset({"meeting_key", "session_key", "driver_number"})
-
 SLICE_ROWS = 1_800
 """How many samples are decoded, encoded and put at once: some 0.5 MB as a call to HBase. Slices of twice as many are no
 faster, and what is under way of them takes 13 MB more in a worker (95 MB instead of 108 with a race)."""
 
 _SLICE_BYTES = SLICE_ROWS * 66
+_OF_VALUES = b"0123456789-+.: T"
+"""What numbers and dates are made of."""
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _WHOLE_JSON_BYTES = 300_000
 
 # The numbers of JSON: Python's int() and float() would take more than those.
@@ -136,6 +138,7 @@ class CsvAnswer:
         if b'"' in body:
             raise UnfaithfulError("the CSV answer holds a quoted text where numbers were expected")
         self._are_whole = set(self._names) == endpoint.known
+        self._end = b"\r\n" if body[: self._start].endswith(b"\r\n") else b"\n"
 
     def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
         """Yield the records, as samples where they are alike.
@@ -147,39 +150,37 @@ class CsvAnswer:
         position, size = self._start, len(self._body)
         while position < size:
             end = self._body.find(b"\n", min(position + _SLICE_BYTES, size - 1)) + 1
-            lines = _text(self._body[position:end], self._body).splitlines()
+            part = self._body[position:end]
             position = end
-            commas = len(self._names) - 1
-            if any(line.count(",") != commas for line in lines):
-                raise TransientError(
-                    f"the CSV answer has lines of other than {commas + 1} values: {excerpt(self._body)}"
-                )
-            samples = self._samples(lines) if self._are_whole else None
-            yield self._records(lines) if samples is None else samples
+            samples = self._samples(part) if self._are_whole else None
+            yield self._records(part) if samples is None else samples
 
-    def _samples(self, lines: Sequence[str]) -> Samples | None:
+    def _samples(self, part: bytes) -> Samples | None:
+        """Return the records of some lines, which are cut into values column by column; None if they are not alike."""
+        width = len(self._names)
+        separators = b"," * (width - 1) + self._end
+        if part.translate(None, _OF_VALUES) != separators * part.count(b"\n"):
+            return None
+        values = part.replace(self._end, b",").split(b",")
+        del values[-1]  # after the last line's end
+        meetings, sessions, drivers, dates, *numbers = (
+            values[self._names.index(name) :: width] for name in self._endpoint.fields
+        )
+        as_json = b"\n".join(dates).replace(b" ", b"T")
+        if not _are_as_openf1(as_json):
+            return None
         try:
-            return samples_of_rows(self._endpoint, list(self._rows(lines)))
+            scope = [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in (meetings, sessions, drivers)]
+            texts = [list(map(_WHOLE_OR_NONE.__getitem__, column)) for column in numbers]
         except ValueError:
             return None
+        return SampleTexts(self._endpoint, [*scope, as_json.decode().split("\n")], texts)
 
-    def _rows(self, lines: Sequence[str]) -> Iterator[Row]:
-        """Yield the rows of some lines, which are cut into values column by column.
-
-        Raises:
-            ValueError: If one has a value that is no whole number, or none where a key is to be.
-        """
-        values = ",".join(lines).split(",")
-        columns: list[Iterable[Any]] = []
-        for field in self._endpoint.fields:
-            texts = values[self._names.index(field) :: len(self._names)]
-            if field == "date":
-                columns.append("\n".join(texts).replace(" ", "T").split("\n"))
-            else:
-                columns.append(map((_WHOLE_NUMBERS if field in _KEYS else _WHOLE_OR_NONE).__getitem__, texts))
-        return zip(*columns, strict=True)
-
-    def _records(self, lines: Iterable[str]) -> list[Record]:
+    def _records(self, part: bytes) -> list[Record]:
+        lines = _text(part, self._body).splitlines()
+        commas = len(self._names) - 1
+        if any(line.count(",") != commas for line in lines):
+            raise TransientError(f"the CSV answer has lines of other than {commas + 1} values: {excerpt(self._body)}")
         columns = list(zip(self._names, self._readers, strict=True))
         return [
             {name: read(text) for (name, read), text in zip(columns, line.split(","), strict=True)} for line in lines
@@ -207,18 +208,20 @@ def _json_date(text: str) -> str | None:
     return text.replace(" ", "T", 1) or None
 
 
-def _whole_number(text: str) -> int:
-    if _INTEGER.fullmatch(text):
-        return int(text)
+def _are_as_openf1(dates: bytes) -> bool:
+    """Return whether dates, one a line, are all spelt as OpenF1 does, which is in a few forms."""
+    return all(AS_OPENF1.fullmatch(form.decode()) for form in set(dates.translate(_ZEROS).split(b"\n")))
+
+
+def _whole_number(text: bytes) -> bytes:
+    """Return a whole number as it is; `-0` is another way to spell 0."""
+    if _INTEGER.fullmatch(text.decode()):
+        return b"%d" % int(text)
     raise ValueError(text)
 
 
-def _whole_or_none(text: str) -> int | None:
-    return None if text == "" else _whole_number(text)
-
-
-_WHOLE_NUMBERS: Memo[str, int] = Memo(_whole_number)
-_WHOLE_OR_NONE: Memo[str, int | None] = Memo(_whole_or_none)
+_WHOLE_OR_NONE: Memo[bytes, bytes | None] = Memo(lambda text: None if text == b"" else _whole_number(text))
+_WHOLE_NUMBERS: Memo[bytes, int] = Memo(lambda text: int(_whole_number(text)))
 
 
 def _number(text: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import Any
 
 from f1hbase.model.answers import Records
@@ -15,12 +14,6 @@ from f1hbase.model.times import lenient_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window
 from f1hbase.sources.http.errors import WrongAnswerError
 from f1hbase.sources.openf1.query import Query, api_time
-
-_DATE = itemgetter(3)
-"""The date in a row of `Samples`."""
-
-_PLACE = itemgetter(0, 1, 2)
-"""Meeting, session and driver in a row of `Samples`."""
 
 _FAR_AWAY = timedelta(days=1)
 """How far from its session an open side is followed, an hour at a time, before it is given up."""
@@ -174,12 +167,12 @@ class Checked:
             self._check_date(record.get("date"))
 
     def _check_samples(self, samples: Samples) -> None:
-        for meeting_key, session_key, driver in set(map(_PLACE, samples.rows)):
+        *places, dates = samples.keys
+        for meeting_key, session_key, driver in set(zip(*places, strict=True)):
             check_scope(self._batch.scope, {"meeting_key": meeting_key, "session_key": session_key})
             self._check_driver(driver)
-        if samples.rows and self._batch.window != ALL_TIME:
+        if dates and self._batch.window != ALL_TIME:
             # Dates of samples are spelt alike, and compare as text as the times do: all are inside if these are.
-            dates = list(map(_DATE, samples.rows))
             self._check_date(min(dates))
             self._check_date(max(dates))
 

@@ -123,7 +123,7 @@ class Profile:
 
     def add(self, samples: Samples) -> None:
         """Count samples."""
-        self.samples.update([row[3][:16] for row in samples.rows])
+        self.samples.update([date[:16] for date in samples.keys[-1]])
 
     def of_minute(self, minute: datetime) -> int | None:
         """Return how many there were in a minute; None where that is not known."""

@@ -116,8 +116,8 @@ def _read_marker(content: bytes, location: Location) -> Layout:
         ) from error
     if name == RAW_LIVE:
         raise LocationError(
-            f"'{location}' holds raw lines of live recordings, no answers: copy them to a folder, load --from that, "
-            "or name another place."
+            f"'{location}' holds raw lines of live recordings, no answers: load --from '{location}' makes records of "
+            "them; or name another place."
         )
     layout = layout_of(name)
     if version > layout.version:

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint, KeyHash, KeyInt, KeyPart, KeyText, KeyWord
 from f1hbase.model.memo import Memo
@@ -101,10 +101,8 @@ def encode(endpoint: Endpoint, year: int, record: Record) -> Row:
 
 def encode_samples(year: int, samples: Samples) -> Block | None:
     """Turn samples, each identity once, into their rows, the same that `encode` makes; None if one has a null."""
-    if not samples.rows:
-        return None
-    meetings, sessions, drivers, dates, *values = zip(*samples.rows, strict=True)
-    if any(None in column for column in values):
+    meetings, sessions, drivers, dates = samples.keys
+    if not dates or any(None in column for column in samples.texts):
         return None
     prefixes = {
         place: f"{scope_prefix(year, place[0], place[1])}{SEPARATOR}{place[2]}{SEPARATOR}".encode()
@@ -114,11 +112,8 @@ def encode_samples(year: int, samples: Samples) -> Block | None:
     return Block(
         [place + date.encode() for place, date in zip(places, dates, strict=True)],
         tuple(_columns(samples.endpoint).names.values()),
-        [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in values],
+        cast("Sequence[Sequence[bytes]]", samples.texts),
     )
-
-
-_WHOLE_NUMBERS: Memo[int, bytes] = Memo(lambda number: b"%d" % number)
 
 
 def decode(endpoint: Endpoint, key: bytes, cells: Mapping[bytes, bytes]) -> Record:
