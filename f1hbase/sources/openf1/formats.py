@@ -19,7 +19,8 @@ from f1hbase.model.catalog import Endpoint
 from f1hbase.model.memo import Memo
 from f1hbase.model.samples import Record, Row, Samples, samples_of_json, samples_of_rows
 from f1hbase.model.text import excerpt
-from f1hbase.sources.http.errors import TransientError, UnfaithfulError
+from f1hbase.sources.http.body import LARGE_BYTES
+from f1hbase.sources.http.errors import GiveUpError, TooLargeError, TransientError, UnfaithfulError
 
 CSV = "text/csv"
 JSON = "application/json"
@@ -32,6 +33,12 @@ faster, and what is under way of them takes 13 MB more in a worker (95 MB instea
 
 _SLICE_BYTES = SLICE_ROWS * 66
 _WHOLE_JSON_BYTES = 300_000
+
+_MOST_VALUES = 2_500_000
+_MOST_OBJECTS = 500_000
+"""What an answer of the largest size (32 MB) would hold if its values and records were as short as the shortest real
+ones: 12.9 bytes a value (laps), 114 a record (position), four lists and objects a record (laps). What has more would
+need many times its size in memory."""
 
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
@@ -60,7 +67,9 @@ def decode_json(body: bytes) -> list[Any]:
 
     Raises:
         TransientError: If it is not a JSON list, as when a proxy's page or half an answer came instead.
+        GiveUpError: If it has more values than any real one.
     """
+    _check_amount(body)
     try:
         try:
             # Without a copy of the body as text, and in a third of the time.
@@ -74,6 +83,13 @@ def decode_json(body: bytes) -> list[Any]:
     if not isinstance(records, list):
         raise TransientError(f"the answer is not a list of records: {excerpt(body)}")
     return records
+
+
+def _check_amount(body: bytes) -> None:
+    if len(body) > _WHOLE_JSON_BYTES and (
+        body.count(b",") > _MOST_VALUES or body.count(b"{") + body.count(b"[") > _MOST_OBJECTS
+    ):
+        raise GiveUpError(f"the answer has more values than any of the API's in {len(body):,} bytes: {excerpt(body)}")
 
 
 def _parse_int(text: str) -> int | float:
@@ -102,12 +118,19 @@ def _decoded_slices(body: bytes) -> Iterator[list[Any]]:
 
     Raises:
         TransientError: If it is not a JSON list.
+        TooLargeError: If it is so large that what is wrong with it has to be looked for in smaller ones.
+        GiveUpError: If it has more values than any real one.
     """
+    _check_amount(body)
     records: list[msgspec.Raw] = []
     if len(body) > _WHOLE_JSON_BYTES:
         with suppress(ValueError, RecursionError):  # what is wrong with it, `decode_json` says
             records = msgspec.json.decode(body, type=list[msgspec.Raw])
     if not records:
+        if len(body) > LARGE_BYTES:
+            raise TooLargeError(
+                f"the answer is no JSON as it should be, in {len(body):,} bytes: {excerpt(body)}", LARGE_BYTES
+            )
         yield decode_json(body)
     for start in range(0, len(records), SLICE_ROWS):
         yield decode_json(b"[" + b",".join(records[start : start + SLICE_ROWS]) + b"]")
