@@ -15,11 +15,12 @@ import aiohttp
 import pytest
 from samples import needs_real_records, real_records
 
-from f1hbase.sources.http.body import LARGE_BYTES, LARGEST_RATIO, pieces, read_beginning, read_body
+from f1hbase.sources.http.body import LARGE_BYTES, pieces, read_beginning, read_body
 from f1hbase.sources.http.errors import GiveUpError, RequestError, SlowQueryError, TooLargeError, TransientError
 from f1hbase.sources.http.session import new_session
 from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.query import Query
+from f1hbase.stores.files.packing import LARGEST_RATIO
 
 BODY = json.dumps([{"driver_number": number, "name": "é", "x": number**3} for number in range(20_000)]).encode()
 MOST = 32_000_000

@@ -14,6 +14,7 @@ import aiohttp
 
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.errors import GiveUpError, SlowQueryError, TooLargeError, TransientError
+from f1hbase.stores.files.packing import HARMLESS_BYTES, LARGEST_RATIO
 
 ACCEPTED = "gzip, deflate"
 """The encodings that are asked for, and the only ones that are unpacked."""
@@ -24,13 +25,6 @@ CHUNK_BYTES = 256 * 1024
 LARGE_BYTES = 9_000_000
 """More than any answer to a window that f1hbase sizes itself (2.25 times the budget of 4 MB): of larger ones a process
 has one at a time in memory."""
-
-LARGEST_RATIO = 100
-"""How much larger than packed a body may be: five times what real ones are (`car_data` as JSON at zlib's level 9: 19.8;
-all others of an endpoint less)."""
-
-_HARMLESS_BYTES = 2_000_000
-"""Up to here a body may be as monotonous as it likes."""
 
 _PIECE_BYTES = 1_000_000
 _LARGEST_REFUSAL_BYTES = 1_000_000
@@ -92,7 +86,7 @@ async def pieces(response: aiohttp.ClientResponse, most: int, *, patience: float
             size += len(piece)
             if size > most:
                 raise TooLargeError(f"the answer is larger than {most:,} bytes", most)
-            if size > max(_HARMLESS_BYTES, LARGEST_RATIO * came):
+            if size > max(HARMLESS_BYTES, LARGEST_RATIO * came):
                 raise GiveUpError(
                     f"the answer is packed as none of the API's is: {came:,} bytes unpack to {size:,} and more, "
                     f"{LARGEST_RATIO} times their size"
