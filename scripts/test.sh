@@ -35,5 +35,6 @@ wait "$browser"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 if [ -n "$all" ]; then
-  .venv/bin/python -m tests.hostile --cases 2000
+  .venv/bin/python -m tests.hostile --found
+  .venv/bin/python -m tests.hostile --cases 2000 --first-seed 3000
 fi
