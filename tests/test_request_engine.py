@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -837,10 +837,10 @@ async def test_while_the_receiver_is_busy_one_answer_is_decoded_and_the_others_w
     race = data.scopes[-1]
     units = [Unit("car_data", race, None, window) for window in slice_time(race.date_start, race.date_end, STEP / 2)]
     async with engine(server.url, tmp_path, concurrency=concurrency) as source:
-        fetch: Callable[[Query], Awaitable[HttpAnswer]] = source.client.fetch
+        fetch = source.client.fetch
 
-        async def fetch_and_tell(query: Query) -> HttpAnswer:
-            answer = await fetch(query)
+        async def fetch_and_tell(query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
+            answer = await fetch(query, held)
             come.put_nowait(query)
             return answer
 

@@ -17,8 +17,8 @@ from f1hbase.sources.http.session import new_session
 
 NAME = "jolpica"
 
-_LARGEST_BODY_BYTES = 8_000_000
-"""A page of 100 results has 60 KB."""
+_LARGEST_BODY_BYTES = 2_000_000
+"""A page of 100 results has 60 KB; what is in memory of one, as objects, is many times that."""
 
 _KEEP_ALIVE_SECONDS = 15.0
 

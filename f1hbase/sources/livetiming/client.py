@@ -23,6 +23,11 @@ LARGEST_IN_MEMORY_BYTES = 16_000_000
 LARGEST_BYTES = 400_000_000
 """Ten times the largest that is known."""
 
+_MOST_LINES = 300_000
+_LONGEST_LINE = 8_000_000
+"""Sixteen times the lines of the largest topic known (TimingData of a sprint, 18,000), and eighty times the longest
+message: each line of a file is remembered, and read as a whole."""
+
 _LONGEST_TAG = 200
 _KEEP_ALIVE_SECONDS = 15.0
 _BOM = b"\xef\xbb\xbf"
@@ -149,11 +154,16 @@ async def _read(response: aiohttp.ClientResponse, patience: float) -> tuple[byte
     """Return a body, its size and its beginning."""
     # An unnamed file, which is gone when it is closed or the process ends.
     spool = tempfile.SpooledTemporaryFile(LARGEST_IN_MEMORY_BYTES, prefix="f1hbase-")  # noqa: SIM115
-    size, head = 0, b""
+    size, head, lines, line = 0, b"", 0, 0
     try:
         async for piece in pieces(response, LARGEST_BYTES, patience=patience):
             head = head or piece[:2_000].removeprefix(_BOM)
             size += len(piece)
+            lines += piece.count(b"\n")
+            line = line + len(piece) if b"\n" not in piece else len(piece) - piece.rfind(b"\n") - 1
+            if lines > _MOST_LINES or line > _LONGEST_LINE:
+                what = f"more than {_MOST_LINES:,} lines" if lines > _MOST_LINES else f"a line of {line:,} bytes"
+                raise GiveUpError(f"the file is none of the archive's: it has {what}")
             spool.write(piece)
         if size > LARGEST_IN_MEMORY_BYTES:
             spool.rollover()

@@ -18,8 +18,8 @@ _LINE = re.compile(rb"(\d+:\d\d:\d\d(?:\.\d+)?)(.*)", re.ASCII | re.DOTALL)
 _decoder = msgspec.json.Decoder()
 _BOM = b"\xef\xbb\xbf"
 
-LARGEST_MESSAGE_BYTES = 8_000_000
-"""How large an inflated message may be; the largest known, a whole state of TimingData, has 100 KB."""
+LARGEST_MESSAGE_BYTES = 4_000_000
+"""How large a message may be, inflated; the largest known, a whole state of TimingData, has 100 KB."""
 
 
 class BadLineError(ValueError):
@@ -94,8 +94,10 @@ def parse(body: bytes) -> Any:
     """Return what JSON says.
 
     Raises:
-        BadLineError: If it is none.
+        BadLineError: If it is none, or larger than any message can be: as objects it takes fifty times its size.
     """
+    if len(body) > LARGEST_MESSAGE_BYTES:
+        raise BadLineError(f"it is larger than {LARGEST_MESSAGE_BYTES:,} bytes: {excerpt(body)}")
     try:
         return _decoder.decode(body.removeprefix(_BOM))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
