@@ -15,10 +15,12 @@ import aiohttp
 import pytest
 from samples import needs_real_records, real_records
 
+from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.sources.http.body import LARGE_BYTES, pieces, read_beginning, read_body
 from f1hbase.sources.http.errors import GiveUpError, RequestError, SlowQueryError, TooLargeError, TransientError
 from f1hbase.sources.http.session import new_session
 from f1hbase.sources.openf1.client import OpenF1Client
+from f1hbase.sources.openf1.formats import decode_answer
 from f1hbase.sources.openf1.query import Query
 from f1hbase.stores.files.packing import LARGEST_RATIO
 
@@ -195,3 +197,16 @@ async def test_small_answers_do_not_wait_for_a_large_one() -> None:
         await client.fetch(query, held)
         client._base_url = small
         assert (await client.fetch(query)).body == BODY
+
+
+@pytest.mark.parametrize("piece", [b"null", b"{}", b'{"a":1}', b"[[],[]]", b'""', b"1"])
+@pytest.mark.parametrize("end", [b"]", b",NaN]"])
+def test_an_answer_of_more_values_than_any_is_refused_before_they_are_in_memory(piece: bytes, end: bytes) -> None:
+    body = b"[" + b",".join([piece] * (8_000_000 // len(piece))) + end
+    tracemalloc.start()
+    try:
+        with pytest.raises(GiveUpError, match="more"):
+            list(decode_answer(ENDPOINTS["laps"], "application/json", body))
+        assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    finally:
+        tracemalloc.stop()

@@ -77,6 +77,8 @@ class Case:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must be shown nowhere: an API may say what it likes of secrets that it was never given."""
+        if self.name.startswith(("history", "archive", "liar")):
+            return ()  # which are given none
         given = "F1HBASE_API_PASSWORD" in self.environment or not self.name.startswith("status")
         return (PASSWORD, TOKEN) if given else ()
 

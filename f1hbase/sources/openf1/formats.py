@@ -34,11 +34,12 @@ faster, and what is under way of them takes 13 MB more in a worker (95 MB instea
 _SLICE_BYTES = SLICE_ROWS * 66
 _WHOLE_JSON_BYTES = 300_000
 
+_MOST_RECORDS = 300_000
 _MOST_VALUES = 2_500_000
 _MOST_OBJECTS = 500_000
-"""What an answer of the largest size (32 MB) would hold if its values and records were as short as the shortest real
-ones: 12.9 bytes a value (laps), 114 a record (position), four lists and objects a record (laps). What has more would
-need many times its size in memory."""
+"""What an answer of the largest size (32 MB) would hold if its records and values were as short as the shortest real
+ones: 114 bytes a record (position), 12.9 a value (laps), four lists and objects a record (laps). What has more would
+need many times its size in memory, and its records are none."""
 
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
@@ -82,7 +83,13 @@ def decode_json(body: bytes) -> list[Any]:
         raise TransientError(f"the answer is not JSON ({error}): {excerpt(body)}") from error
     if not isinstance(records, list):
         raise TransientError(f"the answer is not a list of records: {excerpt(body)}")
+    _check_number(len(records), body)
     return records
+
+
+def _check_number(records: int, body: bytes) -> None:
+    if records > _MOST_RECORDS:
+        raise GiveUpError(f"the answer has {records:,} records in {len(body):,} bytes, more than any: {excerpt(body)}")
 
 
 def _check_amount(body: bytes) -> None:
@@ -132,6 +139,7 @@ def _decoded_slices(body: bytes) -> Iterator[list[Any]]:
                 f"the answer is no JSON as it should be, in {len(body):,} bytes: {excerpt(body)}", LARGE_BYTES
             )
         yield decode_json(body)
+    _check_number(len(records), body)
     for start in range(0, len(records), SLICE_ROWS):
         yield decode_json(b"[" + b",".join(records[start : start + SLICE_ROWS]) + b"]")
 
