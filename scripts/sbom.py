@@ -80,7 +80,7 @@ def bill(lock: str, version: str) -> dict[str, Any]:
     by_name: dict[str, list[Package]] = {}
     for package in found:
         by_name.setdefault(package.name, []).append(package)
-    needs: dict[str, set[str]] = {own: set(), **{package.purl: set() for package in found}}
+    needs: dict[str, set[str]] = {ref: set() for ref in (own, *(package.purl for package in found))}
     for package in found:
         if package.is_direct:
             needs[own].add(package.purl)

@@ -11,6 +11,8 @@ from faults.kill_history import standings_differ
 from history_api import entries_of, opened, units_of
 
 from f1hbase.model.catalog import HISTORY_ENDPOINTS
+from f1hbase.model.ergast import BadPageError, read_page
+from f1hbase.model.history import as_listed
 from f1hbase.model.rates import Rate, parse_limits
 from f1hbase.model.samples import Record
 from f1hbase.model.units import Unit, race_scope
@@ -225,3 +227,24 @@ def test_questions_are_as_few_as_can_be() -> None:
     assert [question.path for question in by_race] == [f"2024/{number}/laps" for number in range(1, 25)]
     assert [question.path for question in few] == ["2024/results"] or len(few) == 2
     assert sum(question.pages for question in few) <= 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "0"}}',
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "0", "OtherTable": {}}}',
+        b'{"MRData": {"limit": 1e999, "offset": "0", "total": "0", "RaceTable": {"Races": []}}}',
+        b'{"MRData": ' + b"[" * 100_000,
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "1", "RaceTable": {"Races": [{"Results": 5}]}}}',
+    ],
+)
+def test_a_page_of_another_form_is_none(body: bytes) -> None:
+    with pytest.raises(BadPageError):
+        read_page(body)
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "x", None, 5])
+def test_a_race_on_a_day_that_has_no_next_one_is_listed_without_dates(day: object) -> None:
+    listed = as_listed({"season": 2025, "round": 1, "date": day, "time": "13:00:00Z"})
+    assert (listed["date_start"] is None) == (day != "0001-01-01")

@@ -6,6 +6,7 @@ python -m tests.hostile --cases 2000 --first-seed 1
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from .cases import case_of
 from .found import FOUND
-from .running import complaints
+from .running import FAKETIME, complaints
 
 
 def _held(seed: int) -> tuple[int, str, list[str]]:
@@ -32,6 +33,10 @@ def main() -> int:
     parser.add_argument("--found", action="store_true", help="those that once found something, instead")
     wanted = parser.parse_args()
     seeds = list(FOUND) if wanted.found else range(wanted.first_seed, wanted.first_seed + wanted.cases)
+    if not FAKETIME.exists():
+        print(f"cases with other clocks have the true one: there is no {FAKETIME} (libfaketime)")
+    if os.geteuid() != 0:
+        print("cases with disks of their own have a folder that cannot be written: only root can mount a tmpfs")
     kinds: Counter[str] = Counter()
     bad = 0
     with ThreadPoolExecutor(wanted.at_once) as threads:
