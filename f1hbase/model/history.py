@@ -10,7 +10,7 @@ of the history have others. `as_listed` adds what a plan needs, `as_stored` take
 
 from __future__ import annotations
 
-from datetime import MAXYEAR, timedelta
+from datetime import timedelta
 
 from f1hbase.model.catalog import RACE
 from f1hbase.model.samples import Record
@@ -74,6 +74,6 @@ def _times(record: Record) -> dict[str, str | None]:
     lasts = _LONGEST_RACE
     if start is None:
         start, lasts = lenient_time(day), timedelta(days=1)
-    if start is None or start.year >= MAXYEAR:
+    if start is None:
         return {"date_start": None, "date_end": None}
     return {"date_start": start.isoformat(), "date_end": (start + lasts).isoformat()}
