@@ -93,8 +93,8 @@ def _records(content: dict[str, Any]) -> Iterator[Record]:
             for name in _STANDINGS:
                 yield from (of | _flat(entry) for entry in standings.get(name, ()))
     else:
-        name = next((name for name in _TABLES if name in content), None)
-        if name is None:
+        name = next((name for name in _TABLES if name in content), "")
+        if not name:
             raise ValueError("it has no table")
         table = content[name]
         of = {} if name == "SeasonTable" else {"season": _value("season", table["season"])}

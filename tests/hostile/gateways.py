@@ -111,9 +111,9 @@ class _Liar:
 
     def talk(self, connection: socket.socket) -> None:
         """Answer what comes over a connection, to its end."""
-        handle = TSocket()
+        handle: Any = TSocket()  # type: ignore[no-untyped-call]
         handle.set_handle(connection)
-        protocol = TBinaryProtocol(TBufferedTransport(handle))
+        protocol = TBinaryProtocol(TBufferedTransport(handle))  # type: ignore[no-untyped-call]
         processor = TProcessor(Hbase, self)
         with suppress(TTransportException, TException, OSError, EOFError):
             while True:
