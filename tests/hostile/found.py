@@ -17,6 +17,8 @@ FOUND = {
     2364: "a body without end while another server hangs",
     2377: "a URL with a password as a number of retries was quoted",
     2381: "a bomb and bodies without end of three endpoints at once",
+    3115: "a gateway whose table has a name that is no text was a stack trace of doctor",
+    3141: "status after a load from Jolpica that failed in part asked OpenF1 how many requests that takes",
 }
 """What each of them found."""
 

@@ -114,6 +114,8 @@ def served(random: Random, seed: int) -> Case:
             for _ in range(25):
                 request = _request(random)
                 answer = _asked(host, port, request)
+                if b"<pre>Traceback (most recent call last):\nValueError: No results\n</pre>" in answer:
+                    continue  # OpenF1's own words for a CSV answer without records, on purpose
                 if b"root:" in answer or b"Traceback" in answer or b"\nX-Made" in answer or b'File "' in answer:
                     yield f"{request[:200]!r} is answered with {answer[:500]!r}"
                 if b" 500 " in answer[:20]:
