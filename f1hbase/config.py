@@ -26,6 +26,7 @@ from f1hbase.credentials import (
     check_own_file,
     exposed_file_warning,
     read_credentials,
+    register_secrets_in,
 )
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ALL_ENDPOINTS
@@ -383,6 +384,7 @@ def _parse(name: str, value: Any, where: str) -> Any:
     text = _as_text(value)
     if text is None:
         return value  # of its own type already
+    register_secrets_in(text)
     if is_repeatable(name):
         parts = [part for part in re.split(r"[,;\s]+", text) if part]
         if len(parts) > 1 and name not in ("to", "spark_conf"):

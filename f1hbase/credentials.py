@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 USERNAME_VARIABLE = "F1HBASE_API_USERNAME"
 PASSWORD_VARIABLE = "F1HBASE_API_PASSWORD"  # noqa: S105 - a name, no password
@@ -31,6 +32,9 @@ OPENF1_HOST = "api.openf1.org"
 OPENF1_BROKER = "mqtt.openf1.org"
 _SHORTEST_SECRET = 6
 """A shorter text would make holes in every message; a token or a password that short is none."""
+
+_IN_URL = re.compile(r"(://[^\s/?#@:'\"]*:)([^\s/?#]+)(@)")
+"""User, password and the at sign of a URL."""
 
 _secrets: set[str] = set()
 
@@ -249,9 +253,24 @@ def register_secret(value: str) -> None:
         _secrets.update(_spellings(value))
 
 
+def register_secrets_in(text: str) -> None:
+    """Have `redacted` hide the passwords of the URLs in a text, such as `http://user:password@host`."""
+    if "://" in text and "@" in text:
+        for match in _IN_URL.finditer(text):
+            register_secret(match[2])
+            register_secret(unquote(match[2]))
+
+
 def redacted(text: str) -> str:
-    """Return a text without the secrets that were registered: for log handlers, and words of a server."""
-    return _without(text, _secrets)
+    """Return a text without the secrets that were registered: for log handlers, and words of a server.
+
+    Passwords in URLs are no secrets of f1hbase's own, and are hidden wherever they turn up.
+
+    >>> redacted("cannot ask http://user:hunter2@proxy:3128")
+    'cannot ask http://user:***@proxy:3128'
+    """
+    text = _without(text, _secrets)
+    return _IN_URL.sub(r"\1***\3", text) if "://" in text and "@" in text else text
 
 
 def redact(text: str, *secrets: str) -> str:

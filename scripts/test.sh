@@ -37,7 +37,8 @@ wait "$browser"
 # Each of the two processes has an HBase of its own; much of the time goes by in waiting for one.
 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 if [ -n "$all" ]; then
-  .venv/bin/python -m tests.hostile --cases 2000
+  .venv/bin/python -m tests.hostile --found
+  .venv/bin/python -m tests.hostile --cases 2000 --first-seed 3000
   .venv/bin/python tests/spark_yarn.py
   .venv/bin/python tests/faults/kill_spark.py --runs 30
   .venv/bin/python tests/faults/refused_by_spark.py

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -749,7 +749,7 @@ class Scripted(OpenF1Client):
         self.under_way = 0
         self.most = 0
 
-    async def fetch(self, query: Query) -> HttpAnswer:
+    async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from f1hbase.config import resolve
 from f1hbase.credentials import (
     ENVIRONMENT as THE_ENVIRONMENT,
 )
@@ -27,6 +28,7 @@ from f1hbase.credentials import (
     redacted,
     register_secret,
 )
+from f1hbase.errors import ConfigError
 
 NAME, WORD = "ayrton@example.org", "hunter2-hunter2"
 ENVIRONMENT = {"F1HBASE_API_USERNAME": NAME, "F1HBASE_API_PASSWORD": WORD}
@@ -316,3 +318,12 @@ def test_log_handlers_can_hide_what_was_registered() -> None:
     register_secret("0123456789abcdef")
     register_secret("a")
     assert redacted("a token 0123456789abcdef") == "a token ***"
+
+
+def test_a_password_in_a_url_is_hidden_wherever_it_turns_up_again() -> None:
+    assert redacted("cannot ask http://user:hunter2-in-url@proxy:3128/x") == "cannot ask http://user:***@proxy:3128/x"
+    assert redacted("http://host:80/a http://[::1]:80/ u@b") == "http://host:80/a http://[::1]:80/ u@b"
+    with pytest.raises(ConfigError) as raised:
+        resolve({"max_retries": "http://user:hunter2%2Dagain@host:1"})
+    assert "hunter2" not in redacted(str(raised.value))
+    assert redacted("it said hunter2-again, and hunter2%2Dagain") == "it said ***, and ***"

@@ -146,6 +146,12 @@ def test_damaged_gzip_is_found_out() -> None:
         unpack(packed, 100)
 
 
+def test_what_unpacks_to_more_than_any_answer_does_is_damaged_however_much_it_may_have() -> None:
+    with pytest.raises(DamagedError, match=r"holds more than 2,\d{3},\d{3} bytes"):
+        unpack(gzip.compress(b" " * 20_000_000))
+    assert unpack(gzip.compress(b" " * 1_999_999)) == b" " * 1_999_999
+
+
 # Objects, names and manifests
 
 

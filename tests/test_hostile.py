@@ -6,18 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hostile.cases import KINDS, case_of
+from hostile.found import FOUND, SLOW
 from hostile.running import complaints
 
-FOUND = {
-    143: "a zero-width space in a field's name reached terminal and log",
-    1008: "a pipe in a landing zone was waited for for ever",
-    2013: "a number of 5,000 digits among the settings was a stack trace",
-    2023: "a key of 20,000 parts among the settings took 1.6 GB",
-    1061: "a pipe as log file was waited for for ever",
-}
-"""Seeds that found something."""
-
-_SEEDS = (*FOUND, *range(1, 18))
+_SEEDS = (*sorted(set(FOUND) - SLOW), *range(1, 12), *range(3000, 3010))
 _QUIET_PROCESSES = 2
 
 
@@ -28,7 +20,7 @@ def test_a_seed_always_makes_the_same_case() -> None:
 
 
 def test_every_kind_is_chosen() -> None:
-    assert {case_of(seed).name.partition(":")[0] for seed in range(100)} == set(KINDS)
+    assert {case_of(seed).name.partition(":")[0] for seed in range(3000, 3150)} == set(KINDS)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,18 @@ import pytest
 from archive_server import Loaded, load, scopes
 from faults.kill_history import standings_differ
 from history_api import entries_of, opened, units_of
+from samples import a_scope
 
+from f1hbase.config import resolve
 from f1hbase.model.catalog import HISTORY_ENDPOINTS
+from f1hbase.model.ergast import BadPageError, read_page
+from f1hbase.model.history import as_listed
 from f1hbase.model.rates import Rate, parse_limits
 from f1hbase.model.samples import Record
 from f1hbase.model.units import Unit, race_scope
 from f1hbase.sources.jolpica.questions import questions_of
+from f1hbase.sources.jolpica.recipe import recipe as jolpica_recipe
+from f1hbase.sources.openf1.recipe import recipe as openf1_recipe
 from f1hbase.stores.hbase.codec import decode, encode
 from simulator.history import History, Scale, Season
 from simulator.history_server import KINDS, HistoryFaults, HistoryLog
@@ -225,3 +231,32 @@ def test_questions_are_as_few_as_can_be() -> None:
     assert [question.path for question in by_race] == [f"2024/{number}/laps" for number in range(1, 25)]
     assert [question.path for question in few] == ["2024/results"] or len(few) == 2
     assert sum(question.pages for question in few) <= 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "0"}}',
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "0", "OtherTable": {}}}',
+        b'{"MRData": {"limit": 1e999, "offset": "0", "total": "0", "RaceTable": {"Races": []}}}',
+        b'{"MRData": ' + b"[" * 100_000,
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "1", "RaceTable": {"Races": [{"Results": 5}]}}}',
+    ],
+)
+def test_a_page_of_another_form_is_none(body: bytes) -> None:
+    with pytest.raises(BadPageError):
+        read_page(body)
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "x", None, 5])
+def test_a_race_on_a_day_that_has_no_next_one_is_listed_without_dates(day: object) -> None:
+    listed = as_listed({"season": 2025, "round": 1, "date": day, "time": "13:00:00Z"})
+    assert (listed["date_start"] is None) == (day != "0001-01-01")
+
+
+def test_each_source_counts_the_requests_of_its_own_units_alone() -> None:
+    """What is missing of Jolpica's is asked about where OpenF1 is the default, and the other way round."""
+    config = resolve({})
+    own, other = Unit("pit_stops", race_scope(2025, 1)), Unit("laps", a_scope())
+    assert [recipe.requests([own]) for recipe in (openf1_recipe(config), jolpica_recipe(config))] == [0, 1]
+    assert [recipe.requests([other]) for recipe in (openf1_recipe(config), jolpica_recipe(config))] == [1, 0]

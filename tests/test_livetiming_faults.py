@@ -243,3 +243,19 @@ async def test_the_archive_is_asked_politely(archive: Path) -> None:
     assert all(agent.startswith("f1hbase/") for agent in log.agents)
     assert len(set(log.paths)) == len(log.paths)
     assert len(log.paths) < 40
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(b"\n" * 300_001, "more than 300,000 lines"), (b"x" * 9_000_000, "a line of 8,")],
+    ids=["lines", "a line"],
+)
+async def test_a_file_that_would_fill_the_memory_is_refused_by_name(
+    archive: Path, race: Path, body: bytes, words: str
+) -> None:
+    (race / "TimingData.jsonStream").write_bytes(body)
+    loaded = await _load(archive)
+    (error,) = {error for unit, error in loaded.errors.items() if unit.startswith("laps")}
+    assert "none of the archive's" in error
+    assert words in error
+    assert loaded.of("weather")

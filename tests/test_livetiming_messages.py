@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.sources.livetiming.clock import Clock
-from f1hbase.sources.livetiming.lines import BadLineError, decode, inflate, split
+from f1hbase.sources.livetiming.lines import BadLineError, decode, inflate, parse, split
 from f1hbase.sources.livetiming.messages import Message, SessionContext
 from f1hbase.sources.livetiming.patch import merged
 from f1hbase.sources.livetiming.recorded import as_json, parse_line
+from f1hbase.sources.livetiming.schedule import read_season
 from f1hbase.sources.livetiming.source import fields_of
-from f1hbase.sources.livetiming.spelling import seconds_of, spelled, spelled_utc, utc
+from f1hbase.sources.livetiming.spelling import number, seconds_of, spelled, spelled_utc, utc, whole
 from f1hbase.sources.livetiming.topics import NORMALISERS, TELEMETRY
 from f1hbase.sources.livetiming.topics.base import MISSHAPEN
 from f1hbase.sources.livetiming.topics.gaps import gap_of
@@ -231,3 +232,23 @@ def test_the_clock_is_what_most_messages_say() -> None:
 
     assert clock.t0 == datetime(2025, 3, 16, 3, 7, 0, 618000, tzinfo=UTC)
     assert clock.votes == 2
+
+
+def test_numbers_that_no_counter_reaches_are_none() -> None:
+    assert [whole(text) for text in ("12", 12.0, 2**63 - 1)] == [12, 12, 2**63 - 1]
+    none: list[Any] = [1e999, -1e999, 1e308, 2**63, "9" * 400, "9" * 5_000, None, [], "x"]
+    assert [whole(text) for text in none] == [None] * len(none)
+    assert number("1.5") == 1.5
+    assert number(10**400) is None
+
+
+@pytest.mark.parametrize("sessions", [5, True, "x", {"Key": 1}, None, [None, 5, []]])
+def test_an_index_whose_meeting_lists_no_sessions_has_none(sessions: Any) -> None:
+    index = {"Year": 2025, "Meetings": [{"Key": 1, "Name": "Grand Prix", "Sessions": sessions}]}
+    assert not read_season(json.dumps(index).encode(), 2025).sessions
+
+
+@pytest.mark.parametrize("body", [b'"' + b"x" * 8_000_000 + b'"', b"[" + b"{}," * 600_000 + b"1]"])
+def test_a_message_larger_than_any_is_not_decoded(body: bytes) -> None:
+    with pytest.raises(BadLineError, match=r"larger than 8,000,000 bytes|more than 1,000,000 values"):
+        parse(body)

@@ -6,8 +6,8 @@ import asyncio
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -548,7 +548,7 @@ async def test_a_request_for_several_sessions_that_fails_is_sent_for_each_of_the
     asked: list[tuple[str, ...]] = []
 
     class OneByOne(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             asked.append(query.filters)
             if len(query.filters) > 1:
                 raise error
@@ -567,7 +567,7 @@ async def test_a_request_for_several_sessions_that_fails_is_sent_for_each_of_the
 
 async def test_of_several_sessions_one_that_fails_is_named_and_the_others_arrive(tmp_path: Path) -> None:
     class BrokenSession(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             if "session_key=9557" in query.filters:
                 raise TooMuchError("HTTP 422: too much")
             key = int(query.filters[0].partition("=")[2])
@@ -589,7 +589,7 @@ async def test_a_record_of_a_session_that_was_not_asked_for_spoils_a_shared_answ
     number = 0
 
     class OnceForeign(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             nonlocal number
             number += 1
             records = [sample("laps", session_key=key) for key in (9557, 9558)]
@@ -609,7 +609,7 @@ async def test_of_a_shared_answer_each_unit_says_which_records_are_its_own(tmp_p
     body = json.dumps([sample("laps", session_key=9557)]).encode()
 
     class Answering(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             return an_http_answer(body)
 
     answers: list[Answer] = []
@@ -652,7 +652,7 @@ async def test_the_engine_ends_well_when_the_rest_of_an_endpoint_is_given_up_whi
     tmp_path: Path,
 ) -> None:
     class Refusing(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             for _ in range(10):
                 await asyncio.sleep(0)
             raise GiveUpError("HTTP 400: no")
@@ -798,7 +798,7 @@ async def test_a_csv_that_cannot_say_one_value_is_replaced_by_json_and_no_unit_i
     asked: list[bool] = []
 
     class Answering(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             asked.append(query.as_csv)
             if query.as_csv:
                 return an_http_answer(to_csv(records), "text/csv")
@@ -837,10 +837,10 @@ async def test_while_the_receiver_is_busy_one_answer_is_decoded_and_the_others_w
     race = data.scopes[-1]
     units = [Unit("car_data", race, None, window) for window in slice_time(race.date_start, race.date_end, STEP / 2)]
     async with engine(server.url, tmp_path, concurrency=concurrency) as source:
-        fetch: Callable[[Query], Awaitable[HttpAnswer]] = source.client.fetch
+        fetch = source.client.fetch
 
-        async def fetch_and_tell(query: Query) -> HttpAnswer:
-            answer = await fetch(query)
+        async def fetch_and_tell(query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
+            answer = await fetch(query, held)
             come.put_nowait(query)
             return answer
 
@@ -861,7 +861,7 @@ async def test_the_answers_under_way_are_fewer_when_they_may_be_larger(tmp_path:
     under_way = most = 0
 
     class Watched(OpenF1Client):
-        async def fetch(self, query: Query) -> HttpAnswer:
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)

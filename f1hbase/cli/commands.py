@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -639,6 +640,12 @@ def _print(lines: Iterable[str]) -> None:
         click.echo(safe(redacted(line), _LONGEST_LINE))
 
 
+def _print_errors(lines: Iterable[str]) -> None:
+    """Print what is wrong with options and settings, of which one may have been given what belongs to another."""
+    for line in lines:
+        click.echo(safe(redacted(line), _LONGEST_LINE), err=True)
+
+
 def main() -> None:
     """Run the command line; every error that a user can make is one line."""
     # To be ended politely is to be interrupted, whoever asks for it.
@@ -651,10 +658,12 @@ def main() -> None:
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(file=shown)
+        _print_errors(shown.getvalue().splitlines())
         code, reason = error.exit_code, error.format_message()
     except ConfigError as error:
-        click.echo(f"Error: {safe(str(error), _LONGEST_LINE)}", err=True)
+        _print_errors([f"Error: {error}"])
         code, reason = error.exit_code, str(error)
     except F1HBaseError as error:
         if not logging.getLogger("f1hbase").handlers:

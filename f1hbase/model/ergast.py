@@ -89,7 +89,7 @@ def read_page(body: bytes) -> Page:
         content = json.loads(body)["MRData"]
         limit, offset, total = (int(content[name]) for name in ("limit", "offset", "total"))
         records = list(_records(content))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
     return Page(limit, offset, total, records)
 
@@ -148,7 +148,9 @@ def _records(content: dict[str, Any]) -> Iterator[Record]:
             for name in _STANDINGS:
                 yield from (of | _flat(entry) for entry in standings.get(name, ()))
     else:
-        name = next(name for name in _TABLES if name in content)
+        name = next((name for name in _TABLES if name in content), "")
+        if not name:
+            raise ValueError("it has no table")
         table = content[name]
         of = {} if name == "SeasonTable" else {"season": _value("season", table["season"])}
         yield from (of | _flat(entry) for entry in table[_TABLES[name]])

@@ -182,16 +182,19 @@ def _raise_file_limit() -> None:
 def _logger() -> logging.Logger:
     """Return the logger of the HTTP server; a client's mistake is one line in it, not a stack trace."""
     logger = logging.getLogger(f"{__name__}.http")
-    if _shorten not in logger.filters:
-        logger.addFilter(_shorten)
+    for one in (logger, logging.getLogger("asyncio")):  # which tells of a request that could not even be made
+        if _shorten not in one.filters:
+            one.addFilter(_shorten)
     return logger
 
 
 def _shorten(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
+    # A ValueError is what aiohttp 3.13 raises where a request's own address cannot be one, such as its port.
+    if isinstance(error, HttpProcessingError) or str(error).startswith("Invalid URL"):
+        words = error.message if isinstance(error, HttpProcessingError) else str(error)
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = "a request that is not HTTP: %s", (str(error.message).splitlines()[0][:200],)
+        record.msg, record.args = "a request that is not HTTP: %s", (words.splitlines()[0][:200],)
         record.exc_info = None
     return True
 

@@ -50,7 +50,7 @@ RECORDS: dict[str, list[Record]] = {
 }  # fmt: skip
 """A race of a minute, as OpenF1 gives it."""
 
-_HOSTILE_TEXTS = (
+HOSTILE_TEXTS = (
     f"Evil\x1b[2J\x1b]0;owned\x07\r\n{FORGED}\u2028\x9b2J", "../../outside/made", "/etc/f1hbase", "..", ".", "", "\x00",
     "a/../../outside", "C:\\outside\\made", "x" * 300, "é" * 200, "x" * 100_000, "\u202e\u200b", "$(touch made)",
     "%s%n{0}",
@@ -60,9 +60,9 @@ _HOSTILE_DATES = (
     "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+23:59", "2025-13-45T99:99:99", "yesterday", "", "2026", "+" * 40,
     "2095-03-09T13:00:00+00:00", "2025-03-09T13:00:00+99:99", "٢٠٢٥-03-09T13:00:00", "2025-03-09T13:00:00.5#x", 1e308,
 )  # fmt: skip
-_HOSTILE_VALUES: tuple[Any, ...] = (
+HOSTILE_VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 10**30, 2**63, 1e308, 0.1, 70001.0, "70001", [], {}, [[]], {"a": {"b": None}}, "",
-    *_HOSTILE_TEXTS
+    *HOSTILE_TEXTS
 )  # fmt: skip
 
 _Mutation = Callable[[Random, list[Record]], bytes]
@@ -75,7 +75,7 @@ def _bytes(value: Any) -> bytes:
 def _wrong_value(random: Random, records: list[Record]) -> bytes:
     for _ in range(random.randint(1, 4)):
         record = random.choice(records)
-        record[random.choice(list(record) or ["x"])] = random.choice(_HOSTILE_VALUES)
+        record[random.choice(list(record) or ["x"])] = random.choice(HOSTILE_VALUES)
     return _bytes(records)
 
 
@@ -106,26 +106,24 @@ def _hostile_names(random: Random, records: list[Record]) -> bytes:
             "country_name",
         ):
             if name in record:
-                record[name] = random.choice(_HOSTILE_TEXTS)
+                record[name] = random.choice(HOSTILE_TEXTS)
     return _bytes(records)
 
 
 def _hostile_field(random: Random, records: list[Record]) -> bytes:
-    random.choice(records)[random.choice(_HOSTILE_TEXTS)] = random.choice(_HOSTILE_VALUES)
+    random.choice(records)[random.choice(HOSTILE_TEXTS)] = random.choice(HOSTILE_VALUES)
     return _bytes(records)
 
 
 def _twice(random: Random, records: list[Record]) -> bytes:
     changed = dict(random.choice(records))
-    changed[random.choice(list(changed))] = random.choice(_HOSTILE_VALUES)
+    changed[random.choice(list(changed))] = random.choice(HOSTILE_VALUES)
     return _bytes([*records, *records, changed])
 
 
 def _key_twice(random: Random, records: list[Record]) -> bytes:
     name = random.choice(list(records[0]))
-    return (
-        b"[" + _bytes(records[0])[:-1] + b", " + _bytes(name) + b": " + _bytes(random.choice(_HOSTILE_VALUES)) + b"}]"
-    )
+    return b"[" + _bytes(records[0])[:-1] + b", " + _bytes(name) + b": " + _bytes(random.choice(HOSTILE_VALUES)) + b"}]"
 
 
 def _deep(random: Random, records: list[Record]) -> bytes:

@@ -43,6 +43,7 @@ class HostileApi:
         served: Digests of the bodies that were sent whole, and as what they claim to be.
         strayed: Requests that came to the other server.
         ended: Set when the server ends, for those that wait for ever.
+        right: What a question that is not attacked is answered with, by its path and query; OpenF1's records without.
     """
 
     url: str = ""
@@ -51,6 +52,7 @@ class HostileApi:
     served: set[str] = field(default_factory=set)
     strayed: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+    right: Callable[[HostileApi, str], Answer] | None = None
 
     def whole(self, body: bytes, status: str = "200 OK", content_type: str = "application/json", *more: str) -> Answer:
         """Return an answer that keeps the rules, and remember that it was sent."""
@@ -64,12 +66,18 @@ def head(status: str, *headers: str) -> bytes:
 
 
 @contextmanager
-def hostile_api(attack: Callable[[HostileApi, str, list[Record]], Answer | None]) -> Iterator[HostileApi]:
-    """Serve during a block."""
-    api = HostileApi(attack=attack)
+def hostile_api(
+    attack: Callable[[HostileApi, str, list[Record]], Answer | None],
+    right: Callable[[HostileApi, str], Answer] | None = None,
+) -> Iterator[HostileApi]:
+    """Serve during a block; an attack on another service than OpenF1 is told the whole path, and no records."""
+    api = HostileApi(attack=attack, right=right)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if api.right is not None:
+                self._send(api.attack(api, self.path, []) or api.right(api, self.path))
+                return
             path, _, query = self.path.partition("?")
             endpoint = path.rpartition("/")[2]
             found = [record for record in RECORDS.get(endpoint, []) if _matches(record, query)]
@@ -150,7 +158,11 @@ def hostile_content(random: Random, api: HostileApi, endpoint: str, found: list[
 
 def hostile_transport(random: Random, api: HostileApi, found: list[Record]) -> Answer:
     """Return an answer that breaks the rules of HTTP, or stretches them."""
-    body = json.dumps(found or RECORDS["laps"]).encode()
+    return hostile_way(random, api, json.dumps(found or RECORDS["laps"]).encode())
+
+
+def hostile_way(random: Random, api: HostileApi, body: bytes) -> Answer:
+    """Return an answer with a body that breaks the rules of HTTP, or stretches them."""
     api.served.add(hashlib.md5(body, usedforsecurity=False).hexdigest())  # some may be read to the right end
     return random.choice(_TRANSPORTS)(random, api, body)
 

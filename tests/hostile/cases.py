@@ -15,8 +15,16 @@ from random import Random
 from .answers import SESSION_KEY, Record
 from .api import PASSWORD, TOKEN, Answer, HostileApi, hostile_content, hostile_status, hostile_transport
 
-KINDS = ("content", "content", "content", "transport", "transport", "status", "settings", "options", "files", "gateway")
-"""What is attacked, by how often it is chosen."""
+_FIRST_KINDS = (
+    "content", "content", "content", "transport", "transport", "status", "settings", "options", "files", "gateway"
+)  # fmt: skip
+_SINCE_SEED = 3000
+KINDS = (
+    *_FIRST_KINDS, "many", "history", "history", "archive", "archive", "zone", "zone", "zone", "ingest", "disk",
+    "clock", "served", "served", "liar", "liar",
+)  # fmt: skip
+"""What is attacked, by how often it is chosen; the first of them alone before seed 3000, so that each seed stays the
+case that it once was."""
 
 _LISTED = ("sessions", "meetings")
 _LOADED = ("drivers", "laps", "weather", "race_control", "car_data")
@@ -37,6 +45,14 @@ class Case:
         exit_codes: Those that are right.
         then: What is run afterwards in the same place.
         asked_for: Files in the working folder that the options themselves ask for.
+        commands: What is run instead of the usual load and `then`, one after the other.
+        between: Is given the working folder after the first command.
+        clocks: For each command a clock as libfaketime takes it, such as `+1y`; none for the true one.
+        disks: Folders of the case that are disks of their own (tmpfs): their options, and whether they are full.
+        right: What an API that is not OpenF1's answers where it is not attacked.
+        talk: Attacks a server of ours, whose address it is given; yields what did not hold.
+        at_once: Whether the gateway answers several connections at a time.
+        is_source: Whether the zone was made by somebody hostile, so that what it says need not be so.
     """
 
     seed: int
@@ -49,10 +65,20 @@ class Case:
     exit_codes: frozenset[int] = frozenset({0, 1, 2, 3})
     then: tuple[str, ...] = ()
     asked_for: frozenset[str] = frozenset()
+    commands: tuple[tuple[str, ...], ...] = ()
+    between: Callable[[Path], None] = lambda _: None
+    clocks: tuple[str, ...] = ()
+    disks: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    right: Callable[[HostileApi, str], Answer] | None = None
+    talk: Callable[[str, int], Iterator[str]] | None = None
+    at_once: bool = False
+    is_source: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must be shown nowhere: an API may say what it likes of secrets that it was never given."""
+        if self.name.startswith(("history", "archive", "liar")):
+            return ()  # which are given none
         given = "F1HBASE_API_PASSWORD" in self.environment or not self.name.startswith("status")
         return (PASSWORD, TOKEN) if given else ()
 
@@ -60,12 +86,12 @@ class Case:
 def case_of(seed: int) -> Case:
     """Return the case of a seed."""
     random = Random(seed)
-    kind = random.choice(KINDS)
-    case = _MAKERS[kind](random, seed)
+    kind = random.choice(_FIRST_KINDS if seed < _SINCE_SEED else KINDS)
+    case = _makers()[kind](random, seed)
     case.name = f"{kind}: {case.name}" if case.name else kind
     if random.random() < 0.4:
         case.environment |= {"F1HBASE_API_USERNAME": "somebody", "F1HBASE_API_PASSWORD": PASSWORD}
-    if kind != "gateway":
+    if kind != "gateway" and not case.commands:
         case.arguments += ["--layout", random.choice(("units", "units", "extractor", "dated"))]
         case.then = random.choice(((), (), ("status",), ("verify",), ("plan",)))
     return case
@@ -99,6 +125,17 @@ def _transport(random: Random, seed: int) -> Case:
 
 def _status(random: Random, seed: int) -> Case:
     return _from_the_api(random, seed, lambda api, endpoint, _: hostile_status(_of(seed, endpoint), api))
+
+
+def _many(random: Random, seed: int) -> Case:
+    """An answer of more values than fit into memory, in fewer bytes than are refused for their number."""
+    piece = random.choice(
+        (b"1", b"{}", b'{"a":1}', b"[]", b'""', b'"x"', b"null", b"[[],[]]", b"0.1", b'{"a":{},"b":[]}')
+    )
+    size = random.choice((100_000, 3_000_000, 8_000_000, 30_000_000))
+    end = random.choice((b"]", b"]", b",NaN]", b""))
+    body = b"[" + b",".join([piece] * (size // (len(piece) + 1))) + end
+    return _from_the_api(random, seed, lambda api, *_: api.whole(body))
 
 
 def _of(seed: int, endpoint: str) -> Random:
@@ -167,7 +204,7 @@ def _options(random: Random, seed: int) -> Case:
 
 def _files(random: Random, seed: int) -> Case:
     what = random.choice(("state", "state", "log", "zone", "zone", "config"))
-    how = random.choice(tuple(_STRANGE))
+    how = random.choice(tuple(STRANGE))
     case = Case(seed, f"{what}, {how}")
 
     def prepare(work: Path, state: Path) -> None:
@@ -175,18 +212,19 @@ def _files(random: Random, seed: int) -> Case:
         if what == "state":
             (state / "f1hbase").mkdir(mode=0o700)
             for name in ("limits-127.0.0.1", "rate-127.0.0.1", "token"):
-                _STRANGE[how](state / "f1hbase" / name, outside, random)
+                STRANGE[how](state / "f1hbase" / name, outside, random)
             if random.random() < 0.3:
-                (state / "f1hbase" / "token").unlink(missing_ok=True)
+                with suppress(OSError):
+                    (state / "f1hbase" / "token").unlink()
                 (state / "f1hbase").chmod(0o777)
         elif what == "zone":
-            _STRANGE[how](
+            STRANGE[how](
                 work / random.choice(("zone", "zone/_f1hbase.json", "zone/_state", "zone/source=openf1")),
                 outside,
                 random,
             )
         else:
-            _STRANGE[how](work / ("populate.log" if what == "log" else "f1hbase.toml"), outside, random)
+            STRANGE[how](work / ("populate.log" if what == "log" else "f1hbase.toml"), outside, random)
 
     case.prepare = prepare
     return case
@@ -228,7 +266,7 @@ def _itself(path: Path, _: Path, __: Random) -> None:
     path.symlink_to(path.name)
 
 
-_STRANGE: dict[str, Callable[[Path, Path, Random], None]] = {
+STRANGE: dict[str, Callable[[Path, Path, Random], None]] = {
     "a link": _link, "a device": _device, "a pipe": _pipe, "a folder": _folder, "noise": _noise,
     "a link to nowhere": _nowhere, "a link to itself": _itself,
 }  # fmt: skip
@@ -256,11 +294,17 @@ def _gateway(random: Random, seed: int) -> Case:
 
 
 @contextmanager
-def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Answer connections at a free port during a block, one after the other."""
+def listening(talk: Callable[[socket.socket], None], *, at_once: bool = False) -> Iterator[int]:
+    """Answer connections at a free port during a block, one after the other or at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.05)
         ended = threading.Event()
+
+        def answer(connection: socket.socket) -> None:
+            with connection:
+                connection.settimeout(20)
+                with suppress(OSError):
+                    talk(connection)
 
         def serve() -> None:
             while not ended.is_set():
@@ -268,10 +312,10 @@ def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
                     connection, _ = server.accept()
                 except TimeoutError:
                     continue
-                with connection:
-                    connection.settimeout(20)
-                    with suppress(OSError):
-                        talk(connection)
+                if at_once:
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+                else:
+                    answer(connection)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -282,10 +326,16 @@ def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
             thread.join(5)
 
 
-_MAKERS: dict[str, Callable[[Random, int], Case]] = {
-    "content": _content, "transport": _transport, "status": _status, "settings": _settings, "options": _options,
-    "files": _files, "gateway": _gateway,
-}  # fmt: skip
+def _makers() -> dict[str, Callable[[Random, int], Case]]:
+    from . import gateways, histories, places, served  # which are made of cases themselves
+
+    return {
+        "content": _content, "transport": _transport, "status": _status, "settings": _settings, "options": _options,
+        "files": _files, "gateway": _gateway, "many": _many,
+        "history": histories.jolpica, "archive": histories.archive, "zone": places.zone, "ingest": places.ingest,
+        "disk": places.disk, "clock": places.clock, "served": served.served,
+        "liar": gateways.liar,
+    }  # fmt: skip
 
 
 def is_regular(path: Path) -> bool:

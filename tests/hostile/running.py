@@ -12,10 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import psutil
@@ -36,40 +36,95 @@ _LOG_LINE = re.compile(r"\[[A-Z]+\] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ")
 _BAIT = b"somebody else's\n"
 
 
+FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
+"""What gives a process another clock; cases with other clocks run with the true one where it is not installed."""
+
+
 def complaints(case: Case, folder: Path) -> list[str]:
     """Run a case in a folder of its own and return what did not hold."""
     work, state, home, outside = (folder / name for name in ("work", "state", "home", "outside"))
     for path in (work, state, home, outside):
         path.mkdir(parents=True)
     (outside / "bait").write_bytes(_BAIT)
-    case.prepare(work, state)
-    made = set(state.rglob("*"))
     found: list[str] = []
     with ExitStack() as stack:
-        api = stack.enter_context(hostile_api(case.attack))
+        for name, (options, is_full) in case.disks.items():
+            stack.enter_context(_disk(folder / name, options, is_full=is_full))
+        case.prepare(work, state)
+        made = set(state.rglob("*"))
+        api = stack.enter_context(hostile_api(case.attack, case.right))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("F1HBASE_",
         "AWS_"))} | {
             "F1HBASE_API_URL": api.url, "XDG_STATE_HOME": str(state), "HOME": str(home), "TMPDIR": str(home),
-            "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true",
+            "F1HBASE_JOLPICA_URL": api.url, "F1HBASE_LIVETIMING_URL": api.url,
+            "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", "MPLCONFIGDIR": str(folder / "fonts"),
             "F1HBASE_PATIENCE": "2s", "F1HBASE_REQUEST_TIMEOUT": "2s", "F1HBASE_RETRY_DELAY": "0", **case.environment,
         }  # fmt: skip
-        arguments = [*USUAL, *case.arguments]
-        if case.gateway is None:
-            arguments += ["--to", "./zone"]
-        else:
-            arguments += ["--hbase-port", str(stack.enter_context(listening(case.gateway)))]
-        found += _run(arguments, work, environment, case.exit_codes, case.secrets)
-        if case.then:
-            found += _run([*case.then, "--to", "./zone"], work, environment, frozenset({0, 1, 2, 3}), case.secrets)
+        gateway = 0
+        if case.gateway is not None:
+            gateway = stack.enter_context(listening(case.gateway, at_once=case.at_once))
+        commands = [[word.replace("{gateway}", str(gateway)) for word in command] for command in case.commands]
+        if not commands:
+            commands = [[*USUAL, *case.arguments]]
+            if case.gateway is None:
+                commands[0] += ["--to", "./zone"]
+            else:
+                commands[0] += ["--hbase-port", str(gateway)]
+            if case.then:
+                commands.append([*case.then, "--to", "./zone"])
+        for number, command in enumerate(commands):
+            exit_codes = case.exit_codes if number == 0 or case.commands else frozenset({0, 1, 2, 3})
+            clock = case.clocks[number] if number < len(case.clocks) and FAKETIME.exists() else ""
+            other = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": clock, "DONT_FAKE_MONOTONIC": "1"} if clock else {}
+            talk = case.talk if command[0] == "serve" else None
+            found += _run(command, work, environment | other, exit_codes, case.secrets, talk)
+            if number == 0:
+                case.between(work)
         if api.strayed:
             found.append(f"another host was asked: {api.strayed[:3]}")
-        found += _what_is_done(work / "zone", api)
-    found += _left_behind(folder, made, case)
+        for zone in ("zone", "zone2"):
+            if not case.is_source or zone == "zone2":
+                found += _what_is_done(work / zone, None if case.right or case.is_source else api)
+        found += _left_behind(folder, made, case)
     return found
 
 
+@contextmanager
+def _disk(path: Path, options: str, *, is_full: bool) -> Iterator[None]:
+    """Make a folder a disk of its own during a block; where only root may and this is not, one that cannot be written.
+
+    Args:
+        path: The folder.
+        options: Of the mount, such as `size=64k`; `ro` makes it unwritable.
+        is_full: Whether there is no room left on it.
+    """
+    path.mkdir(exist_ok=True)
+    if os.geteuid() != 0:
+        path.chmod(0o500)
+        yield
+        path.chmod(0o700)
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", options.removesuffix(",ro"), "f1hbase-hostile", str(path)]
+    subprocess.run(mount, check=True)
+    try:
+        if is_full:
+            with suppress(OSError), (path / "full").open("wb", buffering=0) as file:
+                while file.write(b"x" * 4_096):
+                    pass
+        if options.endswith(",ro"):
+            subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 def _run(
-    arguments: list[str], work: Path, environment: dict[str, str], exit_codes: frozenset[int], secrets: tuple[str, ...]
+    arguments: list[str],
+    work: Path,
+    environment: dict[str, str],
+    exit_codes: frozenset[int],
+    secrets: tuple[str, ...],
+    talk: Callable[[str, int], Iterator[str]] | None = None,
 ) -> Iterator[str]:
     command = [sys.executable, "-m", "f1hbase", *arguments]
     output = work.parent / f"{arguments[0]}.out"
@@ -81,6 +136,8 @@ def _run(
         watch = _Watch(process.pid)
         watch.start()
         try:
+            if talk is not None:
+                yield from _attacked(process, output, talk)
             process.wait(MOST_SECONDS)
         except subprocess.TimeoutExpired:
             yield f"{arguments[0]} does not end within {MOST_SECONDS:g} s"
@@ -98,6 +155,21 @@ def _run(
     log = work / "populate.log"
     if log.exists() and is_regular(log):
         yield from _what_is_said(log.read_bytes(), "the log", secrets, is_log=True)
+
+
+def _attacked(
+    process: subprocess.Popen[bytes], output: Path, talk: Callable[[str, int], Iterator[str]]
+) -> Iterator[str]:
+    """Attack a server of ours once it listens, and then ask it to end."""
+    until = monotonic() + MOST_SECONDS
+    while monotonic() < until and process.poll() is None:
+        if found := re.search(rb"serving http://([0-9.]+):(\d+)", output.read_bytes()):
+            yield from talk(found[1].decode(), int(found[2]))
+            break
+        sleep(0.05)
+    else:
+        yield f"it does not serve: {output.read_bytes()[-300:]!r}"
+    process.terminate()
 
 
 def _limit() -> None:
@@ -168,14 +240,18 @@ def _line_with(text: str, word: str) -> str:
     return next(line for line in text.split("\n") if word in line)[:300]
 
 
-def _what_is_done(zone: Path, api: HostileApi) -> Iterator[str]:
-    """Yield each unit that is marked as done and is not there, or was never answered."""
+def _what_is_done(zone: Path, api: HostileApi | None) -> Iterator[str]:
+    """Yield each unit that is marked as done and is not there, or was never answered by an API, if one is given."""
     if not zone.is_dir():
         return
     for path in zone.glob("_state/units/**/*.json"):
         if not is_regular(path):
             continue
-        manifest: Any = json.loads(path.read_text())
+        text = path.read_text()
+        if not text:
+            yield f"{path.name} is empty"
+            continue
+        manifest: Any = json.loads(text)
         if manifest["status"] not in {"done", "provisional"}:
             continue
         records = 0
@@ -189,7 +265,7 @@ def _what_is_done(zone: Path, api: HostileApi) -> Iterator[str]:
             elif hashlib.md5(stored.read_bytes(), usedforsecurity=False).hexdigest() != one["stored_md5"]:
                 yield f"{path.name} is done, but {one['path']} is another"
             elif (
-                path.parent.name
+                api is not None
                 and one["request"]
                 and one["status"] in {200, 404}
                 and stored.name.endswith((".json.gz", ".csv.gz"))
@@ -207,11 +283,13 @@ def _left_behind(folder: Path, made: set[Path], case: Case) -> Iterator[str]:
     if [path.name for path in bait.parent.iterdir()] != ["bait"] or bait.read_bytes() != _BAIT:
         yield f"something outside was touched: {sorted(path.name for path in bait.parent.iterdir())}"
     usual = {"populate.log", "zone", "f1hbase.toml"} | case.asked_for
+    if case.commands:
+        usual |= {"zone2"}
     for place, allowed in (("work", usual), ("home", set[str]())):
         strange = {path.name for path in (folder / place).iterdir()} - allowed
         if strange:
             yield f"left behind in {place}: {sorted(strange)[:5]}"
-    strange = {path.name for path in folder.iterdir() if path.is_dir()} - {"work", "state", "home", "outside"}
+    strange = {path.name for path in folder.iterdir() if path.is_dir()} - {"work", "state", "home", "outside", "fonts"}
     if strange or (folder.parent / "outside").exists():
         yield f"folders were made: {sorted(strange)}"
     for path in {*(folder / "state").rglob("*")} - made:

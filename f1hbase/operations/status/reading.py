@@ -126,8 +126,9 @@ class StatusReader:
         ]
         overview = Overview(chosen, runs, loading, pace, live=self._live())
         source = self._source() if missing else None
-        if isinstance(source, AskedByRequest):
-            overview.limits, overview.requests_left = source.limits, source.requests(missing)
+        # None where what is missing is another source's, as Jolpica's is when OpenF1 is the default.
+        if isinstance(source, AskedByRequest) and (left := source.requests(missing)):
+            overview.limits, overview.requests_left = source.limits, left
         return overview
 
     def _loading(

@@ -78,5 +78,17 @@ class TooMuchError(RequestError):
     """422: more data asked for than the API gives in one answer."""
 
 
+class TooLargeError(TooMuchError):
+    """A body above the largest size: the request is cut smaller only where so much might be real.
+
+    Attributes:
+        most: The largest size, in bytes.
+    """
+
+    def __init__(self, message: str, most: int) -> None:
+        super().__init__(message)
+        self.most = most
+
+
 class GiveUpError(RequestError):
     """Any other refusal; asking again would not help."""

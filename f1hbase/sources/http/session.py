@@ -5,16 +5,14 @@ from __future__ import annotations
 import aiohttp
 
 from f1hbase.sources.http.answers import connection_reason
+from f1hbase.sources.http.body import ACCEPTED, CHUNK_BYTES
 from f1hbase.version import __version__
-
-CHUNK_BYTES = 256 * 1024
-"""How much of an answer is read at a time."""
 
 
 def new_session(
     timeout: aiohttp.ClientTimeout, keep_alive: float, purpose: str = "", *, cookies: bool = False
 ) -> aiohttp.ClientSession:
-    """Return a session, to be closed by whoever asked for it.
+    """Return a session, to be closed by whoever asked for it; bodies are read by `sources.http.body`, which unpacks.
 
     Args:
         timeout: How long a request may take.
@@ -25,7 +23,11 @@ def new_session(
     return aiohttp.ClientSession(
         timeout=timeout,
         trust_env=True,  # HTTPS_PROXY and NO_PROXY
-        headers={"User-Agent": f"f1hbase/{__version__}{purpose and f' ({purpose})'}"},
+        headers={
+            "User-Agent": f"f1hbase/{__version__}{purpose and f' ({purpose})'}",
+            "Accept-Encoding": ACCEPTED,
+        },
+        auto_decompress=False,
         middlewares=[_once],
         cookie_jar=aiohttp.CookieJar(unsafe=True) if cookies else None,
         # The rate limiter and the queue decide how many requests there are, not the connection pool.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 
 import aiohttp
 from yarl import URL
@@ -12,13 +11,14 @@ from yarl import URL
 from f1hbase.model.answers import RawAnswer
 from f1hbase.model.ergast import BadPageError, Page, read_page
 from f1hbase.sources.http.answers import excerpt, failure_of, failure_to_ask
-from f1hbase.sources.http.errors import GiveUpError, RequestError, TooMuchError, TransientError, WrongAnswerError
-from f1hbase.sources.http.session import CHUNK_BYTES, new_session
+from f1hbase.sources.http.body import read_beginning, read_body
+from f1hbase.sources.http.errors import GiveUpError, RequestError, TransientError, WrongAnswerError
+from f1hbase.sources.http.session import new_session
 
 NAME = "jolpica"
 
-_LARGEST_BODY_BYTES = 8_000_000
-"""A page of 100 results has 60 KB."""
+_LARGEST_BODY_BYTES = 2_000_000
+"""A page of 100 results has 60 KB; what is in memory of one, as objects, is many times that."""
 
 _KEEP_ALIVE_SECONDS = 15.0
 
@@ -75,13 +75,12 @@ class JolpicaClient:
         asked_at = datetime.now(UTC)
         url = URL(f"{self._base}/{request}", encoded=True)
         async with session.get(url, allow_redirects=False) as response:
-            body = BytesIO()
-            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                body.write(chunk)
-                if body.tell() > _LARGEST_BODY_BYTES:
-                    raise TooMuchError(f"the answer is larger than {_LARGEST_BODY_BYTES:,} bytes")
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            status, data = response.status, body.getvalue()
+            status = response.status
+            if status == 200:
+                data = await read_body(response, _LARGEST_BODY_BYTES)
+            else:
+                data = await read_beginning(response)
             if 300 <= status < 400:
                 raise GiveUpError(
                     f"HTTP {status}: {self._shown} redirects to "

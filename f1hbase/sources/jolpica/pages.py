@@ -19,6 +19,9 @@ PAGE = 100
 _READS = 4
 """How often an answer is read that changes meanwhile: a correction takes a moment; four in a row are no accident."""
 
+_MOST_ENTRIES = 100_000
+"""More than four times all results since 1950; what is asked for is of one season or race."""
+
 Ask = Callable[[str], Awaitable[PageAnswer]]
 
 
@@ -65,6 +68,8 @@ async def _read_once(ask: Ask, path: str) -> tuple[list[PageAnswer], str]:
     while True:
         answer = await ask(request_of(path, offset))
         page, first = answer.page, (pages[0].page if pages else answer.page)
+        if page.total > _MOST_ENTRIES:
+            raise GiveUpError(f"{path} has {count(page.total, 'entry')} in all".replace("entrys", "entries"))
         if page.offset != offset:
             return pages, f"it answers with entries from {page.offset} on where those from {offset} on were asked for"
         if page.total != first.total:

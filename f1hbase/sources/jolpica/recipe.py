@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from f1hbase.config import JOLPICA_URL, Config, Settings
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import HISTORY
+from f1hbase.model.catalog import HISTORY, HISTORY_ENDPOINTS
 from f1hbase.model.rates import Limits
 from f1hbase.model.samples import Record
 from f1hbase.model.times import lenient_time
@@ -65,8 +65,9 @@ class JolpicaRecipe:
         return False
 
     def requests(self, units: Collection[Unit]) -> int:
-        """Return how many requests some units take, about: the pages of all answers."""
-        return sum(question.pages for question in questions_of(units))
+        """Return how many requests some units take, about: the pages of all answers; others' units take none."""
+        own = [unit for unit in units if unit.endpoint in HISTORY_ENDPOINTS]
+        return sum(question.pages for question in questions_of(own))
 
     def bytes_per_record(self, endpoint: str) -> float:
         """Return how many bytes an entry has in an answer."""

@@ -187,8 +187,8 @@ class JolpicaSource:
             _log.debug("the latest of what was asked for, whether it has results or not")
         else:
             results = await self._pages("current/last/results", "results")
-            found = [(r["season"], r["round"]) for answer in results for r in answer.page.records]
-            last = max(found, default=None)
+            found = [_place(record) for answer in results for record in answer.page.records]
+            last = max((place for place in found if place is not None), default=None)
         pages: list[PageAnswer] = []
         begun = 0
         for season in sorted(seasons, reverse=True):
@@ -276,10 +276,16 @@ def _season_of(key: int) -> int:
     return key // season_scope(1).meeting_key
 
 
+def _place(record: Record) -> tuple[int, int] | None:
+    """Return the season and round of a race or result; None where it does not say them."""
+    season, number = record.get("season"), record.get("round")
+    return (season, number) if type(season) is int and type(number) is int else None
+
+
 def _until(answer: PageAnswer, last: tuple[int, int]) -> PageAnswer:
     """Return a page of races without those after the last one."""
     page = answer.page
-    kept = [record for record in page.records if (record.get("season"), record.get("round")) <= last]
+    kept = [record for record in page.records if (_place(record) or last) <= last]
     return PageAnswer(type(page)(page.limit, page.offset, page.total, kept), answer.raw)
 
 

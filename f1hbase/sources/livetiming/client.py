@@ -13,13 +13,21 @@ from yarl import URL
 
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.answers import failure_of, failure_to_ask
-from f1hbase.sources.http.errors import GiveUpError, TooMuchError, TransientError
-from f1hbase.sources.http.session import CHUNK_BYTES, new_session
+from f1hbase.sources.http.body import pieces, read_beginning
+from f1hbase.sources.http.errors import GiveUpError, TransientError
+from f1hbase.sources.http.session import new_session
 
 LARGEST_IN_MEMORY_BYTES = 16_000_000
 """A larger file is kept on disk while it is read; the telemetry of a race has some 8 MB, that of a test day 40."""
 
-LARGEST_BYTES = 1_000_000_000
+LARGEST_BYTES = 400_000_000
+"""Ten times the largest that is known."""
+
+_MOST_LINES = 300_000
+_LONGEST_LINE = 8_000_000
+"""Sixteen times the lines of the largest topic known (TimingData of a sprint, 18,000), and eighty times the longest
+message: each line of a file is remembered, and read as a whole."""
+
 _LONGEST_TAG = 200
 _KEEP_ALIVE_SECONDS = 15.0
 _BOM = b"\xef\xbb\xbf"
@@ -58,7 +66,8 @@ class ArchiveClient:
 
     Args:
         base_url: The archive, such as `https://livetiming.formula1.com/static`.
-        timeout: How long the server may be silent, in seconds; a whole file may take as long as it comes.
+        timeout: How long the server may be silent, in seconds; a whole file may take as long as it comes, at 4 KB a
+            second or more.
     """
 
     def __init__(self, base_url: str, timeout: float) -> None:
@@ -101,7 +110,7 @@ class ArchiveClient:
                 return NotModified(asked_at)
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if response.status != 200:
-                body = await response.content.read(CHUNK_BYTES)
+                body = await read_beginning(response)
                 if response.status == 404 or (response.status == 403 and _is_xml(body)):
                     return None
                 if 300 <= response.status < 400:
@@ -111,7 +120,7 @@ class ArchiveClient:
                         "with --livetiming-url"
                     )
                 raise failure_of(response.status, body, response.headers.get("Retry-After"))
-            data, size, head = await _read(response)
+            data, size, head = await _read(response, self._timeout)
             own_tag = _tag_of(response)
         if _is_xml(head):
             return None
@@ -141,18 +150,21 @@ def _tag_of(response: aiohttp.ClientResponse) -> str:
     return ""
 
 
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes | BinaryIO, int, bytes]:
+async def _read(response: aiohttp.ClientResponse, patience: float) -> tuple[bytes | BinaryIO, int, bytes]:
     """Return a body, its size and its beginning."""
     # An unnamed file, which is gone when it is closed or the process ends.
     spool = tempfile.SpooledTemporaryFile(LARGEST_IN_MEMORY_BYTES, prefix="f1hbase-")  # noqa: SIM115
-    size, head = 0, b""
+    size, head, lines, line = 0, b"", 0, 0
     try:
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            head = head or chunk[:2_000].removeprefix(_BOM)
-            size += len(chunk)
-            if size > LARGEST_BYTES:
-                raise TooMuchError(f"the file is larger than {LARGEST_BYTES:,} bytes")
-            spool.write(chunk)
+        async for piece in pieces(response, LARGEST_BYTES, patience=patience):
+            head = head or piece[:2_000].removeprefix(_BOM)
+            size += len(piece)
+            lines += piece.count(b"\n")
+            line = line + len(piece) if b"\n" not in piece else len(piece) - piece.rfind(b"\n") - 1
+            if lines > _MOST_LINES or line > _LONGEST_LINE:
+                what = f"more than {_MOST_LINES:,} lines" if lines > _MOST_LINES else f"a line of {line:,} bytes"
+                raise GiveUpError(f"the file is none of the archive's: it has {what}")
+            spool.write(piece)
         if size > LARGEST_IN_MEMORY_BYTES:
             spool.rollover()
             spool.flush()

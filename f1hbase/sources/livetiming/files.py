@@ -21,6 +21,8 @@ _NO_CLOCK = datetime(2000, 1, 1, tzinfo=UTC)
 """Stands for t0 where only the order of messages counts."""
 
 _EXCERPT_CHARACTERS = 2_000
+_MOST_EXCERPTS = 1_000
+"""Of how many lines that cannot be read a file keeps what they hold."""
 
 
 class Line(NamedTuple):
@@ -135,7 +137,9 @@ class TopicFile:
             yield from self.data
 
     def _add_problem(self, number: int, reason: str, text: bytes) -> None:
-        shown = safe(text[:_EXCERPT_CHARACTERS].decode(errors="replace"))
+        shown = ""
+        if len(self.problems) < _MOST_EXCERPTS:
+            shown = safe(text[:_EXCERPT_CHARACTERS].decode(errors="replace"))
         self.problems.append(Problem(self.where, number, reason, shown))
 
 

@@ -22,6 +22,7 @@ from yarl import URL
 from f1hbase.errors import F1HBaseError, UnreachableError
 from f1hbase.model.text import excerpt, safe
 from f1hbase.sources.http import answers
+from f1hbase.sources.http.body import read_beginning
 from f1hbase.sources.http.session import new_session
 
 _RECORD_END = "\x1e"
@@ -35,6 +36,9 @@ LARGEST_FRAME_BYTES = 64_000_000
 """The whole state of a race has some 3 MB."""
 
 _LONGEST_RECORD = 64_000_000
+_MOST_BYTES = 100_000
+"""How much of an answer to the negotiation is read; one has some 300 bytes."""
+
 _KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -134,11 +138,11 @@ class Hub:
         negotiate = URL(f"{self.url}/negotiate")
         # The load balancer in front of the hub tells by a cookie where the rest of the connection belongs.
         async with session.options(negotiate, headers=headers, allow_redirects=False) as response:
-            await response.read()
+            await read_beginning(response, _MOST_BYTES)
         async with session.post(
             negotiate.with_query(negotiateVersion="1"), headers=headers, allow_redirects=False
         ) as response:
-            body = await response.content.read(100_000)
+            body = await read_beginning(response, _MOST_BYTES)
             if response.status != 200:
                 raise self._of_status(response.status, excerpt(body))
         token = self._connection_token(body)

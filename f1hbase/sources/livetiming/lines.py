@@ -19,7 +19,11 @@ _decoder = msgspec.json.Decoder()
 _BOM = b"\xef\xbb\xbf"
 
 LARGEST_MESSAGE_BYTES = 8_000_000
-"""How large an inflated message may be; the largest known, a whole state of TimingData, has 100 KB."""
+"""How large a message may be, inflated; the largest known, a whole state of TimingData, has 100 KB."""
+
+
+_MOST_VALUES = 1_000_000
+"""How many values and objects it may have, which take some hundred bytes each in memory."""
 
 
 class BadLineError(ValueError):
@@ -94,8 +98,12 @@ def parse(body: bytes) -> Any:
     """Return what JSON says.
 
     Raises:
-        BadLineError: If it is none.
+        BadLineError: If it is none, or larger than any message can be.
     """
+    if len(body) > LARGEST_MESSAGE_BYTES:
+        raise BadLineError(f"it is larger than {LARGEST_MESSAGE_BYTES:,} bytes: {excerpt(body)}")
+    if len(body) > _MOST_VALUES and body.count(b",") + body.count(b"{") + body.count(b"[") > _MOST_VALUES:
+        raise BadLineError(f"it has more than {_MOST_VALUES:,} values: {excerpt(body)}")
     try:
         return _decoder.decode(body.removeprefix(_BOM))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -73,7 +73,8 @@ def read_season(body: bytes, year: int) -> Season:
         if not isinstance(meeting, dict) or whole(meeting.get("Key")) is None:
             left_out.append(f"a meeting without a key: {meeting!r:.100}")
             continue
-        mine = [session for session in meeting.get("Sessions") or () if isinstance(session, dict)]
+        held = meeting.get("Sessions")
+        mine = [session for session in held if isinstance(session, dict)] if isinstance(held, list) else []
         for session in mine:
             reason = _fault(session)
             if reason is not None:

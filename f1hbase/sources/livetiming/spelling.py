@@ -10,6 +10,7 @@ _UTC = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z?", re.ASCII)
 _OFFSET = re.compile(r"(\d+):(\d\d):(\d\d)(?:\.(\d{1,7}))?", re.ASCII)
 _LAP_TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d{1,3})(?:\.(\d{1,6}))?", re.ASCII)
 _ZONE = re.compile(r"(-?)(\d\d):(\d\d):(\d\d)", re.ASCII)
+_LARGEST_WHOLE = 2**63
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -107,16 +108,17 @@ def number(text: Any) -> float | None:
     """Return the number that a text spells; None if it spells none."""
     try:
         return float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def whole(text: Any) -> int | None:
-    """Return the whole number that a text spells; None if it spells none."""
+    """Return the whole number that a text spells; None if it spells none, or one that no counter reaches (64 bits)."""
     try:
-        return int(text)
-    except (TypeError, ValueError):
+        found = int(text)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return found if abs(found) < _LARGEST_WHOLE else None
 
 
 def is_within_ms(one: datetime, other: datetime) -> bool:

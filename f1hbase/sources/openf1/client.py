@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from io import BytesIO
+from functools import partial
 from urllib.parse import quote
 
 import aiohttp
@@ -19,14 +21,14 @@ from f1hbase.sources.http.answers import (
     last_line,
     words_of,
 )
+from f1hbase.sources.http.body import read_beginning, read_body
 from f1hbase.sources.http.errors import (
     GiveUpError,
     SlowQueryError,
-    TooMuchError,
     UnauthorizedError,
     UnfaithfulError,
 )
-from f1hbase.sources.http.session import CHUNK_BYTES, new_session
+from f1hbase.sources.http.session import new_session
 from f1hbase.sources.http.shared import check_host
 from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, bearer
@@ -96,15 +98,16 @@ class OpenF1Client:
     ) -> None:
         self._base_url = check_api_url(base_url)
         self._shown_url = str(URL(base_url, encoded=True).with_user(None))
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._timeout = timeout
         self._tokens = tokens
         self._largest_body = largest_body
         self._admit = admit
         self._session: aiohttp.ClientSession | None = None
+        self._large = asyncio.Lock()
         self.date: str | None = None
 
     async def __aenter__(self) -> OpenF1Client:
-        self._session = new_session(self._timeout, _KEEP_ALIVE_SECONDS)
+        self._session = new_session(aiohttp.ClientTimeout(total=None), _KEEP_ALIVE_SECONDS)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -120,17 +123,24 @@ class OpenF1Client:
         answer = await self.fetch(query)
         return answer.body if answer.status == 200 else None
 
-    async def fetch(self, query: Query) -> HttpAnswer:
+    async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
         """Return the answer to a query; one that says that there are no records is an answer, too.
+
+        Args:
+            query: What to ask.
+            held: Closed when the answer is done with: until then no other large one is read.
 
         Raises:
             SlowQueryError: If the server took too long, or failed after so long that it may have been that.
             UnfaithfulError: If it fails at once when asked for CSV: JSON may be had.
             RequestError: Of another kind that fits.
         """
+        if held is None:
+            async with AsyncExitStack() as held:
+                return await self.fetch(query, held)
         assert self._session is not None, "use the client as an async context manager"
         token = None if self._tokens is None else await self._tokens.get(self._session)
-        answer, retry_after = await self._ask(self._session, query, token)
+        answer, retry_after = await self._ask(self._session, query, token, held)
         if answer.status == 200 or _says_nothing_found(query, answer):
             return answer
         failure = failure_of(answer.status, answer.body, retry_after, seconds=answer.seconds)
@@ -144,7 +154,7 @@ class OpenF1Client:
         raise failure
 
     async def _ask(
-        self, session: aiohttp.ClientSession, query: Query, token: str | None
+        self, session: aiohttp.ClientSession, query: Query, token: str | None, held: AsyncExitStack
     ) -> tuple[HttpAnswer, str | None]:
         """Send a request and read its answer, redirects within the host included; with its `Retry-After`.
 
@@ -152,7 +162,7 @@ class OpenF1Client:
         """
         url = first = address(self._base_url, query)
         for number in range(1, _MOST_REDIRECTS + 2):
-            answer, location, retry_after = await self._send(session, query, url, token, number)
+            answer, location, retry_after = await self._send(session, query, url, token, number, held)
             if location is None:
                 return answer, retry_after
             url = _within_host(first, url, location, answer.status)
@@ -161,14 +171,26 @@ class OpenF1Client:
         raise GiveUpError(f"{_shown(first)} redirects again and again, at last to {_shown(url)}")
 
     async def _send(
-        self, session: aiohttp.ClientSession, query: Query, url: URL, token: str | None, number: int
+        self,
+        session: aiohttp.ClientSession,
+        query: Query,
+        url: URL,
+        token: str | None,
+        number: int,
+        held: AsyncExitStack,
     ) -> tuple[HttpAnswer, str | None, str | None]:
         try:
             auth = None if token is None else bearer(token)
             asked_at = datetime.now(UTC)
-            async with session.get(url, auth=auth, allow_redirects=False) as response:
+            async with (
+                asyncio.timeout(self._timeout) as limit,
+                session.get(url, auth=auth, allow_redirects=False) as response,
+            ):
                 self.date = response.headers.get("Date")
-                body = await self._read(response)
+                if response.status == 200:
+                    body = await read_body(response, self._largest_body, partial(self._enter, held, limit))
+                else:
+                    body = await read_beginning(response)
                 if (
                     response.status == 200
                     and query.as_csv
@@ -189,17 +211,16 @@ class OpenF1Client:
                 location = response.headers.get("Location", "") if 300 <= response.status < 400 else None
                 return answer, location, response.headers.get("Retry-After")
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-            failure = failure_to_ask(error, self._shown_url, self._timeout.total)
+            failure = failure_to_ask(error, self._shown_url, self._timeout)
         raise failure
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read a body to its end, which `Content-Length` must agree with, unless it is too large."""
-        body = BytesIO()
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            body.write(chunk)
-            if body.tell() > self._largest_body:
-                raise TooMuchError(f"the answer is larger than {self._largest_body:,} bytes")
-        return body.getvalue()  # without a copy
+    async def _enter(self, held: AsyncExitStack, limit: asyncio.Timeout) -> None:
+        """Wait until no other large answer is in memory; the time limit stands still meanwhile."""
+        now = asyncio.get_running_loop().time
+        left = (limit.when() or now()) - now()
+        limit.reschedule(None)
+        await held.enter_async_context(self._large)
+        limit.reschedule(now() + left)
 
 
 def _says_nothing_found(query: Query, answer: HttpAnswer) -> bool:

@@ -20,7 +20,8 @@ from f1hbase.model.columns import SampleTexts
 from f1hbase.model.memo import Memo
 from f1hbase.model.samples import AS_OPENF1, Record, Samples, samples_of_json
 from f1hbase.model.text import excerpt
-from f1hbase.sources.http.errors import TransientError, UnfaithfulError
+from f1hbase.sources.http.body import LARGE_BYTES
+from f1hbase.sources.http.errors import GiveUpError, TooLargeError, TransientError, UnfaithfulError
 
 CSV = "text/csv"
 JSON = "application/json"
@@ -34,6 +35,13 @@ _OF_VALUES = b"0123456789-+.: T"
 """What numbers and dates are made of."""
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _WHOLE_JSON_BYTES = 300_000
+
+_MOST_RECORDS = 300_000
+_MOST_VALUES = 2_500_000
+_MOST_OBJECTS = 500_000
+"""What an answer of the largest size (32 MB) would hold if its records and values were as short as the shortest real
+ones: 114 bytes a record (position), 12.9 a value (laps), four lists and objects a record (laps). What has more would
+need many times its size in memory, and its records are none."""
 
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
@@ -62,7 +70,9 @@ def decode_json(body: bytes) -> list[Any]:
 
     Raises:
         TransientError: If it is not a JSON list, as when a proxy's page or half an answer came instead.
+        GiveUpError: If it has more values than any real one.
     """
+    _check_amount(body)
     try:
         try:
             # Without a copy of the body as text, and in a third of the time.
@@ -75,7 +85,20 @@ def decode_json(body: bytes) -> list[Any]:
         raise TransientError(f"the answer is not JSON ({error}): {excerpt(body)}") from error
     if not isinstance(records, list):
         raise TransientError(f"the answer is not a list of records: {excerpt(body)}")
+    _check_number(len(records), body)
     return records
+
+
+def _check_number(records: int, body: bytes) -> None:
+    if records > _MOST_RECORDS:
+        raise GiveUpError(f"the answer has {records:,} records in {len(body):,} bytes, more than any: {excerpt(body)}")
+
+
+def _check_amount(body: bytes) -> None:
+    if len(body) > _WHOLE_JSON_BYTES and (
+        body.count(b",") > _MOST_VALUES or body.count(b"{") + body.count(b"[") > _MOST_OBJECTS
+    ):
+        raise GiveUpError(f"the answer has more values than any of the API's in {len(body):,} bytes: {excerpt(body)}")
 
 
 def _parse_int(text: str) -> int | float:
@@ -104,13 +127,21 @@ def _decoded_slices(body: bytes) -> Iterator[list[Any]]:
 
     Raises:
         TransientError: If it is not a JSON list.
+        TooLargeError: If it is so large that what is wrong with it has to be looked for in smaller ones.
+        GiveUpError: If it has more values than any real one.
     """
+    _check_amount(body)
     records: list[msgspec.Raw] = []
     if len(body) > _WHOLE_JSON_BYTES:
         with suppress(ValueError, RecursionError):  # what is wrong with it, `decode_json` says
             records = msgspec.json.decode(body, type=list[msgspec.Raw])
     if not records:
+        if len(body) > LARGE_BYTES:
+            raise TooLargeError(
+                f"the answer is no JSON as it should be, in {len(body):,} bytes: {excerpt(body)}", LARGE_BYTES
+            )
         yield decode_json(body)
+    _check_number(len(records), body)
     for start in range(0, len(records), SLICE_ROWS):
         yield decode_json(b"[" + b",".join(records[start : start + SLICE_ROWS]) + b"]")
 

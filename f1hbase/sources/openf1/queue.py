@@ -11,6 +11,7 @@ How each kind of failure is treated:
 | SlowDownError | all processes pause as long as the API says; uses up no retry |
 | SessionLiveError | all processes wait at the circuit breaker until the session is over; uses up no retry |
 | TooMuchError | by session, then halved in time, or by ranges of driver numbers; what cannot be halved fails |
+| TooLargeError | the same, where smaller parts can be smaller: at 32 MB by session and down to five minutes |
 | UnfaithfulError | asked for once more as JSON |
 | UnauthorizedError | the token is renewed, once |
 | GiveUpError | failed at once, with the API's own words |
@@ -23,6 +24,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -46,6 +48,7 @@ from f1hbase.sources.http.errors import (
     SessionLiveError,
     SlowDownError,
     SlowQueryError,
+    TooLargeError,
     TooMuchError,
     TransientError,
     UnauthorizedError,
@@ -80,6 +83,14 @@ _HOPELESS_UNITS = 3
 
 _LEAST_SLOW_WINDOW = timedelta(minutes=1)
 """A server that is too slow for a minute is not too slow because of what it is asked."""
+
+_MOST_BYTES_A_SECOND = 100_000
+"""Six times what twenty cars have in a second, as JSON. A body that is larger than this of its window has no end, or is
+of something else: no smaller window would help."""
+
+_MOST_BYTES_UNDATED = 4_000_000
+"""Ten times the largest answer known of an endpoint without dates: the laps of nine hours, 0.4 MB. One that is larger
+would be so for half of the drivers, too."""
 
 Receive = Callable[[HttpAnswer], Awaitable[int]]
 """Takes an answer and returns how many records it had; may find that it is none."""
@@ -260,8 +271,9 @@ class RequestQueue:
             measured = measuring.counted(query.endpoint, again=again)
             again = True
             try:
-                with measured:
-                    answer = await self._client.fetch(query)
+                async with AsyncExitStack() as held:
+                    held.enter_context(measured)
+                    answer = await self._client.fetch(query, held)
                     took = self._breaker.now() - asked
                     measuring.took(query.endpoint, answer.seconds)
                     stats.bytes += len(answer.body)
@@ -357,7 +369,7 @@ class _Fetch:
     def _parts(self, batch: RequestBatch, error: RequestError) -> list[RequestBatch]:
         """Return what to ask instead of a request that has failed; nothing if that would not help."""
         if isinstance(error, TooMuchError):
-            return split(batch)
+            return _smaller(batch, error)
         if len(batch.units) > 1 and isinstance(error, TransientError):
             return split(batch)
         if not isinstance(error, SlowQueryError) or _failed_at_once(error) or not _reaches_session(batch):
@@ -398,7 +410,7 @@ class _Fetch:
                 try:
                     await self._fetch_whole(part)
                 except (TooMuchError, SlowQueryError) as error:
-                    smaller = split(part)
+                    smaller = _smaller(part, error)
                     if not smaller:
                         raise GiveUpError(f"{error} (and it cannot be cut smaller)") from error
                     _log.info("%s: %s; asking in %s", part, error, count(len(smaller), "part"))
@@ -477,6 +489,16 @@ class _Fetch:
 
 class _CsvRefusedError(UnfaithfulError):
     """A 500 that was not for want of time: perhaps the server cannot make CSV of these records."""
+
+
+def _smaller(batch: RequestBatch, error: RequestError) -> list[RequestBatch]:
+    """Return the parts to ask for instead of a request that was too much; none where that would not help."""
+    if not isinstance(error, TooLargeError):
+        return split(batch)
+    if len(batch.units) == 1 and batch.endpoint.time_field is None and error.most > _MOST_BYTES_UNDATED:
+        return []
+    least = timedelta(seconds=error.most / _MOST_BYTES_A_SECOND)
+    return split(batch, max(least, timedelta(seconds=1)), timedelta(hours=1))
 
 
 def _failed_at_once(error: SlowQueryError) -> bool:

@@ -42,8 +42,8 @@ class OpenF1Recipe:
         return self.options.window is None
 
     def requests(self, units: Collection[Unit]) -> int:
-        """Return how many requests some units take, with twenty cars on track while sessions are on."""
-        return expected_requests(units, self.options)
+        """Return how many requests some units take, with twenty cars on track in sessions; others' take none."""
+        return expected_requests((unit for unit in units if unit.endpoint in ENDPOINTS), self.options)
 
     def bytes_per_record(self, endpoint: str) -> float:
         """Return how many bytes a record has in an answer."""

@@ -219,7 +219,9 @@ def check_scope(scope: Scope, record: dict[str, Any]) -> None:
             raise WrongAnswerError(f"the answer holds a record with {name} {found}, not {wanted}")
 
 
-def split(batch: RequestBatch, least: timedelta = timedelta(seconds=1)) -> list[RequestBatch]:
+def split(
+    batch: RequestBatch, least: timedelta = timedelta(seconds=1), far: timedelta = _FAR_AWAY
+) -> list[RequestBatch]:
     """Cut a request that is too much for one answer into parts that together are the same; none if it cannot be cut.
 
     Several sessions are asked for one by one. A dated endpoint is halved in time, each half a unit of its own; an open
@@ -229,19 +231,20 @@ def split(batch: RequestBatch, least: timedelta = timedelta(seconds=1)) -> list[
     Args:
         batch: What is too much.
         least: The shortest window that a part may have.
+        far: How far from its session an open side is closed before it is given up.
     """
     if len(batch.units) > 1:
         return [batch_of(unit) for unit in batch.units]
     (unit,) = batch.units
     if batch.endpoint.time_field is not None:
-        windows = _halves(batch.window, batch.scope, least)
+        windows = _halves(batch.window, batch.scope, least, far)
         return [replace(batch, units=(replace(unit, window=window),), window=window) for window in windows]
     if batch.endpoint.by_driver and unit.driver is None:
         return [replace(batch, drivers=part, is_part=True) for part in batch.drivers.halves()]
     return []
 
 
-def _halves(window: Window, scope: Scope, least: timedelta) -> list[Window]:
+def _halves(window: Window, scope: Scope, least: timedelta, far: timedelta) -> list[Window]:
     hour = timedelta(hours=1)
     start, end = window.start, window.end
     if start is None or end is None:
@@ -249,7 +252,7 @@ def _halves(window: Window, scope: Scope, least: timedelta) -> list[Window]:
         inner_end = end or (start + hour if start else scope.date_end and scope.date_end + hour)
         if inner_start is None or inner_end is None or inner_end <= inner_start:
             return []
-        if _far_away(inner_start, scope.date_start) or _far_away(inner_end, scope.date_end):
+        if _far_away(inner_start, scope.date_start, far) or _far_away(inner_end, scope.date_end, far):
             return []
         parts = [Window(inner_start, inner_end)]
         if start is None:
@@ -263,6 +266,6 @@ def _halves(window: Window, scope: Scope, least: timedelta) -> list[Window]:
     return [Window(start, start + half), Window(start + half, end)]
 
 
-def _far_away(moment: datetime, session: datetime | None) -> bool:
+def _far_away(moment: datetime, session: datetime | None, far: timedelta) -> bool:
     """Return whether so much cannot be there, so that an API which still finds it too much would find everything so."""
-    return session is None or abs(moment - session) > _FAR_AWAY
+    return session is None or abs(moment - session) > far

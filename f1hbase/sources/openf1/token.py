@@ -30,6 +30,7 @@ from yarl import URL
 from f1hbase.credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE, Credentials, Secret, redact, register_secret
 from f1hbase.errors import F1HBaseError, SetupError
 from f1hbase.sources.http.answers import failure_of, failure_to_ask
+from f1hbase.sources.http.body import read_beginning
 from f1hbase.sources.http.errors import (
     GiveUpError,
     NoAnswerError,
@@ -219,7 +220,7 @@ class TokenProvider:
                 allow_redirects=False,  # the password goes nowhere else
             ) as response:
                 status, retry_after = response.status, response.headers.get("Retry-After")
-                body = await _read(response)
+                body = await read_beginning(response, _MOST_BYTES)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             return self._not_asked(failure_to_ask(error, str(self._url)))
         if status == 200:
@@ -384,13 +385,3 @@ def _parse(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body, or its beginning if it is longer than any token's."""
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_MOST_BYTES):
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            break
-    return bytes(body[:_MOST_BYTES])

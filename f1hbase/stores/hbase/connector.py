@@ -256,11 +256,12 @@ class HBaseConnector:
 
     def tables(self) -> list[str]:
         """Return the names of all tables."""
-        return self._call(lambda c: [name.decode() for name in c.tables()])
+        return self._call(lambda c: [name.decode(errors="backslashreplace") for name in c.tables()])
 
     def families(self, table: str) -> set[str]:
         """Return the column families of a table."""
-        return self._call(lambda c: {name.decode().rstrip(":") for name in c.table(table).families()})
+        found = self._call(lambda c: list(c.table(table).families()))
+        return {name.decode(errors="backslashreplace").rstrip(":") for name in found}
 
     def create_table(self, table: str, families: Iterable[str], options: Mapping[str, object]) -> bool:
         """Create a table, each family with the same options; False if somebody else was faster."""
