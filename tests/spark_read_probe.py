@@ -109,7 +109,7 @@ def main(folder: Path, port: int, zookeeper: str, hbase: Path, good: str, damage
     try:
         results = {form: probe.export(good, folder / form, form) for form in ("parquet", "csv", "jsonl")}
         # Each range of a snapshot opens the files of all families, so that these are few.
-        some = {"endpoints": ("car_data", "laps", "location")}
+        some: dict[str, Any] = {"endpoints": ("car_data", "laps", "location")}
         results["snapshot"] = probe.export(good, folder / "snapshot", snapshot=True, **some)
         results["drivers"] = probe.export(
             good, folder / "drivers", drivers=tuple(drivers), endpoints=("car_data", "laps")
