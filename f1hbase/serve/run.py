@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from tqdm import tqdm
 
 from f1hbase.errors import F1HBaseError
+from f1hbase.listening import Runner
 from f1hbase.serve.app import LONGEST_QUERY_BYTES
 from f1hbase.serve.connections import FirstRequests, end_answers
 from f1hbase.serve.file_store import FileStore
@@ -125,13 +125,12 @@ async def _serve(
     for name in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows has no signal handlers in the loop
             loop.add_signal_handler(name, stop.set)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
-        access_log=None,
+        logging.getLogger(f"{__name__}.http"),
         shutdown_timeout=_END_SECONDS,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         max_line_size=_LONGEST_LINE_BYTES,
-        logger=_logger(),
     )
     first_requests = FirstRequests()
     first_requests.attach(app)
@@ -177,23 +176,6 @@ def _raise_file_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _logger() -> logging.Logger:
-    """Return the logger of the HTTP server; a client's mistake is one line in it, not a stack trace."""
-    logger = logging.getLogger(f"{__name__}.http")
-    if _shorten not in logger.filters:
-        logger.addFilter(_shorten)
-    return logger
-
-
-def _shorten(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = "a request that is not HTTP: %s", (str(error.message).splitlines()[0][:200],)
-        record.exc_info = None
-    return True
 
 
 def _in_url(host: str) -> str:
