@@ -527,7 +527,7 @@ def serve_command(
     config = config_of(options)
     tell(config)
     access = access_of(host, public=public, origins=origins)
-    store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr))
+    store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr, max_seconds))
     pages = _pages(config, places, store)
     app = create_app(store, max_rows=max_rows, empty=EMPTY_FORMS[empty], access=access, pages=pages)
     serve(app, host, port, click.echo, has_pages=pages is not None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
@@ -82,14 +83,19 @@ class LoadingProgress:
             print(f"reading: {share:.0%}, {records:,} records", file=self._stream, flush=True)
 
 
-def open_files(folders: Iterable[Path], stream: TextIO) -> FileStore:
+def open_files(folders: Iterable[Path], stream: TextIO, most_seconds: float = math.inf) -> FileStore:
     """Read folders of record files, and show on a stream how far that is.
+
+    Args:
+        folders: Where they are.
+        stream: Such as the standard error output.
+        most_seconds: How long a query may take.
 
     Raises:
         RecordFilesError: When they cannot be served.
     """
     with LoadingProgress(stream) as progress:
-        return FileStore.load(folders, progress)
+        return FileStore.load(folders, progress, most_seconds)
 
 
 def serve(
