@@ -228,7 +228,19 @@ async def test_no_records_is_an_answer_and_no_error(api: aioresponses, fetch: As
 
 
 @pytest.mark.parametrize(
-    "body", ['{"detail": "Not Found"}', "<html>404</html>", "", "{}", "[]", '{"detail": ["No results found."]}']
+    "body",
+    [
+        '{"detail": "Not Found"}',
+        "<html>404</html>",
+        "",
+        "{}",
+        "[]",
+        '{"detail": ["No results found."]}',
+        "No results found.",
+        "<h1>No results</h1>",
+        '"No results found."',
+        '{"title": "No results found."}',
+    ],
 )
 async def test_any_other_404_is_a_failure_and_never_no_records(api: aioresponses, fetch: Ask, body: str) -> None:
     answer_with(api, {"status": 404, "body": body})
