@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from f1hbase.credentials import shown_address
 from f1hbase.model.rates import Limits, Rate, parse_limits, parse_rates
 
 Parse = Callable[[str], Any]
@@ -285,7 +286,7 @@ def text(value: str) -> str:
 
 
 def shortened(value: str) -> str:
-    """Return a text as it is quoted in an error: without control characters, and not too long."""
+    """Return a text as it is quoted in an error: without control characters and secrets of addresses, not too long."""
     from f1hbase.model.text import safe
 
-    return safe(value, 80)
+    return safe(shown_address(value), 80)

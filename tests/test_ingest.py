@@ -308,6 +308,15 @@ def test_an_archive_that_is_away_is_to_be_tried_again(tmp_path: Path) -> None:
         ingest(Ingester(NoFiles(), ArchiveCatalogue("http://127.0.0.1:1/", "")), b"1")
 
 
+@pytest.mark.parametrize(
+    "root", ["http://127.0.0.1:1/api/?key=hunter2-secret", "http://anna:hunter2-secret@127.0.0.1:1/", "http://a/#x"]
+)
+def test_an_address_of_an_archive_with_a_query_or_a_user_is_refused_and_not_quoted(root: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of an archive") as refused:
+        ArchiveCatalogue(root, "")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_token_is_not_sent_in_the_clear_to_another_machine() -> None:
     with pytest.raises(ConfigError, match="use https") as refused:
         ArchiveCatalogue("http://archive.example/", "hunter2-token")

@@ -25,7 +25,7 @@ from f1hbase.cli.options import click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
 from f1hbase.cli.progress import make_counter, make_display, make_task_display, terminal
 from f1hbase.config import flag
-from f1hbase.credentials import SERVE_VARIABLE, redacted
+from f1hbase.credentials import SERVE_VARIABLE, redacted, register_secrets_in
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.model.text import safe
 from f1hbase.version import __version__
@@ -631,6 +631,8 @@ def main() -> None:
     # Without a standard output (`>&-`) there is nobody to tell, but still a load to do.
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
     sys.stderr = sys.stderr or sys.stdout
+    for argument in sys.argv[1:]:
+        register_secrets_in(argument)  # where it belongs to no option, too
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.ClickException as error:
