@@ -538,6 +538,14 @@ def test_several_values_in_one_are_refused_with_what_to_write(option: str, text:
     assert f"is not one value; write {instead}." in run(option, text).error
 
 
+@pytest.mark.parametrize("text", ["7_0001", "\u0667\u0660", "1e3", "0x10", "9" * 20, ""])
+def test_what_only_python_takes_for_a_number_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a valid whole number"):
+        resolve({"session_key": [text]}, environment={})
+    with pytest.raises(ConfigError, match="is not a length of time"):
+        resolve({"patience": "1_0s"}, environment={})
+
+
 def test_what_is_no_number_is_refused_in_plain_words() -> None:
     for option in ("--driver", "--session-key", "--num-sessions"):
         assert f"'{option}': 'VER' is not a valid whole number." in run(option, "VER").error
