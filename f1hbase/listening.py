@@ -36,6 +36,8 @@ def is_own_name(given: str | None, hosts: frozenset[str]) -> bool:
     """
     if given is None:  # HTTP/1.0, which no browser speaks
         return True
+    if "@" in given:
+        return False
     try:
         name = (urlsplit(f"//{given}").hostname or "").lower()
     except ValueError:
