@@ -106,12 +106,12 @@ def _records(content: dict[str, Any]) -> Iterator[Record]:
             for name in _STANDINGS:
                 yield from (of | _flat(entry) for entry in standings.get(name, ()))
     else:
-        kind = next((name for name in _TABLES if name in content), None)
-        if kind is None:
+        name = next((name for name in _TABLES if name in content), "")
+        if not name:
             raise ValueError("it has no table")
-        table = content[kind]
-        of = {} if kind == "SeasonTable" else {"season": _value("season", table["season"])}
-        yield from (of | _flat(entry) for entry in table[_TABLES[kind]])
+        table = content[name]
+        of = {} if name == "SeasonTable" else {"season": _value("season", table["season"])}
+        yield from (of | _flat(entry) for entry in table[_TABLES[name]])
 
 
 def _of_race(race: dict[str, Any]) -> Iterator[Record]:
