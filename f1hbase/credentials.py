@@ -36,6 +36,14 @@ _SHORTEST_SECRET = 6
 _IN_URL = re.compile(r"(://[^\s/?#@:'\"]*:)([^\s/?#]+)(@)")
 """User, password and the at sign of a URL."""
 
+_USER_INFO = re.compile(
+    # Bounded, so that a long text is not looked through once from each of its characters.
+    r"(?:(?<=://)(?P<user>[^\s/?#@:]{1,1000})|[^\s/?#@:,='\"]{0,1000}:(?P<password>[^\s/?#@]{1,1000}))@(?=[^\s@])"
+)
+"""Who asks: of a URL the user, or user and password of any host."""
+
+_QUERY_VALUE = re.compile(r"([?&][^\s?&=]*=)([^\s&#'\"]+)")
+
 _secrets: set[str] = set()
 
 
@@ -254,11 +262,26 @@ def register_secret(value: str) -> None:
 
 
 def register_secrets_in(text: str) -> None:
-    """Have `redacted` hide the passwords of the URLs in a text, such as `http://user:password@host`."""
-    if "://" in text and "@" in text:
-        for match in _IN_URL.finditer(text):
-            register_secret(match[2])
-            register_secret(unquote(match[2]))
+    """Have `redacted` hide what in an address is nobody else's business: who asks, and the values of its query.
+
+    Of `http://user:password@host/?key=value` that is `password` and `value`; of a user without a password the user.
+
+    Args:
+        text: What a user gave: an argument, a setting, a variable.
+    """
+    found = [match["password"] or match["user"] or "" for match in _USER_INFO.finditer(text)]
+    for secret in (*found, *(match[2] for match in _QUERY_VALUE.finditer(text))):
+        register_secret(secret)
+        register_secret(unquote(secret))
+
+
+def shown_address(text: str) -> str:
+    """Return what a user gave as an address, without who asks and without the values of its query.
+
+    >>> shown_address("http://user:hunter2@host/path?key=abc&x=1"), shown_address("user:hunter2@host:9090")
+    ('http://***@host/path?key=***&x=***', '***@host:9090')
+    """
+    return _QUERY_VALUE.sub(r"\1***", _USER_INFO.sub("***@", text))
 
 
 def redacted(text: str) -> str:

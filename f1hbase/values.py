@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from f1hbase.credentials import shown_address
 from f1hbase.model.rates import Limits, Rate, parse_limits, parse_rates
 
 Parse = Callable[[str], Any]
@@ -30,6 +31,9 @@ names of snapshots need some of them."""
 _LONGEST_LABEL = 63
 """How long a part of a host's name between two dots may be (RFC 1035)."""
 
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+"""`int` takes more, such as `7_0001` and the digits of other scripts."""
+
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 
 
@@ -37,12 +41,9 @@ def whole_number(least: int | None = None, most: int | None = None) -> Parse:
     """Return what reads a whole number within bounds."""
 
     def parse(text: str) -> int:
-        try:
-            number = int(text) if len(text) < 20 else None
-        except ValueError:
-            number = None
-        if number is None:
+        if not _WHOLE.fullmatch(text):
             raise ValueError(f"'{shortened(text)}' is not a valid whole number.")
+        number = int(text)
         if (least is not None and number < least) or (most is not None and number > most):
             bounds = f"{least}<=x<={most}" if most is not None else f"x>={least}"
             raise ValueError(f"{number} is not in the range {bounds}.")
@@ -111,6 +112,8 @@ def duration(least: timedelta = timedelta(0)) -> Parse:
         bare = text.strip().lower().replace(" ", "")
         number = bare.rstrip("dhms")
         try:
+            if "_" in number or not number.isascii():
+                raise ValueError(number)
             length = timedelta(seconds=float(number) * _DURATION_UNITS[bare[len(number) :] or "s"])
         except (ValueError, KeyError, OverflowError):
             raise ValueError(f"'{shortened(text)}' is not a length of time; write 15m, 30s, 1h or 1.5h.") from None
@@ -314,7 +317,7 @@ def text(value: str) -> str:
 
 
 def shortened(value: str) -> str:
-    """Return a text as it is quoted in an error: without control characters, and not too long."""
+    """Return a text as it is quoted in an error: without control characters and secrets of addresses, not too long."""
     from f1hbase.model.text import safe
 
-    return safe(value, 80)
+    return safe(shown_address(value), 80)

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from samples import AWKWARD_TEXTS, exact, needs_real_records, real_records, sample
 
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.records import InvalidRecordError, check
 from f1hbase.model.samples import Record, Samples, samples_of_json
 from f1hbase.model.text import excerpt
 from f1hbase.serve.csvform import to_csv
+from f1hbase.sources.decoding import records_of_lines
 from f1hbase.sources.http.errors import TransientError, UnfaithfulError
 from f1hbase.sources.openf1.formats import SLICE_ROWS, CsvAnswer, JsonAnswer, decode_answer, decode_json
 from f1hbase.stores.hbase.codec import encode, encode_samples
@@ -369,3 +371,14 @@ def test_the_reason_quotes_the_body_on_one_line_without_its_tags() -> None:
         decode_json(b"<html>\n<h1>Sorry,</h1>\r\n we are <b>closed</b></html>")
     assert excerpt(b"") == "(nothing)"
     assert len(excerpt(b"x" * 10_000)) == 120
+
+
+@pytest.mark.parametrize("number", ["1e-400", "-2.5E-0999", "0." + "0" * 400 + "1"])
+def test_a_number_that_would_become_0_puts_its_record_into_quarantine(number: str) -> None:
+    lap = '{"meeting_key":1,"session_key":2,"driver_number":3,"lap_number":%d,"lap_duration":%s}'
+    body = f"[{lap % (1, '0e-400')},{lap % (2, number)},{lap % (3, '1e-300')}]".encode()
+    (lines,) = records_of_lines(ENDPOINTS["laps"], iter(body[1:-1].replace(b"},{", b"}\n{").splitlines()), "laps.jsonl")
+    for records in (decode_json(body), list(lines)):
+        assert [record["lap_duration"] for record in (records[0], records[2])] == [0.0, 1e-300]
+        with pytest.raises(InvalidRecordError, match="lap_duration"):
+            check(ENDPOINTS["laps"], 2024, records[1])

@@ -29,6 +29,7 @@ from f1hbase.model.units import ALL_TIME, Unit, Window
 from f1hbase.sources.http.answers import HttpAnswer, retry_after_seconds, slow_down_seconds
 from f1hbase.sources.http.breaker import CircuitBreaker
 from f1hbase.sources.http.errors import (
+    AwayError,
     GiveUpError,
     NoAnswerError,
     RequestError,
@@ -228,7 +229,19 @@ async def test_no_records_is_an_answer_and_no_error(api: aioresponses, fetch: As
 
 
 @pytest.mark.parametrize(
-    "body", ['{"detail": "Not Found"}', "<html>404</html>", "", "{}", "[]", '{"detail": ["No results found."]}']
+    "body",
+    [
+        '{"detail": "Not Found"}',
+        "<html>404</html>",
+        "",
+        "{}",
+        "[]",
+        '{"detail": ["No results found."]}',
+        "No results found.",
+        "<h1>No results</h1>",
+        '"No results found."',
+        '{"title": "No results found."}',
+    ],
 )
 async def test_any_other_404_is_a_failure_and_never_no_records(api: aioresponses, fetch: Ask, body: str) -> None:
     answer_with(api, {"status": 404, "body": body})
@@ -620,6 +633,22 @@ async def test_while_a_session_is_live_everything_waits_at_the_gate_without_usin
     answer = await fetch(retries=0)
     assert (answer.records, answer.error) == (RECORDS, None)
     assert breaker.live == 4
+
+
+async def test_a_request_that_is_refused_for_longer_than_any_session_lasts_ends_the_run(
+    api: aioresponses, client: OpenF1Client, limiter: Limiter
+) -> None:
+    class Hours(ClosedCircuit):
+        """A breaker whose probe is answered after an hour each time."""
+
+        def now(self) -> float:
+            return self.live * 3600.0
+
+    breaker = Hours()
+    answer_with(api, *[{"status": 401, "body": LIVE}] * 20)
+    with pytest.raises(AwayError, match="for 12 h, longer than any lasts"):
+        await queue_of(client, limiter, breaker).ask(LAPS)
+    assert breaker.live == 12
 
 
 async def test_a_live_session_is_said_and_looked_at_again_until_it_is_over_whatever_the_patience(

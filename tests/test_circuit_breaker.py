@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_limiter import now, simulate
 
-from f1hbase.sources.http.breaker import CircuitBreaker
+from f1hbase.sources.http.breaker import LONGEST_LIVE_SECONDS, CircuitBreaker
 from f1hbase.sources.http.errors import (
     AwayError,
     GiveUpError,
@@ -300,13 +300,29 @@ def test_an_answer_to_a_request_that_was_still_under_way_lets_all_pass(path: Pat
 # --- a live session ---
 
 
-def test_a_live_session_is_waited_for_however_long_it_takes(path: Path) -> None:
+def test_a_live_session_is_waited_for_whatever_the_patience(path: Path) -> None:
     async def main() -> float:
         api = Api(back_after=4 * 3600.0, failure=LIVE)
         await api.breaker(path).closed(LIVE)
         return since(api)
 
     assert 4 * 3600.0 <= simulate(main()) <= 4 * 3600.0 + 61.0
+
+
+@pytest.mark.parametrize("away_between", [False, True])
+def test_a_live_session_that_lasts_longer_than_any_ends_the_wait(path: Path, away_between: bool) -> None:
+    async def main() -> float:
+        api = Api(back_after=1e9, failure=LIVE)
+        waiting = task(api.breaker(path).closed(LIVE))
+        while not waiting.done():
+            await asyncio.sleep(600.0)
+            if away_between:
+                api.failure = AWAY if api.failure is LIVE else LIVE
+        with pytest.raises(AwayError, match="closed for a live session for 12 h"):
+            await waiting
+        return since(api)
+
+    assert LONGEST_LIVE_SECONDS <= simulate(main()) <= LONGEST_LIVE_SECONDS + 1300.0
 
 
 def test_an_api_that_is_away_after_a_live_session_has_all_of_the_patience(path: Path) -> None:

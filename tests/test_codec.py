@@ -39,6 +39,7 @@ from f1hbase.stores.hbase.codec import (
     checksum,
     decode,
     encode,
+    from_self_describing,
     null_columns,
     stale_signs,
 )
@@ -452,3 +453,19 @@ def test_the_catalogue_knows_every_field_of_the_real_records() -> None:
     for path in real_files():
         first = list(islice(real_records(path.parent.name, endpoint_of(path).name), 100))
         assert {field for record in first for field in record} <= set(endpoint_of(path).fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NaN", "-Infinity", "1e999", "[1, NaN]", '"\\ud800"', '{"a": "\\udfff"}',
+        pytest.param("[" * 100_000, id="deep"), pytest.param("9" * 5000, id="long"),
+    ],
+)  # fmt: skip
+def test_a_cell_with_what_no_record_can_have_is_its_text(text: str) -> None:
+    assert from_self_describing(text.encode()) == text
+
+
+@pytest.mark.parametrize("value", [1.5, [1, None], "\N{CHEQUERED FLAG}", {"a": "é"}])
+def test_any_other_cell_is_its_json(value: Any) -> None:
+    assert from_self_describing(json.dumps(value).encode()) == value

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
@@ -32,6 +35,7 @@ from f1hbase.config import (
     resolve,
     setting_name,
 )
+from f1hbase.credentials import shown_address
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.rates import ByteRate, Limits, Rate, parse_limits
@@ -466,6 +470,37 @@ def test_credentials_in_an_address_that_is_wrong_anyhow_are_not_shown_either(url
     assert "hunter2" not in run("--api-url", url).error
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--api-url", "https://host/v1?token=hunter2-secret"),
+        ("--livetiming-url", "https://host/?a=b&token=hunter2-secret#x"),
+        ("--jolpica-url", "http://hunter2-secret@host/"),
+        ("--hub-url", "host?key=hunter2-secret"),
+        ("--mqtt-url", "mqtts://host/?token=" + "x" * 30 + "hunter2-secret" * 30),
+        ("--hbase-host", "anna:hunter2-secret@gateway:9090"),
+        ("--metrics", "anna:hunter2-secret@127.0.0.1:9464"),
+        ("--year", "https://host/?x=hunter2-secret"),
+        ("http://anna:hunter2-secret@host/lap.csv",),
+        ("--no-such-option=http://hunter2-secret@host",),
+    ],
+)
+def test_secrets_in_what_is_no_value_of_an_option_are_not_quoted(words: tuple[str, ...], tmp_path: Path) -> None:
+    command = "live" if words[0] in {"--hub-url", "--mqtt-url"} else "load"
+    ran = subprocess.run(
+        [sys.executable, "-m", "f1hbase", command, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert "Error" in ran.stderr
+    assert "hunter2" not in ran.stdout + ran.stderr
+
+
+def test_addresses_are_looked_through_in_time_however_long_they_are() -> None:
+    began = time.monotonic()
+    assert shown_address("a:,@" + "a:," * 40_000)
+    assert time.monotonic() - began < 10
+
+
 @pytest.mark.parametrize("url", ["https://api.openf1.org/v1?x=1", "https://api.openf1.org/v1#x"])
 def test_an_address_that_nothing_can_be_appended_to_is_refused(url: str) -> None:
     assert "must not have a '?' or '#'" in run("--api-url", url).error
@@ -504,6 +539,14 @@ def test_a_value_out_of_range_is_refused_by_name(option: str, text: str) -> None
 )
 def test_several_values_in_one_are_refused_with_what_to_write(option: str, text: str, instead: str) -> None:
     assert f"is not one value; write {instead}." in run(option, text).error
+
+
+@pytest.mark.parametrize("text", ["7_0001", "\u0667\u0660", "1e3", "0x10", "9" * 20, ""])
+def test_what_only_python_takes_for_a_number_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a valid whole number"):
+        resolve({"session_key": [text]}, environment={})
+    with pytest.raises(ConfigError, match="is not a length of time"):
+        resolve({"patience": "1_0s"}, environment={})
 
 
 def test_what_is_no_number_is_refused_in_plain_words() -> None:

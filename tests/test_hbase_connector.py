@@ -21,7 +21,9 @@ from f1hbase.model.catalog import DATA_FAMILIES, ENDPOINTS
 from f1hbase.model.outcomes import Outcome, Quarantined, Receipt, RunState, Status
 from f1hbase.model.records import digest, raw_json
 from f1hbase.model.units import Scope, Unit, Window
+from f1hbase.operations.status.judging import judge
 from f1hbase.state.base import new_run_id, quarantine_key
+from f1hbase.state.hbase.brief import units_in_brief
 from f1hbase.state.hbase.cells import EPOCHS_CELL, lease_row, unit_mutation
 from f1hbase.state.hbase.reports import HBaseReports
 from f1hbase.stores.hbase import frames
@@ -363,6 +365,50 @@ def test_a_report_that_cannot_be_read_counts_as_not_loaded(
     with caplog.at_level(logging.WARNING, "f1hbase"):
         assert reports.unit_states(_SCOPE) == []
     assert "counts as not loaded" in caplog.text
+
+
+_ODD_CELLS: list[dict[bytes, bytes]] = [
+    {b"stats:rows": b"1e999"},
+    {b"stats:rows": b"\xff"},
+    {b"meta:drivers": b"5"},
+    {b"meta:drivers": b'["1", {}]'},
+    {b"meta:drivers": b"[" * 100_000},
+    {b"meta:fetched": b"0001-01-01T00:00:00+14:00"},
+]
+_ODD_KEYS = [
+    b"unit#2024#1240#9558#an_endpoint_to_come#-#-#-",
+    b"unit#\xff",
+    b"unit#2024#1240#" + b"9" * 5000 + b"#laps#-#-#-",
+    b"unit#2024#1240#9558#laps#-#0001-01-01T00:00:00+14:00#-",
+    b"run#\xff",
+    b"quarantine#\xff",
+    b"quarantine#x",
+]
+
+
+def test_rows_that_nobody_of_this_version_wrote_are_passed_over_and_named(
+    connector: HBaseConnector, tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports = HBaseReports(connector, tables.reports)
+    odd = [Unit("laps", Scope(2024, 1240, 9600 + number)) for number in range(len(_ODD_CELLS))]
+    reports.write_units("run", [Outcome(unit, _START) for unit in (Unit("laps", _SCOPE), *odd)])
+    mutations = [RowMutation(unit.key.encode(), cells) for unit, cells in zip(odd, _ODD_CELLS, strict=True)]
+    cells = {b"meta:status": b"done", b"stats:rows": b"1", b"meta:record": b"\xff", b"meta:found": b"x"}
+    connector.put(tables.reports, [*mutations, *(RowMutation(key, cells) for key in _ODD_KEYS)])
+    with caplog.at_level(logging.WARNING, "f1hbase"):
+        assert len(reports.unit_states(_SCOPE)) == 1
+        assert all(reports.unit_states(unit.scope) == [] for unit in odd)
+        brief = units_in_brief(connector, connector, tables.reports)
+        runs, counts = reports.runs(), reports.quarantine_counts()
+        assert judge(brief, counts, runs)
+    # The time alone is not read in brief.
+    assert {state.scope_prefix for state in brief if len(state.scope_prefix) < 100} == {
+        _SCOPE.prefix,
+        odd[-1].scope.prefix,
+    }
+    assert [run.run_id for run in runs] == ["\\xff"]
+    assert counts == {}
+    assert "an_endpoint_to_come" in caplog.text
 
 
 def test_runs_are_listed_latest_first(connector: HBaseConnector, tables: Tables) -> None:

@@ -357,6 +357,15 @@ def test_an_archive_that_is_away_is_to_be_tried_again(tmp_path: Path) -> None:
         ingest(Ingester(NoFiles(), ArchiveCatalogue("http://127.0.0.1:1/", "")), b"1")
 
 
+@pytest.mark.parametrize(
+    "root", ["http://127.0.0.1:1/api/?key=hunter2-secret", "http://anna:hunter2-secret@127.0.0.1:1/", "http://a/#x"]
+)
+def test_an_address_of_an_archive_with_a_query_or_a_user_is_refused_and_not_quoted(root: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of an archive") as refused:
+        ArchiveCatalogue(root, "")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_token_is_not_sent_in_the_clear_to_another_machine() -> None:
     with pytest.raises(ConfigError, match="use https") as refused:
         ArchiveCatalogue("http://archive.example/", "hunter2-token")
@@ -432,6 +441,26 @@ def test_a_file_that_is_not_there_is_one_line_and_the_others_are_stored(tmp_path
     assert "1 stored" in printed
     assert "lap.csv: there already" in loader("ingest", "lap.csv", "--to", "./zone", "--check-only")
     assert "empty.csv: not there" in loader("ingest", "empty.csv", "--to", "./zone", "--check-only", exit_code=1)
+
+
+def test_in_a_folder_links_are_passed_over_and_names_that_are_not_utf8_are_one_line(tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    inside.mkdir()
+    (inside / "lap.csv").write_text("1")
+    (inside / os.fsdecode(b"\xff.csv")).write_text("2")
+    (tmp_path / "outside.csv").write_text("secret")
+    (tmp_path / "further").mkdir()
+    (tmp_path / "further/other.csv").write_text("secret, too")
+    (inside / "link.csv").symlink_to(tmp_path / "outside.csv")
+    (inside / "folder").symlink_to(tmp_path / "further")
+    loader = _command(tmp_path)
+    printed = loader("ingest", "in", "--to", "./zone", exit_code=1)
+    assert "in: 2 links passed over, such as in/folder" in printed
+    assert "\\xff.csv" in printed or "\\udcff.csv" in printed
+    assert "is not UTF-8" in printed
+    assert "Traceback" not in printed
+    assert "1 stored, 1 failed" in printed or "1 failed, 1 stored" in printed
+    assert "1 stored" in loader("ingest", "in/link.csv", "--to", "./zone")
 
 
 def _command(folder: Path) -> Any:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from archive_server import Loaded, load, scopes
 from faults.kill_history import standings_differ
 from history_api import entries_of, opened, units_of
@@ -20,6 +22,7 @@ from f1hbase.model.samples import Record
 from f1hbase.model.units import Unit, race_scope
 from f1hbase.sources.jolpica.questions import questions_of
 from f1hbase.sources.jolpica.recipe import recipe as jolpica_recipe
+from f1hbase.sources.jolpica.source import JolpicaOptions, open_source
 from f1hbase.sources.openf1.recipe import recipe as openf1_recipe
 from f1hbase.stores.hbase.codec import decode, encode
 from simulator.history import History, Scale, Season
@@ -169,6 +172,34 @@ async def test_a_failed_request_is_sent_again(kind: str) -> None:
     assert _counts(loaded) == {"results": entries_of(history.season(2012))["results"]}
 
 
+@pytest.mark.parametrize(
+    ("race", "said"),
+    [
+        ({"season": "../../x", "round": "-1"}, "season ../../x"),
+        ({"season": "1990", "round": "1"}, "season 1990"),
+        ({"season": "1991", "round": "-1"}, "round -1"),
+        ({"season": "1991", "round": "1e9"}, "round 1e9"),
+    ],
+)
+@pytest.mark.parametrize("units", [1, 5])
+async def test_an_answer_of_another_season_or_race_fails_its_units(race: Record, said: str, units: int) -> None:
+    races = [race | {"Results": [{"number": "1"}]}]
+    page = {"limit": "100", "offset": "0", "total": "1", "RaceTable": {"Races": races}}
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"MRData": page})
+
+    app = web.Application()
+    app.router.add_get("/{anything:.*}", answer)
+    async with TestServer(app) as server:
+        options = JolpicaOptions(str(server.make_url("/")), max_retries=1, retry_delay=0.001)
+        async with open_source(options, 5.0) as source:
+            loaded = await load(source, [Unit("results", race_scope(1991, number + 1)) for number in range(units)])
+    assert loaded.of("results") == []
+    assert len(loaded.errors) == units
+    assert all(said in error for error in loaded.errors.values())
+
+
 async def test_what_fails_for_good_is_a_failure_of_its_units_alone() -> None:
     history = History(scale=_SMALL)
     async with opened(history, HistoryFaults(left={"results": ("500", 99)})) as source:
@@ -239,6 +270,10 @@ def test_questions_are_as_few_as_can_be() -> None:
         b'{"MRData": {"limit": "30", "offset": "0", "total": "0"}}',
         b'{"MRData": {"limit": "30", "offset": "0", "total": "0", "OtherTable": {}}}',
         b'{"MRData": {"limit": 1e999, "offset": "0", "total": "0", "RaceTable": {"Races": []}}}',
+        b'{"MRData": {"limit": "0", "offset": "0", "total": "5", "RaceTable": {"Races": []}}}',
+        b'{"MRData": {"limit": "30", "offset": "0", "total": "-5", "RaceTable": {"Races": []}}}',
+        b'{"MRData": {"limit": "30", "offset": "0", "total": 0.5, "RaceTable": {"Races": []}}}',
+        '{"MRData": {"limit": "30", "offset": "\u0660", "total": "0", "RaceTable": {"Races": []}}}'.encode(),
         b'{"MRData": ' + b"[" * 100_000,
         b'{"MRData": {"limit": "30", "offset": "0", "total": "1", "RaceTable": {"Races": [{"Results": 5}]}}}',
     ],

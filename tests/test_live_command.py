@@ -195,7 +195,7 @@ async def test_a_service_records_when_it_is_told_to(
             assert (await ask("GET", "/health"))[1]["state"] == "idle"
             status, begun = await ask("POST", "/")
             assert (status, begun["begun"]) == (202, True)
-            status, again = await ask("GET", "/")
+            status, again = await ask("POST", "/")
             assert (status, again["begun"]) == (200, False)
             async with asyncio.timeout(60):
                 while (await ask("GET", "/health"))[1].get("stats", {}).get("rows", 0) < 500:  # noqa: ASYNC110

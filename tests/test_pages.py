@@ -167,6 +167,7 @@ def test_a_car_is_nowhere_before_its_first_place_and_after_its_last(race: Sessio
         ("telemetry/{key}?lap=%3Cscript%3E", 400, "44-12"),
         ("session/99999999999", 404, "no such page"),
         ("static/app.py", 404, "no file"),
+        (f"static/{'a' * 5000}.js", 404, "no file"),
         ("static/..%2fapp.py", 404, ""),
         ("static/vendor/VERSION", 404, "no file"),
         ("nothing", 404, "no such page"),

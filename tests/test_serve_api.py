@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import operator
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,10 +21,12 @@ from replay_server import ReplayServer
 from yarl import URL
 
 from f1hbase.model.rates import parse_rates
+from f1hbase.serve import file_store
 from f1hbase.serve.app import EMPTY_FORMS
 from f1hbase.serve.app import create_app as create_server
 from f1hbase.serve.file_store import FileStore, RecordFilesError
-from f1hbase.serve.query import parse_query
+from f1hbase.serve.query import MOST_BOUNDS, Query, parse_query
+from f1hbase.serve.store import StoreFailedError, StoreUnavailableError
 from f1hbase.serve.times import filter_span, instant, isoformat
 from simulator.app import LOG, Credentials, create_app
 from simulator.limits import SlidingWindows
@@ -275,6 +278,60 @@ async def test_filters_that_make_no_sense_are_422s(get: Get, query: str) -> None
     status, answer = await get(f"car_data?{query}")
     assert status == 422
     assert answer["detail"][0]["loc"][0] == "query"
+
+
+async def test_more_bounds_than_anybody_needs_are_a_422(get: Get) -> None:
+    bounds = [f"speed>={number}&speed<={number}" for number in range(MOST_BOUNDS // 2)]
+    assert (await get("car_data?" + "&".join(bounds)))[0] == 200
+    assert (await get("car_data?" + "&".join([*bounds, "speed>1"])))[0] == 422
+    assert (await get("car_data?" + "&".join(f"speed={number}" for number in range(600))))[0] == 200
+
+
+_COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_NUMBERS = st.integers(0, 6)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(list(_COMPARE)), _NUMBERS), min_size=1, max_size=8),
+    st.one_of(_NUMBERS, st.lists(_NUMBERS | st.none(), max_size=3), st.none(), st.booleans(), st.just("3")),
+)
+def test_a_condition_of_many_filters_is_what_each_of_them_says(filters: list[tuple[str, int]], value: Any) -> None:
+    query = parse_query("&".join(f"lap_number{sign}{number}" for sign, number in filters), lambda _: None)
+    condition = query.conditions["lap_number"]
+    items = [one for one in (value if isinstance(value, list) else [value]) if type(one) is int]
+    wanted = any(
+        all(any(_COMPARE[one.op](item, one.value) for item in items) for one in alternative)
+        for alternative in condition.alternatives
+    )
+    assert condition.matches(value) is wanted
+
+
+def test_a_query_of_files_ends_when_its_time_is_over() -> None:
+    store = FileStore(most_seconds=0.0)
+    store.add("laps", [record(driver_number=1, lap_number=number) for number in range(3)])
+    with pytest.raises(StoreFailedError, match="operation exceeded time limit"):
+        store.select("laps", parse_query("lap_number>5", lambda _: None))
+
+
+def test_only_some_queries_may_take_long_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_store, "_LONG_SECONDS", 0.0)
+    monkeypatch.setattr(file_store, "_LONG_AT_ONCE", 1)
+    store = FileStore()
+    store.add("laps", [record(driver_number=1, lap_number=number) for number in range(3)])
+    query = parse_query("lap_number>5", lambda _: None)
+    for _ in range(2):
+        assert store.select("laps", query).rows == 0
+    refused: list[Exception] = []
+
+    class Condition:
+        def matches(self, value: Any) -> bool:
+            with pytest.raises(StoreUnavailableError) as error:
+                store.select("laps", query)
+            refused.append(error.value)
+            return False
+
+    store.select("laps", Query({"lap_number": Condition()}))  # type: ignore[dict-item]
+    assert len(refused) == 3
 
 
 async def test_too_many_rows_are_a_422(store: FileStore, serve: Callable[[web.Application], Awaitable[Get]]) -> None:

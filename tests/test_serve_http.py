@@ -129,7 +129,8 @@ async def test_a_token_is_asked_for_and_no_other_is_taken(files: Path) -> None:
 async def test_a_page_that_names_this_machine_otherwise_does_not_read_it(files: Path) -> None:
     store = FileStore.load([files])
     async with client_of(store, access_of("127.0.0.1", environment={})) as client:
-        for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[::", ""):
+        foreign = ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "evil.example@localhost", "[::", "")
+        for host in foreign:
             assert (await client.get("/v1/sessions", headers={"Host": host})).status == 403
         for host in ("localhost", "127.0.0.1:80", "[::1]:8000", "LOCALHOST:1"):
             assert (await client.get("/v1/sessions", headers={"Host": host})).status == 200

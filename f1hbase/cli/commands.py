@@ -26,7 +26,7 @@ from f1hbase.cli.options import arm, click_options, config_of, tell
 from f1hbase.cli.plotting import plot_command
 from f1hbase.cli.progress import make_counter, make_display, make_task_display, terminal
 from f1hbase.config import flag
-from f1hbase.credentials import SERVE_VARIABLE, redacted
+from f1hbase.credentials import SERVE_VARIABLE, redacted, register_secrets_in
 from f1hbase.errors import ConfigError, F1HBaseError
 from f1hbase.model.text import safe
 from f1hbase.version import __version__
@@ -545,7 +545,7 @@ def serve_command(
     config = config_of(options)
     tell(config)
     access = access_of(host, public=public, origins=origins)
-    store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr))
+    store = open_record_store(config, places, max_seconds, lambda folders: open_files(folders, sys.stderr, max_seconds))
     pages = _pages(config, places, store)
     app = create_app(store, max_rows=max_rows, empty=EMPTY_FORMS[empty], access=access, pages=pages)
     serve(app, host, port, click.echo, has_pages=pages is not None)
@@ -653,6 +653,8 @@ def main() -> None:
     # Without a standard output (`>&-`) there is nobody to tell, but still a load to do.
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
     sys.stderr = sys.stderr or sys.stdout
+    for argument in sys.argv[1:]:
+        register_secrets_in(argument)  # where it belongs to no option, too
     _arm_by_environment()
     reason = ""
     try:

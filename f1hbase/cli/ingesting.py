@@ -41,7 +41,8 @@ _STORED, _THERE, _ABSENT, _FAILED, _LATER = "stored", "there already", "not ther
 def ingest_command(*, paths: tuple[Path, ...], headers: tuple[str, ...], check_only: bool, **options: Any) -> None:
     """Store files in a folder or bucket, once, known by their MD5, and record each; folders with all that is in them.
 
-    What is there already under any name is left alone. The store's MD5 is compared with the file's.
+    What is there already under any name is left alone. The store's MD5 is compared with the file's. Links in a folder
+    are passed over.
 
     \b
     Examples:
@@ -114,10 +115,19 @@ def _failed(error: F1HBaseError | OSError, path: Path) -> str:
 
 
 def _files(paths: Iterable[Path]) -> Iterable[Path]:
-    """Yield the files, and those in folders by their names; a pipe is refused, as it could not be read twice."""
+    """Yield the files, and those in folders by their names; a pipe is refused, as it could not be read twice.
+
+    A link that is named is the user's word. One that is found in a folder may be somebody else's, and lead to any file.
+    """
     for path in paths:
         if path.is_dir():
-            yield from sorted(one for one in path.rglob("*") if one.is_file())
+            found = sorted(path.rglob("*"))
+            if links := [one for one in found if one.is_symlink()]:
+                _log.warning(
+                    "%s: %s passed over, such as %s; name one to have what it leads to", safe(str(path), 200),
+                    count(len(links), "link"), safe(str(links[0]), 200),
+                )  # fmt: skip
+            yield from (one for one in found if one.is_file() and not one.is_symlink())
         elif path.exists() and not path.is_file():
             raise click.UsageError(f"{safe(str(path), 200)} is neither a file nor a folder.")
         else:

@@ -21,8 +21,14 @@ from typing import Any
 
 from f1hbase.model.catalog import HISTORY_NUMBERS
 from f1hbase.model.samples import Record
+from f1hbase.model.text import safe
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.\d{1,17})?", re.ASCII)
+
+_WHOLE = re.compile(r"\d{1,9}", re.ASCII)
+
+_LEAST = {"limit": 1, "offset": 0, "total": 0}
+"""What an answer says of its page, and the least that each can be: pages of no entries would never end."""
 
 _LISTS = ("Results", "SprintResults", "QualifyingResults", "PitStops")
 """What a race may have, each with one record an entry."""
@@ -87,7 +93,7 @@ def read_page(body: bytes) -> Page:
     """
     try:
         content = json.loads(body)["MRData"]
-        limit, offset, total = (int(content[name]) for name in ("limit", "offset", "total"))
+        limit, offset, total = (_whole(content[name], name, least) for name, least in _LEAST.items())
         records = list(_records(content))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
@@ -136,6 +142,13 @@ def question_of(body: bytes) -> str:
     """Return what an answer answers, as it says itself: its address without a query; all pages of one say the same."""
     url = str(json.loads(body)["MRData"].get("url", ""))
     return url.partition("?")[0].rstrip("/").removesuffix(".json")
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    text = str(value)
+    if not _WHOLE.fullmatch(text) or int(text) < least:
+        raise ValueError(f"its {name} is {safe(text, 40)}")
+    return int(text)
 
 
 def _records(content: dict[str, Any]) -> Iterator[Record]:

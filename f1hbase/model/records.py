@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
@@ -21,6 +22,8 @@ LARGEST_INTEGER_DIGITS = 100
 
 LONGEST_FIELD_NAME = 1_000
 """How many bytes the name of a field may have; the longest known has 25."""
+
+_LONGEST_INT_TEXT = 1_000
 
 DEEPEST_NESTING = 50
 """How deep lists and objects in a value may be nested; known ones are one deep."""
@@ -130,6 +133,38 @@ def raw_json(record: object) -> str:
     text.
     """
     return _any_json(record)
+
+
+def loose_json(body: bytes) -> Any:
+    """Return what a body of JSON says, NaN and Infinity included.
+
+    A number that `float` cannot tell from 0 (`1e-400`) becomes NaN, and so `check` refuses its record, instead of
+    another number being stored; a whole number of more than 1,000 digits, which `int` may refuse, becomes Infinity.
+
+    Raises:
+        ValueError, RecursionError: If it is no JSON.
+    """
+    return json.loads(body, parse_int=_parse_int, parse_float=_parse_float)
+
+
+def may_lose_numbers(body: bytes) -> bool:
+    """Return whether JSON may have a number that `float` takes for 0: then only `loose_json` reads it as it is."""
+    has_exponent = b"e-" in body or b"E-" in body
+    return (has_exponent and _TINY.search(body) is not None) or _ZEROS in body
+
+
+_TINY = re.compile(rb"[0-9][eE]-0*[1-9][0-9]{2}")
+_ZEROS = b"0" * 300
+
+
+def _parse_int(text: str) -> int | float:
+    return int(text) if len(text) <= _LONGEST_INT_TEXT else math.inf
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    is_lost = number == 0 and any(digit in "123456789" for digit in text.lower().partition("e")[0])
+    return math.nan if is_lost else number
 
 
 def unknown_fields(endpoint: Endpoint, record: Record) -> set[str]:

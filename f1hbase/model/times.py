@@ -18,10 +18,13 @@ def parse_time(text: str) -> datetime:
     """Read an ISO 8601 time; without a zone it is UTC.
 
     Raises:
-        ValueError: If it is not one.
+        ValueError: If it is not one, or none of the calendar in UTC.
     """
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"'{text}' is before or after all time") from None
 
 
 def lenient_time(value: object) -> datetime | None:

@@ -45,6 +45,11 @@ def race_scope(season: int, number: int) -> Scope:
     return Scope(season, season * _ROUNDS, season * _ROUNDS + number)
 
 
+def is_round(number: object) -> bool:
+    """Return whether a race of the history can have a number, as only these have keys of their own."""
+    return type(number) is int and 0 < number < _ROUNDS
+
+
 def season_of_key(key: int) -> Scope | None:
     """Return the season of the history that has a key; None if none can have it."""
     scope = season_scope(key // _ROUNDS)

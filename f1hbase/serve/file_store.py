@@ -4,9 +4,12 @@ from __future__ import annotations  # array[int] can be subscripted only from Py
 
 import gzip
 import json
+import math
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -17,13 +20,21 @@ from f1hbase.model.samples import Samples
 from f1hbase.serve.csvform import CsvLines, csv_line, csv_pieces
 from f1hbase.serve.groups import Group, GroupBuilder, GroupKey, Span
 from f1hbase.serve.query import Condition, Query
-from f1hbase.serve.store import Piece, TooManyRowsError
+from f1hbase.serve.store import TIMED_OUT, Piece, StoreFailedError, StoreUnavailableError, TooManyRowsError
 from f1hbase.serve.times import instant
 
 KEY_FIELDS = ("meeting_key", "session_key", "driver_number")
 
 _BEGUN_WITHIN = 60 * 1_000_000  # microseconds: a session counts as begun a minute before it does, as in OpenF1
 _TELL_AFTER_LINES = 20_000
+
+_LONG_SECONDS = 0.25
+"""A query that has computed for so long, through some 50,000 records, is a long one."""
+
+_LONG_AT_ONCE = 8
+"""How many of those may go on at once: half of the server's threads, so that short ones find one."""
+
+BUSY = "Many others look through records now. Try again later, or name a session, a driver and a time."
 
 Progress = Callable[[int, int, int], None]
 """Told, now and then, the bytes read, the bytes of all files, and the records so far."""
@@ -71,16 +82,21 @@ class FileStore:
 
     Args:
         clock: Gives the seconds since 1970, for what is the latest session.
+        most_seconds: How long a query may take.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, most_seconds: float = math.inf) -> None:
         self._clock = clock
+        self._most_seconds = most_seconds
+        self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
         self._builders: dict[str, dict[GroupKey, GroupBuilder]] = {}
         self._groups: dict[str, list[Group]] = {}
         self._by_session: dict[str, dict[int | None, list[Group]]] = {}
 
     @classmethod
-    def load(cls, folders: Iterable[Path], progress: Progress | None = None) -> FileStore:
+    def load(
+        cls, folders: Iterable[Path], progress: Progress | None = None, most_seconds: float = math.inf
+    ) -> FileStore:
         """Read every ``<endpoint>.jsonl`` and ``.jsonl.gz`` in the folders and below.
 
         The same record found twice counts once, the later one, files being read in order of their paths.
@@ -94,7 +110,7 @@ class FileStore:
             if not found:
                 raise RecordFilesError(f"no file named <endpoint>.jsonl or <endpoint>.jsonl.gz in {folder} or below")
             files += found
-        store = cls()
+        store = cls(most_seconds=most_seconds)
         try:
             sizes = [path.stat().st_size for path in files]
         except OSError as error:
@@ -174,14 +190,40 @@ class FileStore:
         return self._groups[endpoint]
 
     def select(self, endpoint: str, query: Query, limit: int | None = None) -> FileSelection:
-        """Return the records that a query asks for, by session and driver, and in each by date."""
+        """Return the records that a query asks for, by session and driver, and in each by date.
+
+        Raises `TooManyRowsError`, `StoreFailedError` where it takes too long, and `StoreUnavailableError` where many
+        others take long already.
+        """
+        with ExitStack() as stack:
+            return self._select(endpoint, query, limit, self._watch(stack))
+
+    def _watch(self, stack: ExitStack) -> Callable[[], None]:
+        """Return what ends a query that takes too long, and has one that takes long be one of a few."""
+        deadline = time.monotonic() + self._most_seconds
+        long_from = time.thread_time() + _LONG_SECONDS
+
+        def check() -> None:
+            nonlocal long_from
+            if time.monotonic() > deadline:
+                raise StoreFailedError(TIMED_OUT)
+            if time.thread_time() >= long_from:
+                if not self._long.acquire(blocking=False):
+                    raise StoreUnavailableError(BUSY)
+                stack.callback(self._long.release)
+                long_from = math.inf
+
+        return check
+
+    def _select(self, endpoint: str, query: Query, limit: int | None, check: Callable[[], None]) -> FileSelection:
         keys = [(index, query.conditions[name]) for index, name in enumerate(KEY_FIELDS) if name in query.conditions]
         rest = {name: condition for name, condition in query.conditions.items() if name not in KEY_FIELDS}
         spans: list[Span] = []
         rows = 0
         for group in self._candidates(endpoint, query.conditions.get("session_key")):
+            check()
             if all(condition.matches(group.key[index]) for index, condition in keys):
-                for span in group.select(rest):
+                for span in group.select(rest, check):
                     spans.append(span)
                     rows += span.last - span.first
         if limit is not None and rows > limit:

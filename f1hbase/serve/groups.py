@@ -10,13 +10,16 @@ from __future__ import annotations  # array[int] can be subscripted only from Py
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from f1hbase.serve.csvform import CsvLines
 from f1hbase.serve.query import Condition, Filter
+
+_CHECK_RECORDS = 1_000
+"""Between two looks at the clock, about 5 ms."""
 
 GroupKey = tuple[int | None, int | None, int | None]
 """``meeting_key``, ``session_key`` and ``driver_number``."""
@@ -60,8 +63,13 @@ class Group:
         for index in range(first, last):
             yield bytes(self.blob[self.starts[index] : self.starts[index + 1] - 1])
 
-    def select(self, conditions: dict[str, Condition]) -> Iterator[Span]:
-        """Yield the records that fulfil the conditions, neighbours in one span."""
+    def select(self, conditions: dict[str, Condition], check: Callable[[], None] | None = None) -> Iterator[Span]:
+        """Yield the records that fulfil the conditions, neighbours in one span.
+
+        Args:
+            conditions: By field.
+            check: Called now and then while records are looked through; may raise to end that.
+        """
         rest = dict(conditions)
         spans = [(0, len(self.starts) - 1)]
         if self.dates is not None and (date := rest.pop("date", None)):
@@ -74,6 +82,8 @@ class Group:
                 continue
             begin = None
             for index, line in enumerate(self.lines(first, last), first):
+                if check is not None and (index - first) % _CHECK_RECORDS == 0:
+                    check()
                 record = json.loads(line)
                 if all(condition.matches(record.get(field)) for field, condition in rest.items()):
                     begin = index if begin is None else begin

@@ -5,10 +5,10 @@ It knows no store. The rules are those of OpenF1's published query API; `docs/se
 
 from __future__ import annotations
 
-import operator
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -25,13 +25,8 @@ _TEXT_FIELDS = frozenset({"gmt_offset", "team_colour"})  # never taken for numbe
 # The order in which OpenF1 looks for them in a part: the first that occurs anywhere in it divides it.
 _OPERATORS = (">=", "<=", "=", ">", "<")
 
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+MOST_BOUNDS = 500
+"""How many bounds a query may have; every record is compared with them."""
 
 
 class QueryError(ValueError):
@@ -79,34 +74,49 @@ class Filter:
         """What its bounds are sorted by among those of one kind."""
         return self.value if self.span is None else self.span[0]
 
-    def matches(self, value: Any) -> bool:
-        """Tell whether a field's value, as JSON gives it, fulfils the condition. A null fulfils none."""
-        if value is None or isinstance(value, dict):
-            return False
-        if isinstance(value, list):
-            return any(self.matches(item) for item in value)
-        if isinstance(value, bool):
-            return isinstance(self.value, bool) and _COMPARE[self.op](value, self.value)
-        if isinstance(value, int | float):
-            return self.number is not None and _COMPARE[self.op](value, self.number)
-        if self.field in DATE_FIELDS:
-            return self.span is not None and self._holds(value)
-        return self.kind == "text" and _COMPARE[self.op](value, self.value)
+    @property
+    def edges(self) -> tuple[Any, Any]:
+        """What of the positions of its kind it lets pass, half-open; None is open.
 
-    def _holds(self, text: str) -> bool:
-        begin, end = self.span or (0, 0)
-        moment = instant(text)
+        The position of an instant is itself, and that of another value is the value and a 0: a value and a 1 come after
+        it and before any other.
+        """
+        first, after = self.span or ((self.value, 0), (self.value, 1))
         match self.op:
             case "=":
-                return begin <= moment < end
+                return first, after
             case "<":
-                return moment < begin
+                return None, first
             case "<=":
-                return moment < end
+                return None, after
             case ">":
-                return moment >= end
+                return after, None
             case _:
-                return moment >= begin
+                return first, None
+
+
+class _Ranges:
+    """Many ranges of positions, any of which will do: it takes two bisections to tell, however many they are."""
+
+    def __init__(self, ranges: Iterable[tuple[Any, Any]]) -> None:
+        ranges = list(ranges)
+        above = [low for low, high in ranges if high is None]
+        below = [high for low, high in ranges if low is None]
+        closed = sorted((low, high) for low, high in ranges if low is not None and high is not None)
+        self._above = min(above, default=None)
+        self._below = max(below, default=None)
+        self._lows = [low for low, _ in closed]
+        self._highest = list(accumulate((high for _, high in closed), max))
+        """The highest end of the ranges so far."""
+
+    def meet(self, first: Any, last: Any) -> bool:
+        """Tell whether a range begins at or before the position `last`, and ends after `first`."""
+        if self._above is not None and last >= self._above:
+            return True
+        if self._below is not None and first < self._below:
+            return True
+        index = bisect_right(self._lows, last)
+        return index > 0 and bool(self._highest[index - 1] > first)
 
 
 @dataclass(frozen=True)
@@ -120,14 +130,24 @@ class Condition:
 
     alternatives: tuple[tuple[Filter, ...], ...]
     _numbers: frozenset[float] = field(init=False, repr=False, compare=False)
-    _others: tuple[tuple[Filter, ...], ...] = field(init=False, repr=False, compare=False)
+    _only_numbers: bool = field(init=False, repr=False, compare=False)
+    _equal: dict[str, _Ranges] = field(init=False, repr=False, compare=False)
+    _between: dict[str, _Ranges] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Of thousands of repeated keys one look into a set tells what thousands of comparisons would.
-        numbers = [one[0].number for one in self.alternatives if len(one) == 1 and one[0].op == "="]
+        numbers = {one[0].number for one in self.alternatives if one[0].op == "="}
         object.__setattr__(self, "_numbers", frozenset(one for one in numbers if one is not None))
-        others = (one for one in self.alternatives if len(one) > 1 or one[0].op != "=" or one[0].number is None)
-        object.__setattr__(self, "_others", tuple(others))
+        rest = [one for one in self.alternatives if one[0].op != "=" or one[0].number is None]
+        object.__setattr__(self, "_only_numbers", not rest)
+        for name, is_equal in (("_equal", True), ("_between", False)):
+            by_kind: dict[str, list[tuple[Any, Any]]] = {}
+            for alternative in rest:
+                # What is no number, such as `nan`, is neither equal to any nor beyond it.
+                if (alternative[0].op == "=") is is_equal and not any(one.value != one.value for one in alternative):
+                    low, high = alternative[0].edges, alternative[-1].edges
+                    by_kind.setdefault(alternative[0].kind, []).append((low[0], high[1]))
+            object.__setattr__(self, name, {kind: _Ranges(ranges) for kind, ranges in by_kind.items()})
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -137,15 +157,56 @@ class Condition:
     @property
     def numbers(self) -> frozenset[float] | None:
         """The numbers that the field must equal one of; None if there is another way to fulfil the condition."""
-        return None if self._others else self._numbers
+        return self._numbers if self._only_numbers else None
 
     def matches(self, value: Any) -> bool:
-        """Tell whether a field's value fulfils the condition."""
-        if self._numbers and isinstance(value, int | float) and not isinstance(value, bool) and value in self._numbers:
+        """Tell whether a field's value, as JSON gives it, fulfils the condition. A null fulfils none.
+
+        A list fulfils an `=` or a bound if one of its items does, and an interval if one item is above its lower bound
+        and one below its upper, as in MongoDB, which OpenF1 asks.
+
+        Raises:
+            ValueError: If a date is none.
+        """
+        if isinstance(value, list):
+            return self._match_list(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value in self._numbers:
             return True
-        if self._numbers and isinstance(value, list) and any(self.matches(item) for item in value):
-            return True
-        return any(all(one.matches(value) for one in alternative) for alternative in self._others)
+        if self._only_numbers:
+            return False
+        kind, position = self._position(value)
+        return any(kind in ranges and ranges[kind].meet(position, position) for ranges in (self._equal, self._between))
+
+    def _match_list(self, values: Sequence[Any]) -> bool:
+        positions: dict[str, list[Any]] = {}
+        waiting = list(values)
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, list):
+                waiting += value
+                continue
+            if isinstance(value, int | float) and not isinstance(value, bool) and value in self._numbers:
+                return True
+            kind, position = self._position(value)
+            if kind in self._equal and self._equal[kind].meet(position, position):
+                return True
+            if kind in self._between:
+                positions.setdefault(kind, []).append(position)
+        return any(self._between[kind].meet(min(found), max(found)) for kind, found in positions.items())
+
+    def _position(self, value: Any) -> tuple[str, Any]:
+        """Return of what kind a value is, and where it is among its kind; no kind for what nothing is compared with."""
+        if isinstance(value, bool):
+            return "boolean", (value, 0)
+        if isinstance(value, int | float):
+            return "number", (value, 0)
+        if not isinstance(value, str):
+            return "", None
+        if self.alternatives[0][0].field not in DATE_FIELDS:
+            return "text", (value, 0)
+        if "date" not in self._equal and "date" not in self._between:
+            return "", None
+        return "date", instant(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +228,13 @@ def parse_query(raw: str, latest: Callable[[str], int | None]) -> Query:
     """Parse the raw query string, percent-encoded or not; ``latest`` gives the key for ``<field>=latest``.
 
     Raises:
-        QueryError: When a part has no operator, a date is none, or two bounds of a field cannot be compared.
+        QueryError: When a part has no operator, a date is none, two bounds of a field cannot be compared, or there
+            are too many.
         NoLatestError: When ``latest`` is asked for and there is none.
     """
     filters: dict[str, list[Filter]] = {}
     csv: bool | None = None
+    bounds = 0
     for part in raw.split("&"):
         if not part:
             continue
@@ -184,7 +247,11 @@ def parse_query(raw: str, latest: Callable[[str], int | None]) -> Query:
             if key is None:
                 raise NoLatestError
             text = str(key)
-        filters.setdefault(name, []).extend(_filters(name, op, text))
+        found = _filters(name, op, text)
+        bounds += any(one.op != "=" for one in found)
+        if bounds > MOST_BOUNDS:
+            raise QueryError("too_long", name, f"A query has at most {MOST_BOUNDS} bounds", text)
+        filters.setdefault(name, []).extend(found)
     conditions = {name: Condition(_alternatives(found)) for name, found in filters.items()}
     return Query(conditions, bool(csv), raw)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from tqdm import tqdm
 
 from f1hbase.errors import F1HBaseError
+from f1hbase.listening import Runner
 from f1hbase.serve.app import LONGEST_QUERY_BYTES
 from f1hbase.serve.connections import FirstRequests, end_answers
 from f1hbase.serve.file_store import FileStore
@@ -82,14 +83,19 @@ class LoadingProgress:
             print(f"reading: {share:.0%}, {records:,} records", file=self._stream, flush=True)
 
 
-def open_files(folders: Iterable[Path], stream: TextIO) -> FileStore:
+def open_files(folders: Iterable[Path], stream: TextIO, most_seconds: float = math.inf) -> FileStore:
     """Read folders of record files, and show on a stream how far that is.
+
+    Args:
+        folders: Where they are.
+        stream: Such as the standard error output.
+        most_seconds: How long a query may take.
 
     Raises:
         RecordFilesError: When they cannot be served.
     """
     with LoadingProgress(stream) as progress:
-        return FileStore.load(folders, progress)
+        return FileStore.load(folders, progress, most_seconds)
 
 
 def serve(
@@ -125,13 +131,12 @@ async def _serve(
     for name in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows has no signal handlers in the loop
             loop.add_signal_handler(name, stop.set)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
-        access_log=None,
+        logging.getLogger(f"{__name__}.http"),
         shutdown_timeout=_END_SECONDS,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         max_line_size=_LONGEST_LINE_BYTES,
-        logger=_logger(),
     )
     first_requests = FirstRequests()
     first_requests.attach(app)
@@ -177,26 +182,6 @@ def _raise_file_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _logger() -> logging.Logger:
-    """Return the logger of the HTTP server; a client's mistake is one line in it, not a stack trace."""
-    logger = logging.getLogger(f"{__name__}.http")
-    for one in (logger, logging.getLogger("asyncio")):  # which tells of a request that could not even be made
-        if _shorten not in one.filters:
-            one.addFilter(_shorten)
-    return logger
-
-
-def _shorten(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    # A ValueError is what aiohttp 3.13 raises where a request's own address cannot be one, such as its port.
-    if isinstance(error, HttpProcessingError) or str(error).startswith("Invalid URL"):
-        words = error.message if isinstance(error, HttpProcessingError) else str(error)
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg, record.args = "a request that is not HTTP: %s", (words.splitlines()[0][:200],)
-        record.exc_info = None
-    return True
 
 
 def _in_url(host: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import ipaddress
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,8 +18,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
-from f1hbase.credentials import Secret, register_secret
+from f1hbase.credentials import Secret, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError
+from f1hbase.listening import is_own_name
 
 TOKEN_VARIABLE = "F1HBASE_SERVE_TOKEN"  # noqa: S105 - a name, no token
 
@@ -86,7 +86,7 @@ def access_of(
             f"{TOKEN_VARIABLE} must have at least {SHORTEST_TOKEN} characters, letters, digits and signs of ASCII "
             "without spaces; for example from: openssl rand -hex 32"
         )
-    if not (text or public or is_loopback(host)):
+    if not (text or public or is_loopback_host(host)):
         raise ConfigError(
             f"whoever reaches {host} could read what is served: set {TOKEN_VARIABLE}, which requests must then show "
             "(Authorization: Bearer ...), or say --public if everybody may."
@@ -99,24 +99,12 @@ def access_of(
     return Access(Secret(text) if text else None, frozenset(origins), named)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server at an address or a name.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def access_layer(access: Access) -> Middleware:
     """Return what lets through only requests of those who may ask."""
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if access.hosts is not None and not _is_named(request.headers.get("Host"), access.hosts):
+        if access.hosts is not None and not is_own_name(request.headers.get("Host"), access.hosts):
             return _refusal(403, "This name is none of the server's. Ask it as localhost, or start it with --public.")
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if is_preflight and _allowed(access, request) is not None:
@@ -181,16 +169,6 @@ def _password(credentials: str) -> str:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except ValueError:
         return ""
-
-
-def _is_named(given: str | None, hosts: frozenset[str]) -> bool:
-    if given is None:  # HTTP/1.0, which no browser speaks
-        return True
-    try:
-        name = (urlsplit(f"//{given}").hostname or "").lower()
-    except ValueError:
-        return False
-    return name in hosts or is_loopback(name)
 
 
 def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -12,6 +12,9 @@ from f1hbase.serve.query import Query
 
 Piece = bytes | memoryview
 
+TIMED_OUT = "TimeoutError: operation exceeded time limit"
+"""As OpenF1's reason ends when its database takes too long: clients may look for it, and ask for less."""
+
 
 class TooManyRowsError(Exception):
     """More records fulfil a query than one answer may hold.

@@ -13,13 +13,10 @@ from itertools import chain
 
 from f1hbase.serve.blocks import Block
 from f1hbase.serve.csvform import csv_line
-from f1hbase.serve.store import Piece, StoreFailedError, TooManyRowsError
+from f1hbase.serve.store import TIMED_OUT, Piece, StoreFailedError, TooManyRowsError
 
 HELD_ROWS = 500
 """How many records are looked ahead at least: 0.1 MB of car_data."""
-
-TIMED_OUT = "TimeoutError: operation exceeded time limit"
-"""As OpenF1's reason ends when its database takes too long: clients may look for it, and ask for less."""
 
 Read = Callable[[], Iterator[Block]]
 """Reads the blocks of a selection, from the first one, each time it is called; some may be empty."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from f1hbase.model.catalog import HISTORY, Endpoint
 from f1hbase.model.ergast import BadPageError, read_page
+from f1hbase.model.records import loose_json, may_lose_numbers
 from f1hbase.model.samples import Samples, samples_of_json
 from f1hbase.sources.http.errors import RequestError
 from f1hbase.sources.openf1.formats import decode_answer
@@ -67,7 +68,7 @@ def records_of_lines(endpoint: Endpoint, lines: Iterator[bytes], where: str) -> 
 
 def _record(line: bytes, number: int, where: str) -> Any:
     try:
-        return json.loads(line)
+        return loose_json(line) if may_lose_numbers(line) else json.loads(line)
     except (ValueError, RecursionError) as error:
         excerpt = line[:_EXCERPT_BYTES].decode(errors="replace")
         raise UnreadableError(f"'{where}', line {number}, is no JSON: {excerpt}") from error

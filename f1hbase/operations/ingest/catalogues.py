@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from f1hbase.credentials import is_loopback_host, redacted, register_secret
+from f1hbase.credentials import is_loopback_host, redacted, register_secret, register_secrets_in
 from f1hbase.errors import ConfigError, F1HBaseError, StoreError, UnreachableError
 from f1hbase.model.files import FileRecord, file_record
 from f1hbase.model.text import excerpt, safe
@@ -97,8 +97,10 @@ class ArchiveCatalogue:
     """
 
     def __init__(self, root: str, token: str) -> None:
+        register_secrets_in(root)
         parts = urlsplit(root)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        is_bare = not (parts.username or parts.query or parts.fragment or root.endswith(("?", "#")))
+        if parts.scheme not in ("http", "https") or not parts.hostname or not is_bare:
             raise ConfigError(f"{ROOT_VARIABLE} is no address of an archive: write it as https://archive.example/api/.")
         if token and parts.scheme == "http" and not is_loopback_host(parts.hostname):
             raise ConfigError(

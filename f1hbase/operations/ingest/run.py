@@ -78,7 +78,8 @@ class Ingester:
             metadata: Its headers.
 
         Raises:
-            DoNotRetryError: If it has no name, 0 bytes, cannot be read, or lacks a required header.
+            DoNotRetryError: If it has no name or one that is not UTF-8, has 0 bytes, cannot be read, or lacks a
+                required header.
         """
         headers = {str(name): str(value) for name, value in (metadata or {}).items()}
         missing = [name for name in self._required if not headers.get(name, "").strip()]
@@ -90,6 +91,11 @@ class Ingester:
         basename = Path(str(path)).name
         if basename in ("", ".", "..") or "\0" in basename:
             raise DoNotRetryError(f"'{shown}' is no name of a file.")
+        for text in (basename, *headers, *headers.values()):
+            if not _is_unicode(text):
+                raise DoNotRetryError(
+                    f"{shown}: '{safe(text, 80)}' is not UTF-8, and cannot be recorded: give it another name."
+                )
         md5, size = _fingerprint(file, shown)
         if not size:
             raise DoNotRetryError(f"{shown}: it has 0 bytes; there is nothing to store.")
@@ -157,6 +163,15 @@ class Ingester:
 
 def _nobody(name: str, value: float) -> None:
     """Tell nobody."""
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8; a file's name may have bytes that are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fingerprint(file: IO[bytes], shown: str) -> tuple[str, int]:

@@ -26,6 +26,7 @@ _USUAL_SESSION_SECONDS = 3600.0
 _SHARED = 0.2
 """The weight of an endpoint without windows: one answer carries the five sessions of a meeting."""
 
+_MOST_DIGITS = 20
 _USUAL_DRIVERS = 20
 _LEAST_WEIGHT = 0.01
 """However short a window is that is missing, it is missing."""
@@ -121,10 +122,7 @@ def judge(
     for (prefix, endpoint), number in quarantined.items():
         aside[prefix][endpoint] = number
     requested = requested_scopes(runs)
-    prefixes = sorted(
-        {*by_scope, *aside, *requested},
-        key=lambda prefix: [int(part) if part.isdecimal() else 0 for part in prefix.split(SEPARATOR)],
-    )
+    prefixes = sorted({*by_scope, *aside, *requested}, key=_order)
     found = []
     for prefix in prefixes:
         scope = (known or {}).get(prefix) or parse_scope(prefix)
@@ -133,6 +131,11 @@ def judge(
             continue
         found.append(_judge_scope(scope, by_scope[prefix], requested.get(prefix, ()), aside[prefix], now))
     return found
+
+
+def _order(prefix: str) -> list[int]:
+    """Return the numbers of a scope prefix; those of rows that nobody wrote may be as long as they like."""
+    return [int(part) if part.isdecimal() and len(part) <= _MOST_DIGITS else 0 for part in prefix.split(SEPARATOR)]
 
 
 def weight(unit: Unit) -> float:

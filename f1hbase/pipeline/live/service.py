@@ -7,15 +7,17 @@ import hmac
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from f1hbase.config import DEFAULT_METRICS_PORT
 from f1hbase.credentials import SERVE_VARIABLE, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError, F1HBaseError, UnreachableError
+from f1hbase.listening import Runner, is_of_other_site, is_own_name
 from f1hbase.pipeline.collector import EXIT_INTERRUPTED
 from f1hbase.pipeline.live.run import LiveParts, LiveRequest, Recorded, Recording, load_once_more, record
 from f1hbase.pipeline.load import run_async
@@ -247,7 +249,8 @@ async def serving(
         )
     register_secret(token)
     service = LiveService(request, parts)
-    async with _listening(_application(service, token), host, port, f"--serve {address}") as where:
+    names = frozenset() if token else frozenset({host.lower()})
+    async with _listening(_application(service, token, names), host, port, f"--serve {address}") as where:
         try:
             yield service, where
         finally:
@@ -261,7 +264,7 @@ async def _listening(app: web.Application, host: str, port: int, option: str) ->
     Raises:
         UnreachableError: If the address is taken.
     """
-    runner = web.AppRunner(app, access_log=None)
+    runner = Runner(app, logging.getLogger(f"{__name__}.http"))
     await runner.setup()
     try:
         try:
@@ -275,11 +278,15 @@ async def _listening(app: web.Application, host: str, port: int, option: str) ->
         await runner.cleanup()
 
 
-def _application(service: LiveService, token: str) -> web.Application:
+def _application(service: LiveService, token: str, names: frozenset[str]) -> web.Application:
+    """Return the service's routes. Without a token it is asked by its own names alone, and never for a web page."""
+
     @web.middleware
-    async def authorised(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def authorised(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not token and not is_own_name(request.headers.get("Host"), names):
+            return web.json_response({"detail": "this name is none of the service's; ask it as localhost"}, status=403)
+        if is_of_other_site(request.headers):
+            return web.json_response({"detail": "web pages may not ask the service"}, status=403)
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if token and request.path != "/health" and not hmac.compare_digest(given.encode(), token.encode()):
             return web.json_response({"detail": "the token is missing or wrong"}, status=401)
@@ -299,11 +306,10 @@ def _application(service: LiveService, token: str) -> web.Application:
         return web.Response(text=service.metrics(), content_type="text/plain", charset="utf-8")
 
     app = web.Application(middlewares=[authorised], client_max_size=_LONGEST_BODY_BYTES)
-    app.router.add_route("GET", "/", begin)
-    app.router.add_route("POST", "/", begin)
+    # What changes something is a POST: a browser sends a GET for every picture that a page names.
+    app.router.add_post("/", begin)
+    app.router.add_post("/stop", end)
     app.router.add_get("/health", health)
-    app.router.add_route("GET", "/stop", end)
-    app.router.add_route("POST", "/stop", end)
     app.router.add_get("/metrics", metrics)
     return app
 

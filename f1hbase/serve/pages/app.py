@@ -206,17 +206,37 @@ def _error_page(status: int, text: str) -> web.Response:
 async def _static(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     kind = _KINDS.get(name[name.rfind(".") :])
-    content = None if kind is None or ".." in name else _found(f"static/{name}")
+    content = None if kind is None else _found(f"static/{name}")
     if content is None:
         raise web.HTTPNotFound(text=f"there is no file {name}")
     tag = hashlib.sha256(content).hexdigest()[:16]
     return _tagged(request, tag, web.Response(body=content, content_type=kind, charset="utf-8"))
 
 
-@cache
 def _found(name: str) -> bytes | None:
-    path = files("f1hbase.serve.pages").joinpath(*name.split("/"))
-    return path.read_bytes() if path.is_file() else None
+    # A name from outside is only looked up among those that there are: it makes no path, and is not remembered.
+    return _content(name) if name in _names() else None
+
+
+@cache
+def _names() -> frozenset[str]:
+    """The names of the files that pages have, from their folder on."""
+    found = set()
+    folders = [(name, files("f1hbase.serve.pages").joinpath(name)) for name in ("html", "static")]
+    while folders:
+        folder, path = folders.pop()
+        for one in path.iterdir():
+            name = f"{folder}/{one.name}"
+            if one.is_dir():
+                folders.append((name, one))
+            else:
+                found.add(name)
+    return frozenset(found)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return files("f1hbase.serve.pages").joinpath(*name.split("/")).read_bytes()
 
 
 def _file(name: str) -> bytes:

@@ -94,6 +94,16 @@ def words_of(body: bytes) -> str:
     return excerpt(body)
 
 
+def detail_of(body: bytes) -> str | None:
+    """Return the text that a JSON object has as its `detail`, as FastAPI words a refusal; None if it has none."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    detail = content.get("detail") if isinstance(content, dict) else None
+    return detail if isinstance(detail, str) else None
+
+
 def last_line(body: bytes) -> str:
     """Return the last line of a traceback, which is the reason of a 500: as plain text, or as OpenF1 puts it in a page.
 

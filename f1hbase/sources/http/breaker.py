@@ -30,6 +30,11 @@ _NOTE_SECONDS = 0.25
 """How often an answer is noted in the file; every answer would be a write more than it is worth."""
 
 
+LONGEST_LIVE_SECONDS = 12 * 3600.0
+"""For how long an API may say that a live session closes it. OpenF1's is closed from half an hour before a session to
+half an hour after it; the longest known session, a test day, took 9 hours."""
+
+
 class CircuitBreaker:
     """Lets requests through while the API answers somebody, and holds all of them while it answers nobody.
 
@@ -37,7 +42,8 @@ class CircuitBreaker:
         path: The file that all processes share which ask the same API (`state_path`); made if absent. Where it cannot
             be used, each process finds out for itself.
         probe: Sends one small request, and raises what it met.
-        patience: For how long the API may be away, in seconds. A live session is waited for however long it takes.
+        patience: For how long the API may be away, in seconds. A live session is waited for up to
+            `LONGEST_LIVE_SECONDS`, whatever the patience.
         clock: Tells seconds, comparable between processes; sleep: waits for as many.
     """
 
@@ -95,7 +101,11 @@ class CircuitBreaker:
         return True
 
     async def closed(self, error: SessionLiveError) -> None:
-        """Wait until the API, which a live session has closed, is open again."""
+        """Wait until the API, which a live session has closed, is open again.
+
+        Raises:
+            AwayError: If it stays closed for longer than any session lasts.
+        """
         await self._stand(error)
 
     def now(self) -> float:
@@ -130,8 +140,11 @@ class CircuitBreaker:
         """Ask until there is an answer, whatever it says."""
         live = isinstance(error, SessionLiveError)
         away_since = began
+        live_since = began if live else None
         while True:
             waited = self._clock() - away_since
+            if live and live_since is not None and self._clock() - live_since >= LONGEST_LIVE_SECONDS:
+                raise live_too_long(error)
             if not live and waited >= self.patience:
                 raise AwayError(f"the API is away: {error}")
             if not live:
@@ -140,7 +153,8 @@ class CircuitBreaker:
             if not live and waited >= 1.0:
                 state = f"away for {waited:.0f} s"
             again = f"in {pause:.0f} s" if pause >= 1.0 else "at once"
-            _log.warning("the API is %s: %s; all requests wait, probing again %s", state, error, again)
+            wait = f"wait, for {LONGEST_LIVE_SECONDS / 3600:.0f} h at the most" if live else "wait"
+            _log.warning("the API is %s: %s; all requests %s, probing again %s", state, error, wait, again)
             await self._sleep(pause)
             pause = min(max(2 * pause, _FIRST_PROBE_SECONDS), _PROBE_SECONDS)
             try:
@@ -148,6 +162,7 @@ class CircuitBreaker:
             except SessionLiveError as closed:
                 error, live = closed, True
                 away_since = self._clock()
+                live_since = live_since or away_since
             except TransientError as failed:
                 error, live = failed, False
             except AwayError:
@@ -211,6 +226,12 @@ class CircuitBreaker:
         if not self._complained and not isinstance(error, BlockingIOError):
             _log.warning("%s: each process finds out for itself whether the API is there", error)
             self._complained = True
+
+
+def live_too_long(error: RequestError) -> AwayError:
+    """Return the error for an API that a live session closes for longer than any lasts."""
+    hours = f"{LONGEST_LIVE_SECONDS / 3600:.0f} h"
+    return AwayError(f"the API has been closed for a live session for {hours}, longer than any lasts: {error}")
 
 
 class _Seen(NamedTuple):

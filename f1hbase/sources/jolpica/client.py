@@ -10,6 +10,8 @@ from yarl import URL
 
 from f1hbase.model.answers import RawAnswer
 from f1hbase.model.ergast import BadPageError, Page, read_page
+from f1hbase.model.text import safe
+from f1hbase.model.units import is_round
 from f1hbase.sources.http.answers import excerpt, failure_of, failure_to_ask
 from f1hbase.sources.http.body import read_beginning, read_body
 from f1hbase.sources.http.errors import GiveUpError, RequestError, TransientError, WrongAnswerError
@@ -21,6 +23,7 @@ _LARGEST_BODY_BYTES = 2_000_000
 """A page of 100 results has 60 KB; what is in memory of one, as objects, is many times that."""
 
 _KEEP_ALIVE_SECONDS = 15.0
+_SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +98,24 @@ class JolpicaClient:
             if data.lstrip().startswith(b"{") and data.rstrip().endswith(b"}"):
                 raise WrongAnswerError(f"the answer is none of Jolpica's: {error}") from error
             raise TransientError(f"the answer is cut off, or no JSON: {excerpt(data)}") from error
+        if foreign := _foreign(request, page):
+            raise WrongAnswerError(f"the answer to {request.partition('/?')[0]} {foreign}")
         raw = RawAnswer(NAME, request, asked_at, datetime.now(UTC), status, content_type or "application/json", data)
         return PageAnswer(page, raw)
+
+
+def _foreign(request: str, page: Page) -> str:
+    """Return what an answer has that was not asked for; nothing if all is of the season and race that a request names.
+
+    >>> _foreign("1991/results/?limit=100", Page(100, 0, 1, [{"season": 1992, "round": 1}]))
+    'has records of season 1992'
+    """
+    named = [int(part) for part in request.split("/")[:2] if part.isascii() and part.isdigit()]
+    wanted = dict(zip(("season", "round"), named, strict=False))
+    for record in page.records:
+        for name, value in wanted.items():
+            if record.get(name) != value:
+                return f"has records of {name} {safe(str(record.get(name)), _SHOWN_CHARACTERS)}"
+        if wanted and "round" in record and not is_round(record["round"]):
+            return f"has records of round {safe(str(record['round']), _SHOWN_CHARACTERS)}"
+    return ""

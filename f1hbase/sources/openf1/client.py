@@ -15,11 +15,11 @@ from yarl import URL
 
 from f1hbase.sources.http.answers import (
     HttpAnswer,
+    detail_of,
     excerpt,
     failure_of,
     failure_to_ask,
     last_line,
-    words_of,
 )
 from f1hbase.sources.http.body import read_beginning, read_body
 from f1hbase.sources.http.errors import (
@@ -225,7 +225,8 @@ class OpenF1Client:
 
 def _says_nothing_found(query: Query, answer: HttpAnswer) -> bool:
     if answer.status == 404:
-        return words_of(answer.body).startswith("No results")
+        # Its own words alone: a gateway's page of that title says nothing about records.
+        return (detail_of(answer.body) or "").startswith("No results")
     return answer.status == 500 and query.as_csv and last_line(answer.body) == _NO_RESULTS
 
 

@@ -6,7 +6,6 @@ field is a number but for the date, and given up for JSON when a header or a val
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from f1hbase.model.answers import Records
 from f1hbase.model.catalog import Endpoint
 from f1hbase.model.columns import SampleTexts
 from f1hbase.model.memo import Memo
+from f1hbase.model.records import loose_json, may_lose_numbers
 from f1hbase.model.samples import AS_OPENF1, Record, Samples, samples_of_json
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.body import LARGE_BYTES
@@ -76,9 +76,9 @@ def decode_json(body: bytes) -> list[Any]:
     try:
         try:
             # Without a copy of the body as text, and in a third of the time.
-            records = msgspec.json.decode(body)
+            records = loose_json(body) if may_lose_numbers(body) else msgspec.json.decode(body)
         except (ValueError, RecursionError):
-            records = json.loads(body, parse_int=_parse_int)  # it takes more, such as NaN
+            records = loose_json(body)  # it takes more, such as NaN
     except (ValueError, RecursionError) as error:
         if body.startswith(b"[{") and not body.rstrip().endswith(b"]"):
             raise TransientError(f"the answer is cut off after {len(body):,} bytes") from error
@@ -99,11 +99,6 @@ def _check_amount(body: bytes) -> None:
         body.count(b",") > _MOST_VALUES or body.count(b"{") + body.count(b"[") > _MOST_OBJECTS
     ):
         raise GiveUpError(f"the answer has more values than any of the API's in {len(body):,} bytes: {excerpt(body)}")
-
-
-def _parse_int(text: str) -> int | float:
-    # One number of thousands of digits, which int() refuses, puts its record into quarantine, not the whole answer.
-    return int(text) if len(text) <= 1_000 else float("inf")
 
 
 class JsonAnswer:

@@ -40,7 +40,7 @@ from f1hbase.model.units import Scope, Unit
 from f1hbase.sources.base import Deliver
 from f1hbase.sources.http import measuring
 from f1hbase.sources.http.answers import HttpAnswer, slow_down_seconds
-from f1hbase.sources.http.breaker import CircuitBreaker
+from f1hbase.sources.http.breaker import LONGEST_LIVE_SECONDS, CircuitBreaker, live_too_long
 from f1hbase.sources.http.errors import (
     AwayError,
     GiveUpError,
@@ -261,6 +261,7 @@ class RequestQueue:
     async def _send(self, query: Query, receive: Receive, stats: RequestStats, *, admitted: bool, again: bool) -> None:
         """Send a query until it is answered or fails for a reason of its own."""
         renewed = False
+        closed_since: float | None = None
         while True:
             if not admitted:
                 await self._admit()
@@ -291,6 +292,10 @@ class RequestQueue:
                 self._breaker.answered()
                 renewed = True  # by the client
             except SessionLiveError as error:
+                # The probe may be answered, and this request refused each time.
+                closed_since = asked if closed_since is None else closed_since
+                if self._breaker.now() - closed_since >= LONGEST_LIVE_SECONDS:
+                    raise live_too_long(error) from error
                 await self._breaker.closed(error)
             except SlowQueryError as error:
                 if query.as_csv and _failed_at_once(error):

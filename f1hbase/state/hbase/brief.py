@@ -5,7 +5,6 @@ Knows what a season costs to read; how it is judged and shown is known by `f1hba
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -242,6 +241,8 @@ def _in_brief(
         stem, _, ends = key.rpartition(_HASH)
         stem, _, begins = stem.rpartition(_HASH)
         more = others.pop(key, None)
+        if more is None and not cells[_ROWS].isdigit():
+            more = {}  # on its own, so that what cannot be read is named
         if more is None and stem == chain and begins == reached != b"-":
             reached, rows, units = ends, rows + int(cells[_ROWS]), units + 1
             continue
@@ -270,8 +271,9 @@ def _brief(key: bytes, cells: Mapping[bytes, bytes], sums: Mapping[str, float] |
     """Yield the unit of a row of which only some cells were read; what cannot be read is left out and named."""
     try:
         _, year, meeting, session, endpoint, driver, start, end = key.decode().split(SEPARATOR)
+        names.check_known(endpoint)
         number = None if driver == "-" else int(driver)
-        stats = {_STATS[column]: float(value) for column, value in cells.items() if column in _STATS}
+        stats = {_STATS[column]: names.figure_of(value) for column, value in cells.items() if column in _STATS}
         stats.update(sums or {})
         drivers, session_drivers = cells.get(names.DRIVERS), cells.get(names.SESSION_DRIVERS)
         # What is stored for one driver says no more than that.
@@ -301,9 +303,7 @@ def _alone(driver: int) -> frozenset[int]:
     return frozenset([driver])
 
 
-@lru_cache  # the endpoints of a session have the same drivers
-def _numbers(drivers: bytes) -> frozenset[int]:
-    return frozenset(json.loads(drivers))
+_numbers = lru_cache(names.numbers_of)  # the endpoints of a session have the same drivers
 
 
 @lru_cache(maxsize=4096)  # the windows of a session are those of each of its drivers

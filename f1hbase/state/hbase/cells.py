@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 
+from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.coverage import status_of
 from f1hbase.model.outcomes import Outcome, Quarantined, Status, UnitState
 from f1hbase.model.times import parse_time
@@ -95,9 +97,10 @@ def unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
     """Read the line of a unit.
 
     Raises:
-        ValueError, KeyError: If it cannot be read.
+        ValueError, KeyError: If it cannot be read, or is of an endpoint that only a later version knows.
     """
     prefix, endpoint, driver, window = parse_unit_key(key)
+    check_known(endpoint)
     error, fetched = cells.get(LAST_ERROR), cells.get(FETCHED)
     checksum = cells.get(CHECKSUM)
     return UnitState(
@@ -106,16 +109,53 @@ def unit_state(key: str, cells: Mapping[bytes, bytes]) -> UnitState:
         driver=driver,
         window=window,
         status=Status(cells[STATUS].decode()),
-        drivers=frozenset(json.loads(cells.get(DRIVERS, b"[]"))),
-        stats={name: float(cells[stat(name)]) for name in STATS if stat(name) in cells},
+        drivers=numbers_of(cells.get(DRIVERS, b"[]")),
+        stats={name: figure_of(cells[stat(name)]) for name in STATS if stat(name) in cells},
         error=None if error is None else error.decode(),
         run=cells.get(RUN_ID, b"").decode(),
         fetched=None if fetched is None else parse_time(fetched.decode()),
         checksum=None if checksum is None else int(checksum, 16),
         source=cells.get(SOURCE, b"").decode(),
-        session_drivers=frozenset(json.loads(cells[SESSION_DRIVERS])) if SESSION_DRIVERS in cells else None,
+        session_drivers=numbers_of(cells[SESSION_DRIVERS]) if SESSION_DRIVERS in cells else None,
         validator=cells.get(VALIDATOR, b"").decode(),
     )
+
+
+def check_known(endpoint: str) -> None:
+    """Refuse an endpoint that is none of this version's.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    if endpoint not in ALL_ENDPOINTS:
+        raise ValueError(f"this version knows no endpoint '{endpoint}'")
+
+
+def figure_of(value: bytes) -> float:
+    """Return what a cell counts or measures.
+
+    Raises:
+        ValueError: If it is no finite number.
+    """
+    figure = float(value)
+    if not math.isfinite(figure):
+        raise ValueError(f"{value[:20]!r} is no figure")
+    return figure
+
+
+def numbers_of(value: bytes) -> frozenset[int]:
+    """Return the numbers of drivers that a cell lists.
+
+    Raises:
+        ValueError: If it is no list of whole numbers.
+    """
+    try:
+        numbers = json.loads(value)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
+        raise ValueError(f"{value[:20]!r} is no list of drivers")
+    return frozenset(numbers)
 
 
 def epoch_of(cells: Mapping[bytes, bytes]) -> int:

@@ -63,9 +63,9 @@ class HBaseReports:
         for key, cells in self._connector.scan(self._table, names.RUN):
             families = {"meta": dict[str, str](), "stats": dict[str, str](), "errors": dict[str, str]()}
             for column, value in cells.items():
-                family, _, name = column.decode().partition(":")
-                families[family][name] = value.decode()
-            runs.append(RunState(key.decode().partition(SEPARATOR)[2], **families))
+                family, _, name = _text(column).partition(":")
+                families[family][name] = _text(value)
+            runs.append(RunState(_text(key).partition(SEPARATOR)[2], **families))
         return runs[::-1]
 
     # --- units ---
@@ -134,10 +134,18 @@ class HBaseReports:
         """Return how many records are in quarantine, by scope prefix and endpoint."""
         counts: dict[tuple[str, str], int] = {}
         for key, _ in self._connector.scan(self._table, names.QUARANTINE, columns=[names.FOUND]):
-            _, *scope, endpoint, _digest = key.decode().split(SEPARATOR)
+            try:
+                _, *scope, endpoint, _digest = key.decode().split(SEPARATOR)
+            except ValueError:
+                _log.warning("the row %r is of no record in quarantine and is passed over", key)
+                continue
             where = (SEPARATOR.join(scope), endpoint)
             counts[where] = counts.get(where, 0) + 1
         return counts
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")
 
 
 def parse_epochs(text: bytes | None) -> Epochs:
@@ -147,7 +155,7 @@ def parse_epochs(text: bytes | None) -> Epochs:
     try:
         content = json.loads(text)
         return Epochs({str(k): int(v) for k, v in content["sessions"].items()}, int(content.get("deleted_at", 0)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         _log.warning("the epochs of a lease cannot be read (%s): %.200r", error, text)
         return Epochs()
 

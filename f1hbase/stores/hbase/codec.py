@@ -15,6 +15,7 @@ A row key is plain text joined with `#`; a cell is text that reads well in `hbas
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
@@ -306,12 +307,28 @@ def _parses(text: str) -> bool:
 
 
 def from_self_describing(value: bytes) -> Any:
-    """Return what a cell holds that is of no text field: its JSON, or the text where it is none."""
+    """Return what a cell holds that is of no text field: its JSON, or the text where it is none.
+
+    What Python reads and no record can have (NaN, numbers beyond all, half a character) is no JSON here.
+    """
     text = value.decode()
     try:
-        return json.loads(text)
+        content = _DECODER.decode(text)
+        if "\\u" in text:
+            compact_json(content).encode()  # half of a surrogate pair has no bytes
     except (ValueError, RecursionError):
         return text
+    return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number that can be kept")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def _number_or_none(component: str) -> int | None:
