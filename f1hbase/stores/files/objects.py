@@ -47,6 +47,10 @@ class RefusedError(UnreachableError):
     """A store that answers, but does not do what it is asked: no such bucket, a refused key, a full disk."""
 
 
+class UnreadableObjectError(RefusedError):
+    """One object that cannot be read, while others may be: a pipe, a file that may not be read, too long a name."""
+
+
 class Objects:
     """The objects of one location; may be used by several threads.
 
@@ -92,6 +96,7 @@ class Objects:
         """Return the bytes of an object; None if it does not exist or has no proper path.
 
         Raises:
+            UnreadableObjectError: If it cannot be read, of a folder.
             RefusedError: If the store does not give it.
             UnreachableError: If the store is away longer than patience lasts.
         """
@@ -100,10 +105,24 @@ class Objects:
             return self._call("read", lambda: self._reading().get(path))
         except (FileNotFoundError, ValueError):
             return None
+        except RefusedError as error:
+            # A bucket that refuses one object refuses all; a folder may have one bad file.
+            raise UnreadableObjectError(str(error)) if self.location.is_local else error from error.__cause__
 
     def get_all(self, paths: Sequence[str]) -> list[bytes | None]:
         """Return the bytes of several objects, in order; of an object store several at a time."""
         return self.each(self.get, paths)
+
+    def try_all(self, paths: Sequence[str]) -> list[bytes | UnreadableObjectError | None]:
+        """Return the bytes of several objects as `get_all`, or what is wrong with one."""
+
+        def one(path: str) -> bytes | UnreadableObjectError | None:
+            try:
+                return self.get(path)
+            except UnreadableObjectError as error:
+                return error
+
+        return self.each(one, paths)
 
     def size(self, path: str) -> int | None:
         """Return the size of an object in bytes; None if it does not exist."""
@@ -189,10 +208,30 @@ class Objects:
         """Return whether there is no object below these folders; takes one request, however many there are."""
         return next(self.under(prefix, most=1), None) is None
 
+    def linked_folder(self, path: str) -> str | None:
+        """Return the first folder on the way to an object that is a link, as the object then lies elsewhere.
+
+        None if there is none. The location itself may be a link.
+        """
+        parts = path.split("/")[:-1] if self.location.is_local else []
+        folders = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return next((folder for folder in folders if Path(self.location.root, folder).is_symlink()), None)
+
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects; those that do not exist are none the worse for it."""
+        """Delete objects; those that do not exist are none the worse for it.
+
+        Raises:
+            RefusedError: If the store does not let it, or an object lies behind a linked folder: it may be anybody's.
+            UnreachableError: If the store is away longer than patience lasts.
+        """
 
         def one(path: str) -> None:
+            link = self.linked_folder(path)
+            if link is not None:
+                raise RefusedError(
+                    f"'{self.location}/{path}' is not deleted: the folder '{link}' is a link, so that it lies outside. "
+                    "Put the folder itself there, or delete it by hand."
+                )
             try:
                 self._call("deleted", lambda: self._reading().delete(path))
             except FileNotFoundError:
@@ -303,7 +342,9 @@ class Objects:
         except (OSError, ValueError):
             return  # reading it says what is wrong
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise RefusedError(f"'{self.location}/{path}' cannot be read: it is a pipe or a device. Remove it.")
+            raise UnreadableObjectError(
+                f"'{self.location}/{path}' cannot be read: it is a pipe or a device. Remove it."
+            )
 
     def _sync(self, path: str) -> None:
         if not self.location.is_local:
