@@ -19,6 +19,8 @@ SEPARATOR = "#"
 LONGEST_SESSION = timedelta(hours=12)
 """How long a session without an end may last; the longest known, a test day, took 9 hours."""
 
+LARGEST_KEY = 2**63 - 1
+"""Of meetings, sessions and drivers: a whole number of 64 bits. The keys of OpenF1 have four or five digits."""
 
 _ROUNDS = 100
 """The key of a season of the history is its year times this, and that of a race the same plus its round: no meeting
@@ -196,12 +198,16 @@ class Scope:
 
 
 def parse_scope(prefix: str) -> Scope | None:
-    """Return what a scope prefix stands for; None if it is not spelt as one."""
+    """Return what a scope prefix stands for; None if it is not spelt as one, or no session can have such keys."""
     try:
         year, meeting_key, session_key = (None if part == "-" else int(part) for part in prefix.split(SEPARATOR))
     except ValueError:
         return None
-    if year is None or meeting_key is None:
+    if (
+        year is None
+        or meeting_key is None
+        or not all(0 <= key <= LARGEST_KEY for key in (meeting_key, session_key or 0))
+    ):
         return None
     scope = Scope(year, meeting_key, session_key)
     return scope if scope.prefix == prefix else None

@@ -7,9 +7,9 @@ import gzip
 import logging
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
 from f1hbase.sources.json_files import recognise
 from f1hbase.sources.stored import (
+    Again,
     Named,
     StoredPart,
     StoredSource,
@@ -78,8 +79,11 @@ class ZoneReader:
         return self._records(HISTORY.meetings)
 
     def units(self, scope: Scope) -> Sequence[UnitState]:
-        """Return the units that are stored of a session (or of a meeting as such)."""
-        return self._zone.unit_states(scope)
+        """Return the units that are stored of a session (or of a meeting as such).
+
+        Those whose manifests cannot be read are failed ones: what cannot be read is not to look like what is not there.
+        """
+        return self._zone.unit_states(scope, unreadable=True)
 
     def read(self, unit: Unit) -> Iterator[Samples | Sequence[Any]]:
         """Yield the records of a unit's endpoint, session, driver and window, some at a time."""
@@ -93,9 +97,12 @@ class ZoneReader:
         """Return the answers of a stored unit.
 
         Raises:
-            UnreadableError: If one is not there or damaged.
+            UnreadableError: If one is not there or damaged; when they are all read, also if they have not as many
+                records as the manifest counts.
         """
-        return [self._part(unit.endpoint, stored) for stored in state.objects]
+        parts = [self._part(unit.endpoint, stored) for stored in state.objects]
+        tally = _Tally(state, self.home, len(parts))
+        return [replace(part, records=tally.of(number, part.records)) for number, part in enumerate(parts)]
 
     def listing_answers(self) -> Mapping[str, RawAnswer]:
         """Return, by endpoint, the answer that holds all of the listed records, where one does."""
@@ -171,6 +178,37 @@ class ZoneReader:
                 for record in bodies[path]:
                     if isinstance(record, dict) and all(record.get(name) == key for name, key in keys.items()):
                         yield record
+
+
+class _Tally:
+    """Counts the records of a unit as they are read, part after part, against what its manifest says.
+
+    A manifest whose words do not fit its objects (another status, another choice of records) would else lose records
+    in silence.
+    """
+
+    def __init__(self, state: UnitState, home: str, parts: int) -> None:
+        self._state = state
+        self._home = home
+        self._found: list[int | None] = [None] * parts
+
+    def of(self, number: int, records: Records) -> Records:
+        """Return the records of a part, which are counted each time that they are read to their end."""
+        return Again(lambda: self._counted(number, records))
+
+    def _counted(self, number: int, records: Records) -> Iterator[Samples | Sequence[Any]]:
+        found = 0
+        for some in records:
+            found += len(some.rows) if isinstance(some, Samples) else len(some)
+            yield some
+        self._found[number] = found
+        wanted = self._state.stats.get("records")
+        if wanted is None or None in self._found or sum(map(int, filter(None, self._found))) == wanted:
+            return
+        raise UnreadableError(
+            f"'{self._home}': the objects of {self._state.endpoint} have {sum(filter(None, self._found)):,} of its "
+            f"records, and their manifest counts {wanted:,.0f}. Load it there again with --refresh."
+        )
 
 
 def stored_part(endpoint: str, stored: Mapping[str, Any], body: bytes, home: str) -> StoredPart:
@@ -274,7 +312,7 @@ class FolderReader:
         if unit.driver is not None:
             select["driver_number"] = unit.driver
         for path in self._paths(unit.endpoint, scope):
-            records: Records = _Lines(lambda path=path: records_of_lines(endpoint, _lines(path), str(path)))  # type: ignore[misc]
+            records: Records = Again(lambda path=path: records_of_lines(endpoint, _lines(path), str(path)))  # type: ignore[misc]
             yield from within(selected(records, select), unit)
 
     def listed_at(self) -> datetime | None:
@@ -299,14 +337,6 @@ class FolderReader:
                 yield from (record for record in some if isinstance(record, dict))
         except UnreadableError as error:
             _log.error("%s", error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    read: Callable[[], Iterator[Samples | Sequence[Any]]]
-
-    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
-        return self.read()
 
 
 def _lines(path: Path) -> Iterator[bytes]:

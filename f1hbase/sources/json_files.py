@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.records import InvalidRecordError, check, identity
 from f1hbase.model.samples import Record, Samples, samples_of_json
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
-from f1hbase.sources.stored import UnreadableError, selected, within
+from f1hbase.sources.stored import Again, UnreadableError, selected, within
 from f1hbase.stores.files.clients import ObjectInfo
 from f1hbase.stores.files.extractor import ADDED, PLURALS
 from f1hbase.stores.files.objects import Objects
@@ -135,7 +135,7 @@ class JsonFilesReader:
         files = self._by_unit.get((unit.endpoint, (scope.meeting_key, scope.session_key)), ())
         seen: set[int] | None = set() if len(files) > 1 else None
         for file in files:
-            records = selected(_Again(lambda file=file: self._records(endpoint, file)), select)  # type: ignore[misc]
+            records = selected(Again(lambda file=file: self._records(endpoint, file)), select)  # type: ignore[misc]
             mine = within(records, unit)
             yield from mine if seen is None else _unseen(endpoint, scope.year, mine, seen)
 
@@ -171,16 +171,6 @@ class JsonFilesReader:
                 held = []
         if held:
             yield _sliced(endpoint, held)
-
-
-class _Again:
-    """Records that are read anew each time they are iterated."""
-
-    def __init__(self, read: Callable[[], Iterator[Samples | Sequence[Any]]]) -> None:
-        self._read = read
-
-    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
-        return self._read()
 
 
 def stream_records(objects: Objects, info: ObjectInfo, where: str) -> Iterator[Any]:
