@@ -319,7 +319,7 @@ def test_a_manifest_that_cannot_be_read_counts_as_not_loaded(tmp_path: Path, cap
     assert "pit__all" in caplog.text
 
 
-ODD = [
+ODD: list[Any] = [
     float("inf"), float("nan"), 10**400, -(2**70), -1, 0, 1.5, True, None, "", [], {}, "x", "\ud800", "1" * 5_000,
     "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-02-30T00:00:00Z", [float("inf")], [10**400],
     {"a": float("inf")}, {"session_key": "9558"}, {"session_key": [1]}, [{}], [{"path": 7}],

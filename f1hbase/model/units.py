@@ -22,6 +22,20 @@ LONGEST_SESSION = timedelta(hours=12)
 LARGEST_KEY = 2**63 - 1
 """Of meetings, sessions and drivers: a whole number of 64 bits. The keys of OpenF1 have four or five digits."""
 
+_YEARS = range(1900, 10_000)
+"""Of which years there may be sessions."""
+
+
+def is_key(value: object) -> bool:
+    """Return whether a value can be the key of a meeting or session: longer ones make no names of files."""
+    return type(value) is int and 0 <= value <= LARGEST_KEY
+
+
+def is_year(value: object) -> bool:
+    """Return whether a value can be the year of a meeting."""
+    return type(value) is int and value in _YEARS
+
+
 _ROUNDS = 100
 """The key of a season of the history is its year times this, and that of a race the same plus its round: no meeting
 or session of OpenF1 has such a key (they have four and five digits, and some 30 and 120 more come each year)."""
@@ -206,7 +220,8 @@ def parse_scope(prefix: str) -> Scope | None:
     if (
         year is None
         or meeting_key is None
-        or not all(0 <= key <= LARGEST_KEY for key in (meeting_key, session_key or 0))
+        or not is_year(year)
+        or not all(map(is_key, (meeting_key, session_key or 0)))
     ):
         return None
     scope = Scope(year, meeting_key, session_key)

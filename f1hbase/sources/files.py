@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
-import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -36,6 +34,7 @@ from f1hbase.sources.stored import (
 from f1hbase.stores.files.manifests import UNITS, endpoint_of_path, scope_of_path
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.packing import DamagedError
+from f1hbase.stores.files.reading import READ_ERRORS, LongLineError, lines_of, open_file, unpacked
 from f1hbase.stores.files.urls import Location, LocationError, parse_location
 from f1hbase.stores.files.zone import MARKER, Zone, find_zone
 
@@ -341,10 +340,12 @@ class FolderReader:
 
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from file
-    except (OSError, EOFError, zlib.error) as error:
+        with open_file(path) as file:
+            yield from lines_of(unpacked(file), path)
+    except READ_ERRORS as error:
         raise UnreadableError(f"'{path}' cannot be read: {error}") from error
+    except LongLineError as error:
+        raise UnreadableError(f"{error}, and is no record") from error
 
 
 def open_reader(location: Location, patience: float = 0.0) -> Reader:

@@ -85,7 +85,10 @@ def read_body(objects: Objects, stored: Mapping[str, Any]) -> bytes:
     """
     path = stored["path"]
     try:
-        return checked_body(objects.get(path), stored)
+        content = objects.try_all([path])[0]
+        if isinstance(content, UnreadableObjectError):
+            raise content
+        return checked_body(content, stored)
     except UnreadableObjectError as error:
         raise DamagedError(str(error).rstrip(".")) from error
     except DamagedError as error:

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 
 from f1hbase.errors import UnreachableError
 from f1hbase.stores.files.clients import PART_BYTES, Client, ObjectInfo, empty_client, open_client
+from f1hbase.stores.files.packing import LARGEST_OBJECT_BYTES
+from f1hbase.stores.files.reading import NO_FILE, is_no_file
 from f1hbase.stores.files.urls import Location, LocationError
 
 _log = logging.getLogger(__name__)
@@ -114,10 +115,14 @@ class Objects:
         return self.each(self.get, paths)
 
     def try_all(self, paths: Sequence[str]) -> list[bytes | UnreadableObjectError | None]:
-        """Return the bytes of several objects as `get_all`, or what is wrong with one."""
+        """Return the bytes of several objects as `get_all`, or what is wrong with one; none is larger than any may be.
+
+        Of an object store the size is not asked for, which would be a request more for each.
+        """
 
         def one(path: str) -> bytes | UnreadableObjectError | None:
             try:
+                self._check_file(path, LARGEST_OBJECT_BYTES)
                 return self.get(path)
             except UnreadableObjectError as error:
                 return error
@@ -333,17 +338,20 @@ class Objects:
         if [_md5(part) for part in there] != [part.hex() for part in parts]:
             raise OSError("the object was not received as it was sent")
 
-    def _check_file(self, path: str) -> None:
-        """Refuse what would be waited for, or read, for ever: a pipe, a device, or a link to one."""
+    def _check_file(self, path: str, most: int | None = None) -> None:
+        """Refuse what would be waited for, or read, for ever: a pipe, a device, or a link to one; or what is larger."""
         if not self.location.is_local:
             return
         try:
-            mode = Path(self.location.root, path).stat().st_mode
+            found = Path(self.location.root, path).stat()
         except (OSError, ValueError):
             return  # reading it says what is wrong
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        if is_no_file(found.st_mode):
+            raise UnreadableObjectError(f"'{self.location}/{path}' cannot be read: {NO_FILE}.")
+        if most is not None and found.st_size > most:
             raise UnreadableObjectError(
-                f"'{self.location}/{path}' cannot be read: it is a pipe or a device. Remove it."
+                f"'{self.location}/{path}' is not read: it has {found.st_size:,} bytes, and no answer more than "
+                f"{most:,}."
             )
 
     def _sync(self, path: str) -> None:
