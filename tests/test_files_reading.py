@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -10,14 +11,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from files_zone import MEETINGS, RACE, SESSIONS, destination_at, fill, json_answer, reader_at, store, whole
+from files_zone import (
+    MEETINGS,
+    RACE,
+    SESSIONS,
+    destination_at,
+    fetch_all,
+    fill,
+    json_answer,
+    open_source,
+    reader_at,
+    store,
+    whole,
+)
+from obstore.store import LocalStore
 
+from f1hbase.model.times import LONG_AGO, moment_of
 from f1hbase.model.units import LARGEST_KEY, is_key, is_year, parse_scope
 from f1hbase.serve.file_store import FileStore, RecordFilesError
 from f1hbase.sources.stored import UnreadableError
 from f1hbase.stores.files import packing
+from f1hbase.stores.files.clients import ObstoreClient
+from f1hbase.stores.files.manifests import manifest_path
+from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.packing import LARGEST_OBJECT_BYTES, LONGEST_LINE_BYTES, DamagedError, pack, unpack
 from f1hbase.stores.files.reading import cut_lines, lines_of, open_file, unpacked
+from f1hbase.stores.files.urls import parse_location
 
 LAPS = [{"meeting_key": 1240, "session_key": 9558, "driver_number": 44, "lap_number": lap} for lap in (1, 2)]
 
@@ -124,3 +143,75 @@ def test_what_is_no_key_is_none(key: object) -> None:
     assert not is_year(key)
     assert parse_scope(f"2024#{key}#1") is None
     assert parse_scope(RACE.prefix) is not None
+
+
+# Listing a folder
+
+
+def test_a_folder_is_listed_as_its_store_lists_it(tmp_path: Path) -> None:
+    fill(tmp_path)
+    for name in ("a b", "50%25", "é", "x#y", "a/b/c~", ".hidden", "being-written#3"):
+        path = tmp_path / "more" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "link").symlink_to(tmp_path / "more" / "a")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    objects, store = Objects(parse_location(str(tmp_path))), ObstoreClient(LocalStore(tmp_path))
+    for prefix in ("", "more", "_state/units"):
+        found = {info.path: info for info in objects.under(prefix)}
+        wanted = {info.path: info for info in store.list(prefix)}
+        assert found.keys() == wanted.keys()
+        assert all(found[path].size == info.size for path, info in wanted.items())
+    assert objects.get("more/50%25") == b"50%25"
+    assert list(objects.under("nowhere")) == []
+    everything = sorted(info.path for info in objects.under(""))
+    (tmp_path / "more/loop").symlink_to(tmp_path)
+    assert sorted(info.path for info in objects.under("")) == everything
+
+
+def test_a_name_that_is_no_utf8_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path)
+    with open(os.fsencode(tmp_path) + b"/b\xffd", "wb"):  # noqa: PTH123 - a name that no text has
+        pass
+    assert sum(map(len, reader_at(tmp_path).read(whole("laps")))) == 3
+    assert list(Objects(parse_location(str(tmp_path))).under(""))
+    assert "as its name is no UTF-8" in caplog.text
+
+
+def test_a_pipe_in_place_of_a_manifest_fails_its_unit_alone(tmp_path: Path) -> None:
+    fill(tmp_path)
+    pipe(tmp_path / manifest_path(whole("laps")))
+    answers = asyncio.run(fetch_all(open_source(tmp_path), [whole("laps"), whole("car_data")]))
+    errors = {answer.unit.endpoint: answer.error for answer, _ in answers}
+    assert "pipe or a device" in (errors["laps"] or "")
+    assert errors["car_data"] is None
+
+
+@pytest.mark.parametrize("make", [pipe, device])
+def test_a_pipe_in_place_of_a_file_of_an_extractor_is_named(
+    tmp_path: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for plural, records in (("sessions", SESSIONS[1:]), ("laps", LAPS), ("weather", [{**LAPS[0], "date": "x"}])):
+        (tmp_path / f"{plural}_2024-07-07_Silverstone_Race.json").write_text(json.dumps(records))
+    make(tmp_path / "laps_2024-07-07_Silverstone_Race.json")
+    reader = reader_at(tmp_path)
+    assert "laps_2024-07-07_Silverstone_Race.json' cannot be read: it is a pipe" in caplog.text
+    with pytest.raises(UnreadableError, match="pipe or a device"):
+        list(reader.read(whole("laps")))
+    assert list(reader.read(whole("weather")))
+
+
+def test_a_file_by_date_of_no_time_is_foreign(tmp_path: Path) -> None:
+    folder = tmp_path / "raw/2024-07-07/openf1_laps"
+    folder.mkdir(parents=True)
+    for name in ("1720360800", "99999999999999999999", "99999999999"):
+        (folder / f"{name}.json").write_text(json.dumps(LAPS))
+    (folder / "1720360801.json").write_text(json.dumps([{"meeting_key": 10**30, "session_key": 1, "lap_number": 1}]))
+    (state,) = (one for one in reader_at(tmp_path).units(RACE) if one.endpoint == "laps")
+    assert state.fetched is not None
+    assert [record for some in reader_at(tmp_path).read(whole("laps")) for record in some] == LAPS
+
+
+def test_a_file_of_no_time_has_the_earliest() -> None:
+    assert moment_of(1e30) == moment_of(float("nan")) == LONG_AGO
+    assert moment_of(0).year == 1970

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from f1hbase.model.answers import RawAnswer, Records
 from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.samples import Record, Samples
-from f1hbase.model.times import parse_time
+from f1hbase.model.times import moment_of, parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
 from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
@@ -284,7 +284,7 @@ class FolderReader:
             paths = self._files.get(endpoint.name)
             if not paths:
                 continue
-            fetched = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
+            fetched = moment_of(max(path.stat().st_mtime for path in paths))
             states.append(
                 UnitState(
                     scope_prefix=scope.prefix,
@@ -317,7 +317,7 @@ class FolderReader:
     def listed_at(self) -> datetime | None:
         """Return when the latest file of sessions or meetings was written."""
         paths = [*self._files.get("sessions", ()), *self._files.get("meetings", ())]
-        return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC) if paths else None
+        return moment_of(max(path.stat().st_mtime for path in paths)) if paths else None
 
     def _paths(self, endpoint: str, scope: Scope) -> list[Path]:
         session = scope.session_key

@@ -131,6 +131,7 @@ class Objects:
 
     def size(self, path: str) -> int | None:
         """Return the size of an object in bytes; None if it does not exist."""
+        self._check_file(path)
         try:
             return self._call("read", lambda: self._reading().head(path).size)
         except FileNotFoundError:
@@ -142,6 +143,7 @@ class Objects:
         It is read only where its size is right and its tag is no MD5 of this content: one whose bytes have changed
         on the disk is not taken for what it was.
         """
+        self._check_file(path)
         try:
             info = self._call("read", lambda: self._reading().head(path))
         except FileNotFoundError:
