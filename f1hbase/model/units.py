@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import TypeGuard
 
 from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, TIMING, Dataset, Endpoint
 from f1hbase.model.times import parse_time
@@ -26,12 +27,12 @@ _YEARS = range(1900, 10_000)
 """Of which years there may be sessions."""
 
 
-def is_key(value: object) -> bool:
+def is_key(value: object) -> TypeGuard[int]:
     """Return whether a value can be the key of a meeting or session: longer ones make no names of files."""
     return type(value) is int and 0 <= value <= LARGEST_KEY
 
 
-def is_year(value: object) -> bool:
+def is_year(value: object) -> TypeGuard[int]:
     """Return whether a value can be the year of a meeting."""
     return type(value) is int and value in _YEARS
 

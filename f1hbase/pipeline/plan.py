@@ -237,7 +237,7 @@ def _meetings(listed: Iterable[Any]) -> dict[int, Record]:
 
 def _year(meeting: Record | None, session: Record) -> int:
     year = None if meeting is None else meeting.get("year")
-    return int(year if is_year(year) else session["year"])  # type: ignore[arg-type]
+    return year if is_year(year) else int(session["year"])
 
 
 def session_scope(year: int, record: Record, meeting: Mapping[str, Any] | None = None) -> Scope:

@@ -380,10 +380,11 @@ def _first_keys(objects: Objects, path: str) -> Keys | None:
         record, _ = json.JSONDecoder(parse_int=_whole_number).raw_decode(text[1:].lstrip())
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or not is_key(record.get("meeting_key")):
+    meeting = record.get("meeting_key") if isinstance(record, dict) else None
+    if not is_key(meeting):
         return None
     session = record.get("session_key")
-    return record["meeting_key"], session if is_key(session) else None
+    return meeting, session if is_key(session) else None
 
 
 def _head(objects: Objects, path: str) -> bytes:
