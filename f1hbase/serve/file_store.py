@@ -227,7 +227,7 @@ class FileStore:
 
         try:
             with open_file(path) as raw:
-                self.add(endpoint, told(lines_of(unpacked(raw), path)), str(path))
+                self.add(endpoint, told(lines_of(unpacked(raw, is_gzip=path.suffix == ".gz"), path)), str(path))
         except READ_ERRORS as error:
             raise RecordFilesError(f"{path} cannot be read: {error}") from None
         except LongLineError as error:

@@ -341,7 +341,7 @@ class FolderReader:
 def _lines(path: Path) -> Iterator[bytes]:
     try:
         with open_file(path) as file:
-            yield from lines_of(unpacked(file), path)
+            yield from lines_of(unpacked(file, is_gzip=path.suffix == ".gz"), path)
     except READ_ERRORS as error:
         raise UnreadableError(f"'{path}' cannot be read: {error}") from error
     except LongLineError as error:

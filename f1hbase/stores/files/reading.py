@@ -59,15 +59,20 @@ def open_file(path: Path) -> BinaryIO:
         raise
 
 
-def unpacked(file: BinaryIO) -> BinaryIO:
-    """Return what a file holds, unpacked where it is gzip; closing the one is not closing the other.
+def unpacked(file: BinaryIO, *, is_gzip: bool | None = None) -> BinaryIO:
+    """Return what a file holds, unpacked; closing the one is not closing the other.
+
+    Args:
+        file: The file.
+        is_gzip: Whether it is gzip; None to go by its first bytes.
 
     Raises:
         OSError: If it cannot be read.
     """
-    begins = file.read(len(_GZIP))
-    file.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if begins == _GZIP else file
+    if is_gzip is None:
+        is_gzip = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
 
 
 def lines_of(file: IO[bytes], where: object) -> Iterator[bytes]:
