@@ -42,13 +42,14 @@ from files_zone import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from f1hbase.cluster.encoding import ObjectTask, encode_object
 from f1hbase.destinations.base import Batch
 from f1hbase.model.answers import Answer, RawAnswer
 from f1hbase.model.outcomes import Quarantined, RunState, Status
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, Unit, Window
 from f1hbase.sources import json_files
-from f1hbase.sources.stored import Named, StoredSource, UnreadableError
+from f1hbase.sources.stored import Named, StoredJob, StoredSource, UnreadableError
 from f1hbase.state.base import quarantine_key
 from f1hbase.state.files import FilesState
 from f1hbase.stores.files.clients import ObjectInfo
@@ -399,6 +400,17 @@ def test_a_manifest_that_lies_fails_its_unit_alone(tmp_path: Path, place: Any, t
     assert reason in str(getattr(error.value, "exceptions", [error.value])[0])
     asyncio.run(source.fetch([whole("car_data"), whole("sessions")], deliver))
     assert answered.keys() == {"car_data", "sessions"}
+
+
+@pytest.mark.parametrize(("status", "rows"), [(200, 3), (404, 0)])
+def test_a_manifest_that_lies_fails_its_unit_in_spark_as_well(tmp_path: Path, status: int, rows: int) -> None:
+    (state,) = (one for one in fill(tmp_path).state.unit_states(RACE) if one.endpoint == "laps")
+    stored = {**state.objects[0], "status": status}
+    job = StoredJob(whole("laps"), replace(state, objects=[stored]))
+    content = (tmp_path / stored["path"]).read_bytes()
+    ((unit, packed),) = encode_object(ObjectTask("zone", stored, [(0, job)]), content, {"laps": frozenset()})
+    assert len(packed.keys) == rows
+    assert (unit.error is None) == (status == 200)
 
 
 @pytest.mark.parametrize("version", ["1e999", "NaN", "[1]", "null", '"1"', "9" * 400])

@@ -99,9 +99,7 @@ class ZoneReader:
             UnreadableError: If one is not there or damaged; when they are all read, also if they have not as many
                 records as the manifest counts.
         """
-        parts = [self._part(unit.endpoint, stored) for stored in state.objects]
-        tally = _Tally(state, self.home, len(parts))
-        return [replace(part, records=tally.of(number, part.records)) for number, part in enumerate(parts)]
+        return tallied(state, self.home, [self._part(unit.endpoint, stored) for stored in state.objects])
 
     def listing_answers(self) -> Mapping[str, RawAnswer]:
         """Return, by endpoint, the answer that holds all of the listed records, where one does."""
@@ -177,6 +175,18 @@ class ZoneReader:
                 for record in bodies[path]:
                     if isinstance(record, dict) and all(record.get(name) == key for name, key in keys.items()):
                         yield record
+
+
+def tallied(state: UnitState, home: str, parts: Sequence[StoredPart]) -> Sequence[StoredPart]:
+    """Return the answers of a unit, the last of which raises `UnreadableError` if the manifest counts other records.
+
+    Args:
+        state: What the manifest says.
+        home: Where the zone is, for messages.
+        parts: The answers, all of them.
+    """
+    tally = _Tally(state, home, len(parts))
+    return [replace(part, records=tally.of(number, part.records)) for number, part in enumerate(parts)]
 
 
 class _Tally:
