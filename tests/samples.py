@@ -165,11 +165,11 @@ endpoints = st.sampled_from(list(ENDPOINTS.values()))
 
 def key_values(endpoint: Endpoint, *, year: int) -> dict[str, st.SearchStrategy[Any]]:
     """Return strategies for the fields that the row key of an endpoint is made of."""
-    wanted: dict[str, st.SearchStrategy[Any]] = {"meeting_key": st.integers(0)}
+    wanted: dict[str, st.SearchStrategy[Any]] = {"meeting_key": st.integers(0, 2**63 - 1)}
     if endpoint.name != "meetings":
-        wanted["session_key"] = st.integers(0)
+        wanted["session_key"] = st.integers(0, 2**63 - 1)
     for field in endpoint.key_fields:
-        wanted[field] = texts if field in {"date", "team_name"} else st.integers(0)
+        wanted[field] = texts if field in {"date", "team_name"} else st.integers(0, 2**63 - 1)
     if "year" in wanted:
         wanted["year"] = st.just(year)
     return wanted

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -13,8 +14,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from files_zone import (
@@ -40,13 +42,14 @@ from files_zone import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from f1hbase.cluster.encoding import ObjectTask, encode_object
 from f1hbase.destinations.base import Batch
-from f1hbase.model.answers import RawAnswer
+from f1hbase.model.answers import Answer, RawAnswer
 from f1hbase.model.outcomes import Quarantined, RunState, Status
 from f1hbase.model.plans import Selection
 from f1hbase.model.units import Scope, Unit, Window
 from f1hbase.sources import json_files
-from f1hbase.sources.stored import Named, StoredSource
+from f1hbase.sources.stored import Named, StoredJob, StoredSource, UnreadableError
 from f1hbase.state.base import quarantine_key
 from f1hbase.state.files import FilesState
 from f1hbase.stores.files.clients import ObjectInfo
@@ -315,6 +318,107 @@ def test_a_manifest_that_cannot_be_read_counts_as_not_loaded(tmp_path: Path, cap
     assert endpoints == {"car_data", "sessions"}
     assert "laps__all" in caplog.text
     assert "pit__all" in caplog.text
+
+
+ODD: list[Any] = [
+    float("inf"), float("nan"), 10**400, -(2**70), -1, 0, 1.5, True, None, "", [], {}, "x", "\ud800", "1" * 5_000,
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2025-02-30T00:00:00Z", [float("inf")], [10**400],
+    {"a": float("inf")}, {"session_key": "9558"}, {"session_key": [1]}, [{}], [{"path": 7}],
+]  # fmt: skip
+
+
+def places_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to each part of a JSON value."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield (*place, name)
+        yield from places_in(part, (*place, name))
+
+
+def changed(value: Any, place: Sequence[Any], to: Any) -> Any:
+    """Return a copy of a JSON value with another part."""
+    copy = json.loads(json.dumps(value))
+    part = copy
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = to
+    return copy
+
+
+def test_an_odd_value_in_a_manifest_is_read_or_named_and_nothing_else(tmp_path: Path) -> None:
+    fill(tmp_path)
+    path = manifest_path(whole("laps"))
+    manifest = json.loads((tmp_path / path).read_text())
+    manifest["earlier"] = [dict(manifest["objects"][0])]
+    refused: list[str] = []
+    for place in places_in(manifest):
+        for odd in ODD:
+            try:
+                state = read_manifest(json.dumps(changed(manifest, place, odd)).encode(), path).state
+            except ValueError as error:
+                refused.append(str(error))
+                continue
+            assert state.fetched is not None
+            assert state.fetched.astimezone(timezone(timedelta(hours=14)))
+            assert all(math.isfinite(number) for number in state.stats.values())
+    assert len(refused) > 500
+    assert not any("\n" in reason for reason in refused)
+    with pytest.raises(ValueError, match=r"field 'objects\[0\]\.select|field 'select"):
+        read_manifest(json.dumps(changed(manifest, ("objects", 0, "select"), {"session_key": "9558"})).encode(), path)
+    with pytest.raises(ValueError, match="field 'drivers'"):
+        read_manifest(json.dumps({**manifest, "drivers": list(range(2_000))}).encode(), path)
+    with pytest.raises(ValueError, match="it has 8,000,001 bytes"):
+        read_manifest(b" " * 8_000_001, path)
+
+
+@pytest.mark.parametrize(
+    ("place", "to", "reason"),
+    [
+        (("objects", 0, "asked_at"), "yesterday", "field 'asked_at'"),
+        (("objects", 0, "select"), {"session_key": "9558"}, "field 'select"),
+        (("version",), float("inf"), "Infinity is no number"),
+        (("objects", 0, "status"), 404, "have 0 of its records, and their manifest counts 3"),
+        (("counts", "records"), 20, "have 3 of its records, and their manifest counts 20"),
+        (("objects", 0, "path"), "a" * 900, "name too long"),
+        (("objects", 0, "path"), "_state", "does not exist"),
+    ],
+)
+def test_a_manifest_that_lies_fails_its_unit_alone(tmp_path: Path, place: Any, to: Any, reason: str) -> None:
+    fill(tmp_path)
+    path = tmp_path / manifest_path(whole("laps"))
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), place, to)))
+    answered: dict[str, int] = {}
+
+    async def deliver(answer: Answer) -> None:
+        if answer.error is not None:
+            raise UnreadableError(answer.error)
+        answered[answer.unit.endpoint] = sum(len(some) for some in answer.records)
+
+    source = open_source(tmp_path)
+    with pytest.raises((UnreadableError, ExceptionGroup)) as error:
+        asyncio.run(source.fetch([whole("laps")], deliver))
+    assert reason in str(getattr(error.value, "exceptions", [error.value])[0])
+    asyncio.run(source.fetch([whole("car_data"), whole("sessions")], deliver))
+    assert answered.keys() == {"car_data", "sessions"}
+
+
+@pytest.mark.parametrize(("status", "rows"), [(200, 3), (404, 0)])
+def test_a_manifest_that_lies_fails_its_unit_in_spark_as_well(tmp_path: Path, status: int, rows: int) -> None:
+    (state,) = (one for one in fill(tmp_path).state.unit_states(RACE) if one.endpoint == "laps")
+    stored = {**state.objects[0], "status": status}
+    job = StoredJob(whole("laps"), replace(state, objects=[stored]))
+    content = (tmp_path / stored["path"]).read_bytes()
+    ((unit, packed),) = encode_object(ObjectTask("zone", stored, [(0, job)]), content, {"laps": frozenset()})
+    assert (unit.receipt.rows, bool(list(packed.blocks([])))) == (rows, rows > 0)
+    assert (unit.error is None) == (status == 200)
+
+
+@pytest.mark.parametrize("version", ["1e999", "NaN", "[1]", "null", '"1"', "9" * 400])
+def test_a_zone_of_an_odd_version_is_refused_in_one_line(tmp_path: Path, version: str) -> None:
+    (tmp_path / MARKER).write_text(f'{{"layout": "units", "version": {version}}}')
+    with pytest.raises(LocationError) as error:
+        reader_at(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_quarantine_and_runs_are_kept(tmp_path: Path) -> None:

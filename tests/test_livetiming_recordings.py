@@ -25,6 +25,7 @@ from f1hbase.pipeline.live.raw_lines import RawLinesRecipe
 from f1hbase.sources.livetiming.lines import quoted, split
 from f1hbase.sources.livetiming.recorded import is_recording
 from f1hbase.sources.recordings import RecordingRecipe
+from f1hbase.stores.files.packing import LONGEST_LINE_BYTES
 from f1hbase.stores.files.urls import parse_location
 from simulator.livetiming import write_archive
 
@@ -207,6 +208,21 @@ async def test_one_of_several_sessions_in_a_bucket_is_to_be_named(
     with pytest.raises(ConfigError, match="there are no raw lines"):
         async with nothing.open(1.0):
             pass
+
+
+async def test_what_is_put_aside_of_a_recording_goes_to_quarantine(messages: Recorded, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    too_long = "['TimingData', '" + "x" * LONGEST_LINE_BYTES + "', '2025-03-01T00:00:00Z']\n"
+    bad = ["['TimingData', __import__('os'), 'x']\n", too_long, "['Heartbeat', {'Utc"]
+    path.write_text(bad[1] + bad[0] + _as_python(messages) + bad[2])
+    assert is_recording(path)
+
+    loaded = await _recorded(path)
+
+    lines = [json.loads(one.record)["line"] for one in loaded.quarantined]
+    assert sorted(lines) == [1, 2, len(messages) + 3]
+    assert max(len(one.record) for one in loaded.quarantined) < 10_000
+    assert loaded.of("car_data")
 
 
 @pytest.mark.parametrize(

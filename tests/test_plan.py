@@ -285,10 +285,18 @@ async def test_a_session_without_a_start_is_not_overlooked() -> None:
 
 
 @pytest.mark.parametrize("field", ["meeting_key", "session_key", "year"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "is missing or no whole number"),
+        (10**300, "is none that there can be"),
+        (-1, "is none that there can be"),
+    ],
+)
 async def test_a_session_without_its_keys_is_named_and_does_not_keep_the_others_from_loading(
-    field: str, caplog: pytest.LogCaptureFixture
+    field: str, value: int | None, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad = a_session(2, 1, "2024-05-02T12:00") | {field: None}
+    bad = a_session(2, 1, "2024-05-02T12:00") | {field: value}
 
     class Odd(Api):
         def answer(self, query: Query) -> list[Any]:
@@ -299,7 +307,7 @@ async def test_a_session_without_its_keys_is_named_and_does_not_keep_the_others_
     assert [session.scope.session_key for session in plan.meetings[0].sessions] == [1]
     assert caplog.text.count("cannot be loaded") == 2
     assert list(plan.unusable) == [
-        (bad, f"its {field} is missing or no whole number"), ("x", "it is not an object"),
+        (bad, f"its {field} {reason}"), ("x", "it is not an object"),
     ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from f1hbase.operations.rollback.base import BeingLoadedError, NothingToRollBack
 from f1hbase.state.file_leases import FilesLeases
 from f1hbase.stores.files.lease_objects import advance, latest
 from f1hbase.stores.files.manifests import manifest_path
-from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.objects import Objects, RefusedError
 from f1hbase.stores.files.urls import LocationError, parse_location
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -477,3 +477,55 @@ def test_a_store_that_is_away_is_exit_code_3(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 3, result.stdout
     assert "cannot be reached" in result.stdout
+
+
+def test_nothing_behind_a_linked_folder_is_deleted(zone: Path, tmp_path: Path) -> None:
+    link = {"units": f"source=openf1/year={YEAR}", "extractor": "_state/answers", "dated": "raw"}[zone.name]
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(zone / link, elsewhere)
+    (zone / link).symlink_to(elsewhere)
+    before = contents(elsewhere)
+    described = roll_back(zone, Target(meetings=[FIRST]))
+    assert f"The folder '{link}' is a link to elsewhere" in described
+    assert contents(elsewhere) == before
+    assert not [path for path in manifests(zone) if f"/meeting={FIRST}/" in path]
+
+
+def test_a_zone_may_be_a_link_itself(zone: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(zone)
+    roll_back(link, Target(meetings=[FIRST]))
+    assert_whole(zone)
+
+
+def test_a_linked_state_folder_is_refused_in_one_line(zone: Path, tmp_path: Path) -> None:
+    shutil.move(zone / "_state/units", tmp_path / "elsewhere")
+    (zone / "_state/units").symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path / "elsewhere")
+    with pytest.raises(RefusedError, match="the folder '_state/units' is a link"):
+        roll_back(zone, Target(meetings=[FIRST]))
+    assert contents(tmp_path / "elsewhere") == before
+
+
+def test_a_manifest_has_no_say_in_another_meeting(tmp_path: Path) -> None:
+    fill(tmp_path)
+    other = tmp_path / "source=openf1/year=2024/meeting=1241/session=1/endpoint=laps" / f"all-{'0' * 32}.json.gz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another meeting's")
+    manifest = tmp_path / manifest_path(whole("laps"))
+    content = json.loads(manifest.read_text())
+    content["earlier"] = [{**content["objects"][0], "path": str(other.relative_to(tmp_path))}]
+    manifest.write_text(json.dumps(content))
+    roll_back(tmp_path, Target(sessions=[9558]))
+    assert other.exists()
+
+
+@pytest.mark.parametrize("path", ["_f1hbase.json", "notes.txt", "laps_/../notes.txt", 7])
+def test_what_is_known_of_a_file_deletes_nothing_else(bases: Path, tmp_path: Path, path: object) -> None:
+    zone = tmp_path / "zone"
+    shutil.copytree(bases / "extractor", zone)
+    (facts,) = zone.glob(f"_state/files/**/session={RACE_KEY}/laps.json")
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "path": path}))
+    roll_back(zone, Target(sessions=[RACE_KEY]))
+    assert all((zone / name).exists() for name in (*FOREIGN, "_f1hbase.json"))
+    assert not facts.exists()

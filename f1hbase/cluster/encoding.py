@@ -21,7 +21,7 @@ from f1hbase.model.memo import Memo
 from f1hbase.model.outcomes import CHECKSUM_MODULUS, Receipt
 from f1hbase.model.samples import Samples
 from f1hbase.pipeline.normalise import Account, AnswerNormaliser, Restart
-from f1hbase.sources.files import stored_part
+from f1hbase.sources.files import stored_part, tallied
 from f1hbase.sources.stored import StoredJob, UnreadableError, answer_of
 from f1hbase.stores.files.answers import checked_body
 from f1hbase.stores.files.packing import DamagedError
@@ -142,7 +142,7 @@ def encode_object(
     for number, job in task.jobs:
         assert job.state is not None
         (stored,) = job.state.objects
-        part = stored_part(job.unit.endpoint, stored, body, task.home)
+        (part,) = tallied(job.state, task.home, [stored_part(job.unit.endpoint, stored, body, task.home)])
         account, receipt, rows = Account(job.unit), Receipt(checksum=0), PackedRows()
         answer = answer_of(job, part, task.home)
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from f1hbase.model.catalog import Endpoint, KeyHash, KeyInt, KeyText
 from f1hbase.model.samples import Record
 from f1hbase.model.times import lenient_time
+from f1hbase.model.units import LARGEST_KEY
 
 LONGEST_KEY_TEXT = 8_000
 """How many bytes a text in a key may have: HBase takes row keys of 32,767 (`HConstants.MAX_ROW_LENGTH`), and one text
@@ -48,8 +49,8 @@ def check(endpoint: Endpoint, year: int, record: object) -> Record:
 
     Raises:
         InvalidRecordError: If it is no object, lacks a key field or has one of another type than the source's (a
-            time that is none included), or if a value has no JSON or UTF-8 form (NaN, Infinity, half of a surrogate
-            pair, a number of more than 100 digits).
+            time that is none, or a number of more than 64 bits, included), or if a value has no JSON or UTF-8 form
+            (NaN, Infinity, half of a surrogate pair, a number of more than 100 digits).
     """
     if not isinstance(record, dict):
         raise InvalidRecordError("it is not an object")
@@ -209,8 +210,8 @@ def _check_int(record: Record, field: str) -> None:
     value = record.get(field)
     if type(value) is not int:
         raise InvalidRecordError(_wrong_key(record, field, "a whole number"))
-    if _is_too_long(value):
-        raise InvalidRecordError(f"the key field '{field}' has more than {LARGEST_INTEGER_DIGITS} digits")
+    if abs(value) > LARGEST_KEY:
+        raise InvalidRecordError(f"the key field '{field}' is no whole number of 64 bits")
 
 
 def _check_text(record: Record, field: str, *, is_time: bool) -> None:

@@ -38,6 +38,14 @@ def lenient_time(value: object) -> datetime | None:
     return moment if moment.year < _NEVER else None
 
 
+def moment_of(seconds: float) -> datetime:
+    """Return the time so many seconds after 1970; `LONG_AGO` where the calendar has none: files can be of any year."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return LONG_AGO
+
+
 def minute(moment: datetime) -> str:
     """Return a time for people, such as `2024-07-07 14:00 UTC`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

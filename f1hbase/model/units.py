@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import TypeGuard
 
 from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, TIMING, Dataset, Endpoint
 from f1hbase.model.times import parse_time
@@ -18,6 +19,22 @@ SEPARATOR = "#"
 
 LONGEST_SESSION = timedelta(hours=12)
 """How long a session without an end may last; the longest known, a test day, took 9 hours."""
+
+LARGEST_KEY = 2**63 - 1
+"""Of meetings, sessions and drivers: a whole number of 64 bits. The keys of OpenF1 have four or five digits."""
+
+_YEARS = range(1900, 10_000)
+"""Of which years there may be sessions."""
+
+
+def is_key(value: object) -> TypeGuard[int]:
+    """Return whether a value can be the key of a meeting or session: longer ones make no names of files."""
+    return type(value) is int and 0 <= value <= LARGEST_KEY
+
+
+def is_year(value: object) -> TypeGuard[int]:
+    """Return whether a value can be the year of a meeting."""
+    return type(value) is int and value in _YEARS
 
 
 _ROUNDS = 100
@@ -201,12 +218,17 @@ class Scope:
 
 
 def parse_scope(prefix: str) -> Scope | None:
-    """Return what a scope prefix stands for; None if it is not spelt as one."""
+    """Return what a scope prefix stands for; None if it is not spelt as one, or no session can have such keys."""
     try:
         year, meeting_key, session_key = (None if part == "-" else int(part) for part in prefix.split(SEPARATOR))
     except ValueError:
         return None
-    if year is None or meeting_key is None:
+    if (
+        year is None
+        or meeting_key is None
+        or not is_year(year)
+        or not all(map(is_key, (meeting_key, session_key or 0)))
+    ):
         return None
     scope = Scope(year, meeting_key, session_key)
     return scope if scope.prefix == prefix else None

@@ -17,7 +17,7 @@ from f1hbase.model.records import canonical_json, winner
 from f1hbase.model.samples import Record
 from f1hbase.model.text import count
 from f1hbase.model.times import LONG_AGO, lenient_time, minute
-from f1hbase.model.units import Scope
+from f1hbase.model.units import Scope, is_key, is_year
 from f1hbase.sources.base import SaysKeys, Source
 
 _log = logging.getLogger(__name__)
@@ -105,9 +105,13 @@ def _usable(listed: Iterable[Any]) -> tuple[list[Record], list[tuple[object, str
 def _fault(record: Any) -> str | None:
     if not isinstance(record, dict):
         return "it is not an object"
-    wrong = [key for key in ("year", "meeting_key", "session_key") if type(record.get(key)) is not int]
+    wrong = [name for name in ("year", "meeting_key", "session_key") if type(record.get(name)) is not int]
+    if wrong:
+        return f"its {' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} missing or no whole number"
+    beyond = [name for name in ("meeting_key", "session_key") if not is_key(record[name])]
+    beyond += [] if is_year(record["year"]) else ["year"]
     return (
-        f"its {' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} missing or no whole number" if wrong else None
+        f"its {' and '.join(beyond)} {'is' if len(beyond) == 1 else 'are'} none that there can be" if beyond else None
     )
 
 
@@ -222,7 +226,7 @@ def _meetings(listed: Iterable[Any]) -> dict[int, Record]:
     found: dict[int, Record] = {}
     for record in listed:
         key = record.get("meeting_key") if isinstance(record, dict) else None
-        if type(key) is not int:
+        if not is_key(key):
             continue
         other = found.setdefault(key, record)
         if canonical_json(record) != canonical_json(other):
@@ -233,7 +237,7 @@ def _meetings(listed: Iterable[Any]) -> dict[int, Record]:
 
 def _year(meeting: Record | None, session: Record) -> int:
     year = None if meeting is None else meeting.get("year")
-    return year if type(year) is int else int(session["year"])
+    return year if is_year(year) else int(session["year"])
 
 
 def session_scope(year: int, record: Record, meeting: Mapping[str, Any] | None = None) -> Scope:

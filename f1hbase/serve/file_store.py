@@ -2,12 +2,10 @@
 
 from __future__ import annotations  # array[int] can be subscripted only from Python 3.12 on
 
-import gzip
 import json
 import math
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +20,7 @@ from f1hbase.serve.groups import Group, GroupBuilder, GroupKey, Span
 from f1hbase.serve.query import Condition, Query
 from f1hbase.serve.store import TIMED_OUT, Piece, StoreFailedError, StoreUnavailableError, TooManyRowsError
 from f1hbase.serve.times import instant
+from f1hbase.stores.files.reading import READ_ERRORS, LongLineError, lines_of, open_file, unpacked
 
 KEY_FIELDS = ("meeting_key", "session_key", "driver_number")
 
@@ -270,10 +269,12 @@ class FileStore:
                 yield line
 
         try:
-            with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unpacked:
-                self.add(endpoint, told(unpacked if path.suffix == ".gz" else raw), str(path))
-        except (OSError, EOFError, zlib.error) as error:
+            with open_file(path) as raw:
+                self.add(endpoint, told(lines_of(unpacked(raw, is_gzip=path.suffix == ".gz"), path)), str(path))
+        except READ_ERRORS as error:
             raise RecordFilesError(f"{path} cannot be read: {error}") from None
+        except LongLineError as error:
+            raise RecordFilesError(f"{error}, and is no record") from None
         return count
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
 from f1hbase.model.catalog import HISTORY, Endpoint
@@ -18,6 +18,9 @@ from f1hbase.stores.files.answers import JSON_LINES
 
 _SLICE_LINES = 3_500
 """How many JSON lines are decoded at once."""
+
+_SLICE_BYTES = 4_000_000
+"""After how many bytes no more of them are; 3,500 lines of real records have 1 MB at the most."""
 
 _EXCERPT_BYTES = 60
 
@@ -40,7 +43,7 @@ class StoredRecords:
 
     def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
         if self._content_type == JSON_LINES:
-            yield from records_of_lines(self._endpoint, iter(self._body.splitlines()), self._where)
+            yield from records_of_lines(self._endpoint, BytesIO(self._body), self._where)
             return
         if self._endpoint.dataset is HISTORY:
             try:
@@ -54,16 +57,31 @@ class StoredRecords:
             raise UnreadableError(f"'{self._where}' cannot be read: {error}") from error
 
 
-def records_of_lines(endpoint: Endpoint, lines: Iterator[bytes], where: str) -> Iterator[Samples | Sequence[Any]]:
+def records_of_lines(endpoint: Endpoint, lines: Iterable[bytes], where: str) -> Iterator[Samples | Sequence[Any]]:
     """Yield the records of JSON lines, some at a time; empty lines are none.
 
     Raises:
         UnreadableError: If a line is no JSON; names it.
     """
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-    while some := list(islice(numbered, _SLICE_LINES)):
+    for some in _slices(lines):
         samples = samples_of_json(endpoint, b"[" + b",".join(line for _, line in some) + b"]")
         yield [_record(line, number, where) for number, line in some] if samples is None else samples
+
+
+def _slices(lines: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield the lines that are not empty with their numbers, some at a time."""
+    some: list[tuple[int, bytes]] = []
+    size = 0
+    for number, line in enumerate(lines, 1):
+        if line.isspace() or not line:
+            continue
+        some.append((number, line))
+        size += len(line)
+        if len(some) == _SLICE_LINES or size > _SLICE_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def _record(line: bytes, number: int, where: str) -> Any:

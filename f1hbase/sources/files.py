@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
-import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +16,12 @@ from f1hbase.model.answers import RawAnswer, Records
 from f1hbase.model.catalog import ALL_ENDPOINTS, HISTORY
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.samples import Record, Samples
-from f1hbase.model.times import parse_time
+from f1hbase.model.times import moment_of, parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
 from f1hbase.sources.base import Reader, Source
 from f1hbase.sources.decoding import StoredRecords, records_of_lines
 from f1hbase.sources.stored import (
+    Again,
     Named,
     StoredPart,
     StoredSource,
@@ -34,6 +33,7 @@ from f1hbase.sources.stored import (
 from f1hbase.stores.files.manifests import UNITS, endpoint_of_path, scope_of_path
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.packing import DamagedError
+from f1hbase.stores.files.reading import READ_ERRORS, LongLineError, lines_of, open_file, unpacked
 from f1hbase.stores.files.urls import Location, LocationError, parse_location
 from f1hbase.stores.files.zone import MARKER, Zone, find_zone
 
@@ -77,8 +77,11 @@ class ZoneReader:
         return self._records(HISTORY.meetings)
 
     def units(self, scope: Scope) -> Sequence[UnitState]:
-        """Return the units that are stored of a session (or of a meeting as such)."""
-        return self._zone.unit_states(scope)
+        """Return the units that are stored of a session (or of a meeting as such).
+
+        Those whose manifests cannot be read are failed ones: what cannot be read is not to look like what is not there.
+        """
+        return self._zone.unit_states(scope, unreadable=True)
 
     def read(self, unit: Unit) -> Iterator[Samples | Sequence[Any]]:
         """Yield the records of a unit's endpoint, session, driver and window, some at a time."""
@@ -92,9 +95,10 @@ class ZoneReader:
         """Return the answers of a stored unit.
 
         Raises:
-            UnreadableError: If one is not there or damaged.
+            UnreadableError: If one is not there or damaged; when they are all read, also if they have not as many
+                records as the manifest counts.
         """
-        return [self._part(unit.endpoint, stored) for stored in state.objects]
+        return tallied(state, self.home, [self._part(unit.endpoint, stored) for stored in state.objects])
 
     def listing_answers(self) -> Mapping[str, RawAnswer]:
         """Return, by endpoint, the answer that holds all of the listed records, where one does."""
@@ -172,6 +176,49 @@ class ZoneReader:
                         yield record
 
 
+def tallied(state: UnitState, home: str, parts: Sequence[StoredPart]) -> Sequence[StoredPart]:
+    """Return the answers of a unit, the last of which raises `UnreadableError` if the manifest counts other records.
+
+    Args:
+        state: What the manifest says.
+        home: Where the zone is, for messages.
+        parts: The answers, all of them.
+    """
+    tally = _Tally(state, home, len(parts))
+    return [replace(part, records=tally.of(number, part.records)) for number, part in enumerate(parts)]
+
+
+class _Tally:
+    """Counts the records of a unit as they are read, part after part, against what its manifest says.
+
+    A manifest whose words do not fit its objects (another status, another choice of records) would else lose records
+    in silence.
+    """
+
+    def __init__(self, state: UnitState, home: str, parts: int) -> None:
+        self._state = state
+        self._home = home
+        self._found: list[int | None] = [None] * parts
+
+    def of(self, number: int, records: Records) -> Records:
+        """Return the records of a part, which are counted each time that they are read to their end."""
+        return Again(lambda: self._counted(number, records))
+
+    def _counted(self, number: int, records: Records) -> Iterator[Samples | Sequence[Any]]:
+        found = 0
+        for some in records:
+            found += len(some.rows) if isinstance(some, Samples) else len(some)
+            yield some
+        self._found[number] = found
+        wanted = self._state.stats.get("records")
+        if wanted is None or None in self._found or sum(map(int, filter(None, self._found))) == wanted:
+            return
+        raise UnreadableError(
+            f"'{self._home}': the objects of {self._state.endpoint} have {sum(filter(None, self._found)):,} of its "
+            f"records, and their manifest counts {wanted:,.0f}. Load it there again with --refresh."
+        )
+
+
 def stored_part(endpoint: str, stored: Mapping[str, Any], body: bytes, home: str) -> StoredPart:
     """Return the answer that an object of a landing zone is.
 
@@ -246,7 +293,7 @@ class FolderReader:
             paths = self._files.get(endpoint.name)
             if not paths:
                 continue
-            fetched = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
+            fetched = moment_of(max(path.stat().st_mtime for path in paths))
             states.append(
                 UnitState(
                     scope_prefix=scope.prefix,
@@ -273,13 +320,13 @@ class FolderReader:
         if unit.driver is not None:
             select["driver_number"] = unit.driver
         for path in self._paths(unit.endpoint, scope):
-            records: Records = _Lines(lambda path=path: records_of_lines(endpoint, _lines(path), str(path)))  # type: ignore[misc]
+            records: Records = Again(lambda path=path: records_of_lines(endpoint, _lines(path), str(path)))  # type: ignore[misc]
             yield from within(selected(records, select), unit)
 
     def listed_at(self) -> datetime | None:
         """Return when the latest file of sessions or meetings was written."""
         paths = [*self._files.get("sessions", ()), *self._files.get("meetings", ())]
-        return datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC) if paths else None
+        return moment_of(max(path.stat().st_mtime for path in paths)) if paths else None
 
     def _paths(self, endpoint: str, scope: Scope) -> list[Path]:
         session = scope.session_key
@@ -300,20 +347,14 @@ class FolderReader:
             _log.error("%s", error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    read: Callable[[], Iterator[Samples | Sequence[Any]]]
-
-    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
-        return self.read()
-
-
 def _lines(path: Path) -> Iterator[bytes]:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from file
-    except (OSError, EOFError, zlib.error) as error:
+        with open_file(path) as file:
+            yield from lines_of(unpacked(file, is_gzip=path.suffix == ".gz"), path)
+    except READ_ERRORS as error:
         raise UnreadableError(f"'{path}' cannot be read: {error}") from error
+    except LongLineError as error:
+        raise UnreadableError(f"{error}, and is no record") from error
 
 
 def open_reader(location: Location, patience: float = 0.0) -> Reader:

@@ -10,9 +10,9 @@ import json
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -21,12 +21,13 @@ from f1hbase.model.catalog import ENDPOINTS, HISTORY, Endpoint
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.records import InvalidRecordError, check, identity
 from f1hbase.model.samples import Record, Samples, samples_of_json
-from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of
+from f1hbase.model.times import moment_of
+from f1hbase.model.units import ALL_TIME, Scope, Unit, endpoints_of, is_key
 from f1hbase.sources.history_files import HistoryFiles
-from f1hbase.sources.stored import UnreadableError, selected, within
+from f1hbase.sources.stored import Again, UnreadableError, selected, within
 from f1hbase.stores.files.clients import ObjectInfo
 from f1hbase.stores.files.extractor import ADDED, PLURALS
-from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.objects import Objects, UnreadableObjectError
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ _LONGEST_RECORD = 4 << 20
 """What goes on for so many characters without an end is no record."""
 
 _EXTRACTED = re.compile(r"([a-z_]+)_(\d{4}-\d\d-\d\d_.+)\.json")
-_DATED = re.compile(r"(?:.+/)?\d{4}-\d\d-\d\d/([^/]+)/(\d+)(?:-(\d+))?\.json")
+_DATED = re.compile(r"(?:.+/)?\d{4}-\d\d-\d\d/([^/]+)/(\d{1,11})(?:-(\d{1,9}))?\.json")
+"""The seconds have ten digits until 2286."""
 
 _JOLPICA = "jolpica"
 """The folder of Jolpica's answers, as the layout `dated` names it."""
@@ -132,7 +134,7 @@ class JsonFilesReader:
         for endpoint in endpoints_of(scope):
             files = self._by_unit.get((endpoint.name, (scope.meeting_key, scope.session_key)))
             if files:
-                fetched = datetime.fromtimestamp(files[0].age[0], UTC)
+                fetched = moment_of(files[0].age[0])
                 prefix, name, done = scope.prefix, endpoint.name, Status.DONE
                 states.append(UnitState(prefix, name, None, ALL_TIME, done, fetched=fetched, source="files"))
         return states
@@ -156,7 +158,7 @@ class JsonFilesReader:
         files = self._by_unit.get((unit.endpoint, (scope.meeting_key, scope.session_key)), ())
         seen: set[int] | None = set() if len(files) > 1 else None
         for file in files:
-            records = selected(_Again(lambda file=file: self._records(endpoint, file)), select)  # type: ignore[misc]
+            records = selected(Again(lambda file=file: self._records(endpoint, file)), select)  # type: ignore[misc]
             mine = within(records, unit)
             yield from mine if seen is None else _unseen(endpoint, scope.year, mine, seen)
 
@@ -165,7 +167,7 @@ class JsonFilesReader:
         ages = [files[0].age[0] for (name, _), files in self._by_unit.items() if name in ("sessions", "meetings")]
         if not ages:
             return None if self._history is None else self._history.listed_at()
-        return datetime.fromtimestamp(max(ages), UTC)
+        return moment_of(max(ages))
 
     def _all(self, endpoint: str) -> list[Record]:
         """Return the listed records, each session's newest one."""
@@ -196,16 +198,6 @@ class JsonFilesReader:
             yield _sliced(endpoint, held)
 
 
-class _Again:
-    """Records that are read anew each time they are iterated."""
-
-    def __init__(self, read: Callable[[], Iterator[Samples | Sequence[Any]]]) -> None:
-        self._read = read
-
-    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
-        return self._read()
-
-
 def stream_records(objects: Objects, info: ObjectInfo, where: str) -> Iterator[Any]:
     """Yield the records of a JSON list one after another, however large the file is.
 
@@ -226,6 +218,8 @@ def stream_records(objects: Objects, info: ObjectInfo, where: str) -> Iterator[A
             text, position = text[position:] + decode.decode(chunk, final=is_last), 0
         except FileNotFoundError as error:
             raise UnreadableError(f"'{where}' does not exist any more") from error
+        except UnreadableObjectError as error:
+            raise UnreadableError(str(error)) from error
         except UnicodeDecodeError as error:
             raise UnreadableError(f"'{where}' is no text ({error.reason})") from error
 
@@ -335,7 +329,17 @@ def recognise(objects: Objects) -> JsonFilesReader | None:
 
 def _extracted(objects: Objects, found: Sequence[tuple[str, str, ObjectInfo]]) -> JsonFilesReader:
     """Return the reader of an extractor's files: whose they are, their first records say, else the names."""
-    firsts = objects.each(lambda path: _first_keys(objects, path), [info.path for _, _, info in found])
+    broken: set[str] = set()
+
+    def look(path: str) -> Keys | None:
+        try:
+            return _first_keys(objects, path)
+        except UnreadableObjectError as error:
+            _log.error("%s", error)
+            broken.add(path)
+            return None
+
+    firsts = objects.each(look, [info.path for _, _, info in found])
     owners: dict[str, set[Keys]] = defaultdict(set)
     for (endpoint, name, _), keys in zip(found, firsts, strict=True):
         if keys is not None and not ENDPOINTS[endpoint].of_meeting:
@@ -348,7 +352,7 @@ def _extracted(objects: Objects, found: Sequence[tuple[str, str, ObjectInfo]]) -
         if mine:
             moment = 0.0 if info.modified is None else info.modified.timestamp()
             files.append(JsonFile(info, endpoint, frozenset(mine), (moment, 0)))
-        elif info.size > 10:  # more than an empty list
+        elif info.size > 10 or info.path in broken:  # more than an empty list
             unreadable.append(info.path)
     _name_unreadable(objects, unreadable)
     return JsonFilesReader(objects, files, unreadable, ADDED)
@@ -368,8 +372,8 @@ def _dated(objects: Objects, found: Sequence[tuple[str, tuple[float, int], Objec
                 if isinstance(record, dict):
                     name = name or _endpoint_of(record, path.split("/")[-2])
                     meeting, session = record.get("meeting_key"), record.get("session_key")
-                    if type(meeting) is int:
-                        keys.add((meeting, session if type(session) is int else None))
+                    if is_key(meeting):
+                        keys.add((meeting, session if is_key(session) else None))
         except UnreadableError as error:
             _log.error("%s", error)
             return None
@@ -401,10 +405,11 @@ def _first_keys(objects: Objects, path: str) -> Keys | None:
         record, _ = json.JSONDecoder(parse_int=_whole_number).raw_decode(text[1:].lstrip())
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or type(record.get("meeting_key")) is not int:
+    meeting = record.get("meeting_key") if isinstance(record, dict) else None
+    if not is_key(meeting):
         return None
     session = record.get("session_key")
-    return record["meeting_key"], session if type(session) is int else None
+    return meeting, session if is_key(session) else None
 
 
 def _head(objects: Objects, path: str) -> bytes:

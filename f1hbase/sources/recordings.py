@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from f1hbase.errors import ConfigError
 from f1hbase.model.answers import Answer, Listing, Records, RequestStats
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.plans import Selection
+from f1hbase.model.samples import Record, Samples
 from f1hbase.model.units import Unit
 from f1hbase.sources.base import Deliver, Source
 from f1hbase.sources.livetiming import recorded
@@ -78,8 +79,12 @@ class RecordingSource:
         return sum(len(self._windows(unit)) for unit in units)
 
     async def fetch(self, units: Iterable[Unit], deliver: Deliver) -> None:
-        """Hand on what was recorded of units; see `f1hbase.sources.base.Source.fetch`."""
+        """Hand on what was recorded of units; see `f1hbase.sources.base.Source.fetch`.
+
+        The lines that are no messages are of no endpoint: they come with the first answer, for quarantine.
+        """
         samples: dict[str, SampleFile | None] = {}
+        put_aside = [problem.record() for problem in self._recording.problems]
         for unit in units:
             if unit.scope.session_key not in {None, self._recording.context.session_key}:
                 await deliver(Answer(unit, self._read_at, NAME, error=f"{self.home} is of another session"))
@@ -88,6 +93,8 @@ class RecordingSource:
                 samples[unit.endpoint] = await self._scanned(unit.endpoint)
             for number, window in enumerate(self._windows(unit)):
                 records = self._records(window, samples.get(unit.endpoint), first=not number)
+                if put_aside:
+                    records, put_aside = _With(records, put_aside), []
                 await deliver(Answer(window, self._read_at, NAME, records))
 
     def unaccounted(self) -> RequestStats:
@@ -127,6 +134,18 @@ class RecordingSource:
         if record is None:
             return []
         return [{name: value for name, value in record.items() if name not in _NOT_OF_A_MEETING}]
+
+
+@dataclass(frozen=True, slots=True)
+class _With:
+    """Records, and some more behind them."""
+
+    records: Records
+    more: Sequence[Record]
+
+    def __iter__(self) -> Iterator[Samples | Sequence[Any]]:
+        yield from self.records
+        yield self.more
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,7 +275,7 @@ class StoredSource:
         if isinstance(self._reader, KeepsAnswers):
             return self._reader.parts(job.unit, job.state) or [StoredPart(())]
         stored = replace(job.unit, driver=job.state.driver, window=job.state.window)
-        return [StoredPart(_Again(lambda: self._reader.read(stored)))]
+        return [StoredPart(Again(lambda: self._reader.read(stored)))]
 
     def jobs(self, units: Sequence[Unit]) -> Iterator[StoredJob]:
         """Yield with what some units are answered, each stored unit once."""
@@ -311,9 +311,10 @@ class StoredSource:
         return unit.scope.session_key in self._named.sessions and not of_session
 
     def _why_missing(self, unit: Unit, states: Sequence[UnitState]) -> str:
-        failed = next((s.error for s in states if s.error is not None and s.window.overlaps(unit.window)), None)
+        failed = next((s for s in states if s.error is not None and s.window.overlaps(unit.window)), None)
         if failed is not None:
-            return f"'{self.home}' has it not: it failed when it was fetched ({failed}). Load it there again."
+            reason = failed.error if failed.fetched is None else f"it failed when it was fetched ({failed.error})"
+            return f"'{self.home}' has it not: {reason}. Load it there again."
         if any(state.driver is not None for state in states) and unit.driver is None:
             return f"'{self.home}' has it of single drivers only, so that other cars may be missing. Load it there."
         return f"'{self.home}' has it not. Load it there first, or leave it out with --endpoint."
@@ -376,7 +377,7 @@ class _Budget:
             self._changed.notify_all()
 
 
-class _Again:
+class Again:
     """Records that are read anew each time they are iterated."""
 
     def __init__(self, read: Callable[[], Iterator[Samples | Sequence[Any]]]) -> None:
@@ -390,7 +391,7 @@ def selected(records: Records, select: Mapping[str, int]) -> Records:
     """Return the records whose fields have these values."""
     if not select:
         return records
-    return _Again(lambda: _filtered(records, select))
+    return Again(lambda: _filtered(records, select))
 
 
 def _filtered(records: Records, select: Mapping[str, int]) -> Iterator[Samples | Sequence[Any]]:
@@ -410,7 +411,7 @@ def without(records: Records, endpoint: str, left_out: Mapping[int, Sequence[Win
     """Return records but for those of some drivers and windows; one without a time is in every window."""
     if not left_out:
         return records
-    return _Again(lambda: _without(records, endpoint, left_out))
+    return Again(lambda: _without(records, endpoint, left_out))
 
 
 def _without(
@@ -455,4 +456,4 @@ def within(records: Records, unit: Unit) -> Records:
             else:
                 yield [record for record in some if has(record)]
 
-    return _Again(read)
+    return Again(read)

@@ -31,8 +31,16 @@ JOURNALS = "_state/rollbacks"
 _AT_ONCE = 1000
 _LONGEST_NAME = 100
 _FOLDERS = re.compile(r"(?:^|/)year=(\d+)/meeting=(\d+)(?:/session=(\d+|-))?/")
-_OWN_NAME = re.compile(r"-[0-9a-f]{32}\.(?:json|csv|jsonl)\.gz$")
-"""What the name of an answer ends in; anything else in the same folders is somebody else's."""
+_BY_CONTENT = (
+    r"source=[^/]+/(?:listing|year=\d+/meeting=\d+(?:/session=\d+)?)/endpoint=[^/]+/"
+    r"[^/]+-[0-9a-f]{32}\.(?:json|csv|jsonl)\.gz"
+)
+_OWN_NAMES = {
+    "units": re.compile(_BY_CONTENT),
+    "extractor": re.compile(f"{ANSWERS}/{_BY_CONTENT}"),
+    "dated": re.compile(rf"{DATED}/\d{{4}}-\d\d-\d\d/[^/]+/\d+(?:-\d+)?\.json"),
+}
+"""What answers are called in each layout; anything else in the same folders is somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,15 @@ class Part:
     def covers(self, prefix: str) -> bool:
         """Return whether a session, by its scope prefix, is among the sessions or meetings asked for."""
         return any(_means(self.target, scope) for scope in (_scope_of_prefix(prefix),) if scope is not None)
+
+    def leave_linked(self, objects: Objects) -> None:
+        """Leave out the objects that lie behind linked folders, and say so."""
+        links = {path: link for path in self.candidates if (link := objects.linked_folder(path)) is not None}
+        for path in links:
+            del self.candidates[path]
+        for link in sorted(set(links.values())):
+            lie = count(sum(1 for other in links.values() if other == link), "object")
+            self.extent.notes.append(f"The folder '{link}' is a link to elsewhere: {lie} behind it stay.")
 
     def objects_to_delete(self, zone: Zone) -> Doomed:
         """Return the objects that no other unit's manifest names, neither now nor as an earlier version."""
@@ -158,6 +175,7 @@ def find_part(zone: Zone, target: Target) -> Part:
         raise NothingToRollBackError(f"the landing zone '{zone.shown}' has nothing of {target}; {hint}.")
     if was_killed:
         part.extent.notes.append("This rollback was begun before: what it left is deleted, too.")
+    part.leave_linked(zone.objects)
     doomed = part.objects_to_delete(zone)
     going = [path for path in (*doomed.own, *doomed.common) if path in sizes]
     megabytes = sum(sizes[path] for path in going) / 1e6
@@ -183,7 +201,7 @@ def _add_scopes(part: Part, zone: Zone, paths: Collection[str]) -> bool:
             part.quarantine.append(path)
         elif path.startswith(f"{FILES}/"):
             part.files.add((scope, path.rpartition("/")[2].removesuffix(".json")))
-        elif _is_answer(zone, path) and _OWN_NAME.search(path):
+        elif _is_answer(zone, path):
             part.candidates.setdefault(path, False)
         else:
             continue
@@ -263,9 +281,14 @@ def _add_unit(part: Part, zone: Zone, manifest: Manifest) -> None:
     scope = _scope_of_prefix(state.scope_prefix)
     for one in _objects_of(manifest):
         path = one["path"]
-        if scope is not None and _is_answer(zone, path):
+        if scope is None or not _is_answer(zone, path):
+            continue
+        is_of_meeting = f"/{scope_folder(scope.meeting)}/" in path
+        if (
+            is_of_meeting or "/listing/" in path or path.startswith(f"{DATED}/")
+        ):  # a manifest has no say in another meeting's folder
             may_be_common = _is_listed(state.endpoint) or not one.get("records")
-            part.candidates[path] = may_be_common and f"/{scope_folder(scope.meeting)}/" not in f"/{path}"
+            part.candidates[path] = may_be_common and not is_of_meeting
 
 
 def _objects_of(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
@@ -287,8 +310,8 @@ def _read(objects: Objects, paths: Sequence[str]) -> Iterator[tuple[str, Manifes
 def _contents(objects: Objects, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     for start in range(0, len(paths), _AT_ONCE):
         some = paths[start : start + _AT_ONCE]
-        for path, content in zip(some, objects.get_all(some), strict=True):
-            if content is not None:
+        for path, content in zip(some, objects.try_all(some), strict=True):
+            if isinstance(content, bytes):
                 yield path, content
 
 
@@ -299,8 +322,7 @@ def _is_listed(endpoint: str) -> bool:
 
 def _is_answer(zone: Zone, path: str) -> bool:
     """Return whether a path is one that the layout gives to answers; nothing else is deleted, whoever names it."""
-    root = {"units": "source=", "extractor": f"{ANSWERS}/source=", "dated": f"{DATED}/"}[zone.layout.name]
-    return path.startswith(root) and not {"", ".", ".."} & set(path.split("/"))
+    return _OWN_NAMES[zone.layout.name].fullmatch(path) is not None and not {".", ".."} & set(path.split("/"))
 
 
 def _scope(path: str) -> Scope | None:

@@ -32,7 +32,7 @@ from f1hbase.state.files import FilesState
 from f1hbase.stores.files.extractor import facts_path, is_complete
 from f1hbase.stores.files.lease_objects import LeaseObject, latest
 from f1hbase.stores.files.manifests import UNITS, Manifest, read_manifest, scope_of_path
-from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.objects import Objects, UnreadableObjectError
 from f1hbase.stores.files.urls import LocationError, parse_location
 from f1hbase.stores.files.zone import MARKER, Zone, find_zone
 
@@ -119,10 +119,12 @@ class FilesAuditor:
         """Return the units whose manifests count: none that is older than a rollback."""
         paths = sorted(self._manifests[scope.prefix])
         manifests: list[Manifest] = []
-        for path, content in zip(paths, self._objects.get_all(paths), strict=True):
+        for path, content in zip(paths, self._objects.try_all(paths), strict=True):
             if content is None:
                 continue  # deleted since it was listed
             try:
+                if isinstance(content, UnreadableObjectError):
+                    raise ValueError(str(content))  # noqa: TRY004 - one way for all that is unreadable
                 manifests.append(read_manifest(content, path))
             except ValueError as error:
                 detail = f"the manifest '{path}' cannot be read ({error}), so that its unit counts as not loaded"

@@ -15,7 +15,7 @@ from f1hbase.sources.decoding import StoredRecords
 from f1hbase.sources.stored import UnreadableError
 from f1hbase.stores.files.answers import checked_body
 from f1hbase.stores.files.clients import ObjectInfo
-from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.objects import Objects, UnreadableObjectError
 from f1hbase.stores.files.packing import DamagedError, md5_hex
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class ObjectChecks:
     def __init__(self, objects: Objects, sizes: Mapping[str, int]) -> None:
         self._objects = objects
         self._sizes = sizes
-        self._ahead: dict[str, bytes | None] = {}
+        self._ahead: dict[str, bytes | UnreadableObjectError | None] = {}
         self._waiting: list[Mapping[str, Any]] = []
         self._read: dict[_Key, _Read] = {}
 
@@ -103,7 +103,7 @@ class ObjectChecks:
             self._read[key] = self._look(endpoint, stored, self._content(str(stored["path"])))
         return self._read[key]
 
-    def _content(self, path: str) -> bytes | None:
+    def _content(self, path: str) -> bytes | UnreadableObjectError | None:
         """Return an object's bytes; with it those are read that will be asked about next."""
         if path in self._ahead:
             return self._ahead.pop(path)
@@ -116,13 +116,15 @@ class ObjectChecks:
                 break
             batch.append(one)
         self._waiting = self._waiting[place + len(batch) - 1 :]
-        self._ahead = dict(zip(batch, self._objects.get_all(batch), strict=True))
+        self._ahead = dict(zip(batch, self._objects.try_all(batch), strict=True))
         return self._ahead.pop(path)
 
-    def _look(self, endpoint: str, stored: Mapping[str, Any], content: bytes | None) -> _Read:
+    def _look(self, endpoint: str, stored: Mapping[str, Any], content: bytes | UnreadableObjectError | None) -> _Read:
         none: Counter[tuple[Any, ...]] = Counter()
         if content is None:
             return _Read("does not exist", none)
+        if isinstance(content, UnreadableObjectError):
+            return _Read(f"is not to be read: {content}", none)
         try:
             body = checked_body(content, stored)
             if md5_hex(body) != stored["md5"]:

@@ -20,7 +20,7 @@ from f1hbase.model.answers import Listing
 from f1hbase.model.plans import Selection
 from f1hbase.model.samples import Record
 from f1hbase.model.times import LONG_AGO, lenient_time, minute
-from f1hbase.model.units import Scope
+from f1hbase.model.units import Scope, is_key, is_year
 from f1hbase.pipeline.plan import session_name, session_scope
 
 _OVERRUN = timedelta(minutes=30)
@@ -156,7 +156,9 @@ def file_name(name: str) -> str:
 def _is_usable(record: Any) -> bool:
     return (
         isinstance(record, dict)
-        and all(type(record.get(name)) is int for name in ("year", "meeting_key", "session_key"))
+        and is_year(record.get("year"))
+        and is_key(record.get("meeting_key"))
+        and is_key(record.get("session_key"))
         and lenient_time(record.get("date_start")) is not None
         and not record.get("is_cancelled")
     )

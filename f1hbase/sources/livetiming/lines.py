@@ -13,12 +13,13 @@ import msgspec
 
 from f1hbase.model.text import excerpt
 from f1hbase.sources.livetiming.spelling import offset
+from f1hbase.stores.files.packing import LONGEST_LINE_BYTES
 
 _LINE = re.compile(rb"(\d+:\d\d:\d\d(?:\.\d+)?)(.*)", re.ASCII | re.DOTALL)
 _decoder = msgspec.json.Decoder()
 _BOM = b"\xef\xbb\xbf"
 
-LARGEST_MESSAGE_BYTES = 8_000_000
+LARGEST_MESSAGE_BYTES = LONGEST_LINE_BYTES
 """How large a message may be, inflated; the largest known, a whole state of TimingData, has 100 KB."""
 
 

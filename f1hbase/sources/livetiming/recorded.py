@@ -22,9 +22,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -35,6 +36,8 @@ from f1hbase.sources.livetiming.messages import SessionContext
 from f1hbase.sources.livetiming.patch import KEY_FRAME
 from f1hbase.sources.livetiming.schedule import context_of
 from f1hbase.sources.livetiming.spelling import utc
+from f1hbase.stores.files.packing import LONGEST_LINE_BYTES
+from f1hbase.stores.files.reading import READ_ERRORS, cut_lines, open_file, unpacked
 
 _TOKEN = re.compile(
     r"""\s+|[\[\]{},:]|(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<name>True|False|None)"""
@@ -45,6 +48,7 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"', "a": "\a", "b": "\b", "f": "\f",
             "v": "\v", "0": "\0"}  # fmt: skip
 _RECEIVED = re.compile(r"(\d{18,19}):([A-Za-z.]{1,64}):(.*)", re.ASCII | re.DOTALL)
+_BEGINNING = re.compile(rb"\d{18,19}:[A-Za-z.]{1,64}:|\[['\"][A-Za-z0-9]{1,60}(\.z)?['\"]")
 _INIT = "init"
 _TOPIC = re.compile(r"[A-Za-z0-9]{1,60}(\.z)?", re.ASCII)
 _SAME_WITHIN = timedelta(seconds=10)
@@ -57,7 +61,6 @@ _TOLD_WHOLE = frozenset({"DriverList", "RaceControlMessages", "SessionData", "Te
 """The topics whose whole state holds what earlier messages said. Of others only the first one counts: a later one says
 less than the messages before it."""
 
-_LONGEST_LINE_BYTES = 16_000_000
 _SNIFFED_LINES = 3
 
 
@@ -171,12 +174,14 @@ def is_recording(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with _opened(path) as file:
-            for _ in range(_SNIFFED_LINES):
-                line = file.readline(_LONGEST_LINE_BYTES).decode()
-                if parse_line(line) is not None:
+        with open_file(path) as file:
+            for line in islice(cut_lines(unpacked(file)), _SNIFFED_LINES):
+                # One that is too long is put aside when it is read; by its beginning it is of a recording.
+                if len(line) > LONGEST_LINE_BYTES:
+                    return _BEGINNING.match(line) is not None
+                if parse_line(line.decode()) is not None:
                     return True
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, BadLineError):
+    except (*READ_ERRORS, UnicodeDecodeError, BadLineError):
         return False
     return False
 
@@ -246,12 +251,13 @@ def _lines(path: Path, problems: list[Problem]) -> Iterator[Recorded]:
         for part in _objects(path):
             yield from _lines(part, problems)
         return
-    with _opened(path) as file:
+    with open_file(path) as file:
         number = 0
         try:
-            while line := file.readline(_LONGEST_LINE_BYTES):
-                number += 1
+            for number, line in enumerate(cut_lines(unpacked(file)), 1):
                 try:
+                    if len(line) > LONGEST_LINE_BYTES:
+                        raise BadLineError(f"it is longer than {LONGEST_LINE_BYTES:,} bytes")
                     message = parse_line(line.decode(errors="surrogateescape"))
                 except BadLineError as error:
                     problems.append(Problem(path.name, number, str(error), line[:2_000].decode(errors="replace")))
@@ -260,12 +266,6 @@ def _lines(path: Path, problems: list[Problem]) -> Iterator[Recorded]:
                     yield message
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             problems.append(Problem(path.name, number, f"the file is cut off or damaged after it: {error}", ""))
-
-
-def _opened(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else path.open("rb")  # type: ignore[return-value]
 
 
 def _is_received(recording: Sequence[Recorded]) -> bool:

@@ -32,9 +32,7 @@ from f1hbase.sources.http.session import new_session
 from f1hbase.sources.http.shared import check_host
 from f1hbase.sources.openf1.query import Query
 from f1hbase.sources.openf1.token import TokenProvider, bearer
-
-_LARGEST_BODY_BYTES = 32_000_000
-"""Six times the largest answer known: the intervals of a race, 36,000 records."""
+from f1hbase.stores.files.packing import LARGEST_ANSWER_BYTES
 
 _KEEP_ALIVE_SECONDS = 4.0
 """uvicorn, which serves the API, closes idle connections after 5 s, so ours end before."""
@@ -93,7 +91,7 @@ class OpenF1Client:
         timeout: float,
         *,
         tokens: TokenProvider | None = None,
-        largest_body: int = _LARGEST_BODY_BYTES,
+        largest_body: int = LARGEST_ANSWER_BYTES,
         admit: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._base_url = check_api_url(base_url)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from f1hbase.model.answers import RawAnswer
-from f1hbase.stores.files.objects import Objects
+from f1hbase.stores.files.objects import Objects, UnreadableObjectError
 from f1hbase.stores.files.packing import GZIP, PLAIN, DamagedError, md5_hex, pack, unpack
 
 JSON_LINES = "application/jsonl"
@@ -85,7 +85,12 @@ def read_body(objects: Objects, stored: Mapping[str, Any]) -> bytes:
     """
     path = stored["path"]
     try:
-        return checked_body(objects.get(path), stored)
+        content = objects.try_all([path])[0]
+        if isinstance(content, UnreadableObjectError):
+            raise content
+        return checked_body(content, stored)
+    except UnreadableObjectError as error:
+        raise DamagedError(str(error).rstrip(".")) from error
     except DamagedError as error:
         raise DamagedError(f"'{objects.location}/{path}': {error}") from error
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import logging
 import os
+import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,11 +17,14 @@ from typing import IO, TYPE_CHECKING, Protocol
 import obstore
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
+from f1hbase.model.times import moment_of
 from f1hbase.stores.files.urls import Location
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+
+_log = logging.getLogger(__name__)
 
 _RETRY: RetryConfig = {
     "max_retries": 3,
@@ -29,6 +35,9 @@ _RETRY: RetryConfig = {
 
 _NO_OAUTH = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
 """What stands for a key where a server that stands in for Google's wants none."""
+
+_BEING_WRITTEN = re.compile(r"#\d+$")
+"""What obstore calls a file until it is whole."""
 
 PART_BYTES = 8 << 20
 """The parts of a multipart upload: S3 takes at least 5 MiB and at most 10,000 parts, so an object may have 80 GiB."""
@@ -128,6 +137,59 @@ class ObstoreClient:
         obstore.delete(self._store, path)
 
 
+class FolderClient(ObstoreClient):
+    """A folder of this machine: listed here, as obstore knows files alone, and ends at a name that is no UTF-8.
+
+    Pipes and devices are listed as well: who reads one is told, where it would else look as if there was nothing.
+
+    Args:
+        folder: Its path.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(LocalStore(folder))
+        self._folder = folder
+        self._told = False
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield what is in some folders but for folders and links to nothing; links to folders are followed."""
+        found = Path(self._folder, prefix).stat()
+        waiting = [(prefix.strip("/"), frozenset({(found.st_dev, found.st_ino)}))]
+        while waiting:
+            folder, above = waiting.pop()
+            try:
+                entries = list(os.scandir(Path(self._folder, folder)))
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # deleted since it was seen
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                try:
+                    found = entry.stat()
+                except OSError:
+                    continue  # deleted since, or a link to nothing
+                if stat.S_ISDIR(found.st_mode):
+                    mark = (found.st_dev, found.st_ino)
+                    if mark not in above:  # a link to a folder above it
+                        waiting.append((path, above | {mark}))
+                elif not path.isascii() and not _is_utf8(path):
+                    self._tell(path)
+                elif not _BEING_WRITTEN.search(path):
+                    yield ObjectInfo(path, found.st_size, moment_of(found.st_mtime))
+
+    def _tell(self, path: str) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning("%a in '%s' is passed over, as its name is no UTF-8 (and others like it)", path, self._folder)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _info(meta: ObjectMeta) -> ObjectInfo:
     return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
 
@@ -148,12 +210,12 @@ def open_client(location: Location, environment: Mapping[str, str] = os.environ)
         from f1hbase.stores.files.databricks import DatabricksClient
 
         return DatabricksClient(location, environment)
+    if location.is_local:
+        return FolderClient(location.root)
     return ObstoreClient(_open_store(location, environment))
 
 
 def _open_store(location: Location, environment: Mapping[str, str]) -> ObjectStore:
-    if location.is_local:
-        return LocalStore(location.root)
     client: ClientConfig = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=5)}
     prefix = location.prefix or None
     if location.scheme == "gs":

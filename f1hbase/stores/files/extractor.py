@@ -102,7 +102,7 @@ class ExtractorLayout:
     def remake(self, objects: Objects, scope: Scope, endpoints: Collection[str], states: Sequence[UnitState]) -> None:
         """Make the file of each endpoint anew, under its name, of the units that are left; delete it if some lack."""
         for endpoint in sorted(endpoints):
-            known = json.loads(objects.get(f"{_facts(scope)}/{endpoint}.json") or b"{}")
+            known = _known(objects, facts_path(scope, endpoint), endpoint)
             usable = [state for state in states if state.endpoint == endpoint and _is_usable(state)]
             if not known or not _covers(usable):
                 self.withdraw(objects, scope, [endpoint])
@@ -116,9 +116,9 @@ class ExtractorLayout:
         """Delete the files of a session that is rolled back."""
         for endpoint in endpoints:
             facts = facts_path(scope, endpoint)
-            path = json.loads(objects.get(facts) or b"{}").get("path")
-            if path:
-                objects.delete([path])
+            known = _known(objects, facts, endpoint)
+            if known:
+                objects.delete([known["path"]])
             objects.delete([facts])  # last, as it says what the file is called
 
 
@@ -197,15 +197,28 @@ def _rename(objects: Objects, entry: str, name: str, to: str) -> None:
     """Give the files of a session that came first, and has a later key, the longer name."""
     folder = json.loads(objects.get(entry) or b"{}").get("folder", "")
     for info in list(objects.under(folder)) if folder else ():
-        facts = json.loads(objects.get(info.path) or b"{}")
         endpoint = info.path.rpartition("/")[2].removesuffix(".json")
-        if endpoint not in PLURALS or facts.get("path") != file_name(endpoint, name):
+        facts = _known(objects, info.path, endpoint) if endpoint in PLURALS else {}
+        if facts.get("path") != file_name(endpoint, name):
             continue
         content = objects.get(facts["path"])
         if content is not None:
             objects.put(file_name(endpoint, to), content, _ATTRIBUTES)
         objects.put(info.path, json.dumps({**facts, "path": file_name(endpoint, to)}, indent=1).encode())
         objects.delete([file_name(endpoint, name)])
+
+
+def _known(objects: Objects, path: str, endpoint: str) -> Mapping[str, Any]:
+    """Return what is known of the file of an endpoint; nothing if that is damaged, or names what is no such file."""
+    try:
+        known = json.loads(objects.get(path) or b"{}")
+        name, day = str(known["path"]), known.get("batch_day")
+        if day is not None:
+            datetime.fromisoformat(day)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    is_own = name.startswith(f"{PLURALS[endpoint]}_") and name.endswith(".json") and "/" not in name
+    return known if is_own and isinstance(known.get("session_name") or "", str) else {}
 
 
 def _facts(scope: Scope) -> str:

@@ -11,13 +11,16 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
 
 from f1hbase.model.coverage import status_of
 from f1hbase.model.outcomes import Outcome, Status, UnitState
-from f1hbase.model.times import parse_time
-from f1hbase.model.units import Scope, Unit, Window, parse_scope
-from f1hbase.stores.files.objects import Objects
+from f1hbase.model.times import lenient_time, parse_time
+from f1hbase.model.units import LARGEST_KEY, Scope, Unit, Window, parse_scope
+from f1hbase.stores.files.objects import Objects, UnreadableObjectError
+from f1hbase.stores.files.packing import GZIP
 from f1hbase.stores.files.paths import scope_folder
 from f1hbase.version import __version__
 
@@ -28,6 +31,67 @@ UNITS = "_state/units"
 
 VERSION = 1
 """The form of a manifest."""
+
+
+LARGEST_MANIFEST_BYTES = 8_000_000
+"""Room for ten thousand objects; those of a recorded race have some hundreds."""
+
+_FIRST_YEAR = 1900
+"""Before every season; what is earlier is no date at all."""
+
+_Whole = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_KEY)]
+_Number = Annotated[int, msgspec.Meta(ge=-LARGEST_KEY, le=LARGEST_KEY)]
+_Short = Annotated[str, msgspec.Meta(max_length=10_000)]
+_Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_Form = TypeVar("_Form")
+
+
+class _Unit(msgspec.Struct):
+    year: Annotated[int, msgspec.Meta(ge=_FIRST_YEAR, le=9_999)]
+    meeting_key: _Whole
+    session_key: _Whole | None
+    endpoint: _Short
+    driver_number: _Number | None
+    start: str | None = msgspec.field(name="from")
+    before: str | None
+
+
+class _Named(msgspec.Struct):
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
+
+
+class _Object(_Named):
+    """What must be said of an object so that it can be read; manifests keep whatever else is said."""
+
+    source: _Short
+    request: str
+    asked_at: str
+    stored_at: str
+    content_type: _Short
+    md5: _Digest
+    stored_md5: _Digest
+    bytes: _Whole
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    select: dict[_Short, _Number]
+    records: _Whole = 0
+    stored_bytes: _Whole = 0
+    packing: str = GZIP
+
+
+class _Said(msgspec.Struct):
+    version: Annotated[int, msgspec.Meta(ge=1, le=VERSION)]
+    unit: _Unit
+    status: Status
+    run: _Short
+    source: _Short
+    epoch: _Whole
+    fetched: str
+    counts: dict[_Short, Annotated[float, msgspec.Meta(ge=0, lt=LARGEST_KEY)]]
+    drivers: Annotated[list[_Number], msgspec.Meta(max_length=1_000)]
+    error: str | None
+    objects: list[dict[str, Any]]
+    earlier: list[_Named]
+    validator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,43 +203,64 @@ def read_manifest(content: bytes, path: str) -> Manifest:
     Raises:
         ValueError: If it is none, or not of the unit that its path names.
     """
+    if len(content) > LARGEST_MANIFEST_BYTES:
+        raise ValueError(f"it has {len(content):,} bytes, more than any of f1hbase's")
     try:
-        parsed = json.loads(content)
-        if int(parsed["version"]) > VERSION:
-            raise ValueError(f"it is of version {parsed['version']}, which a later f1hbase wrote")
-        unit = parsed["unit"]
-        scope = Scope(int(unit["year"]), int(unit["meeting_key"]), _number(unit["session_key"]))
-        window = Window(*(None if unit[edge] is None else parse_time(unit[edge]) for edge in ("from", "before")))
-        state = UnitState(
-            scope_prefix=scope.prefix,
-            endpoint=str(unit["endpoint"]),
-            driver=_number(unit["driver_number"]),
-            window=window,
-            status=Status(parsed["status"]),
-            drivers=frozenset(map(int, parsed["drivers"])),
-            stats={str(name): float(value) for name, value in parsed["counts"].items()},
-            error=None if parsed["error"] is None else str(parsed["error"]),
-            run=str(parsed["run"]),
-            fetched=parse_time(parsed["fetched"]),
-            source=str(parsed["source"]),
-            objects=tuple(map(_object, parsed["objects"])),
-            validator=str(parsed.get("validator", "")),
-        )
-        result = Manifest(state, int(parsed["epoch"]), tuple(map(dict, parsed["earlier"])))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"it lacks what a manifest has ({type(error).__name__}: {error})") from error
+        parsed = json.loads(content, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested more deeply than any of f1hbase's") from error
+    _refuse_later(parsed)
+    said = _converted(parsed, _Said)
+    for one in parsed["objects"]:
+        _check_object(_converted(one, _Object))
+    scope = Scope(said.unit.year, said.unit.meeting_key, said.unit.session_key)
+    state = UnitState(
+        scope_prefix=scope.prefix,
+        endpoint=said.unit.endpoint,
+        driver=said.unit.driver_number,
+        window=Window(_edge_of(said.unit.start, "from"), _edge_of(said.unit.before, "before")),
+        status=said.status,
+        drivers=frozenset(said.drivers),
+        stats=said.counts,
+        error=said.error,
+        run=said.run,
+        fetched=_moment(said.fetched, "fetched"),
+        source=said.source,
+        objects=tuple(parsed["objects"]),
+        validator=said.validator,
+    )
+    result = Manifest(state, said.epoch, tuple(parsed["earlier"]))
     if manifest_path(Unit(state.endpoint, scope, state.driver, state.window)) != path:
         raise ValueError("it is not of the unit that its name says")
     return result
 
 
-def read_manifests(objects: Objects, paths: Sequence[str]) -> list[Manifest]:
-    """Return the manifests that can be read of these; the others are named in the log, and count as not written."""
-    found = []
-    for path, content in zip(paths, objects.get_all(paths), strict=True):
+def unit_of_path(path: str) -> Unit | None:
+    """Return the unit whose manifest has this path; None if it is none's."""
+    scope, parts = scope_of_path(path), path.rpartition("/")[2].removesuffix(".json").split("__")
+    if scope is None or len(parts) != 4:
+        return None
+    try:
+        driver = None if parts[1] == "all" else int(parts[1])
+        start, end = (None if edge == "open" else parse_time(edge) for edge in parts[2:])
+    except (ValueError, OverflowError):
+        return None
+    unit = Unit(parts[0], scope, driver, Window(start, end))
+    return unit if manifest_path(unit) == path else None
+
+
+def read_manifests(objects: Objects, paths: Sequence[str]) -> tuple[list[Manifest], list[UnitState]]:
+    """Return the manifests that can be read of these, and of the others the units, as failed ones.
+
+    The others are named in the log, and count as not written.
+    """
+    found, unreadable = [], []
+    for path, content in zip(paths, objects.try_all(paths), strict=True):
         if content is None:
             continue  # deleted since it was listed
         try:
+            if isinstance(content, UnreadableObjectError):
+                raise ValueError(str(content))  # noqa: TRY004 - one way for all that is unreadable
             found.append(read_manifest(content, path))
         except ValueError as error:
             # Not understood is not done: the unit is fetched again.
@@ -185,7 +270,12 @@ def read_manifests(objects: Objects, paths: Sequence[str]) -> list[Manifest]:
                 path,
                 error,
             )
-    return found
+            unit = unit_of_path(path)
+            if unit is not None:
+                problem = f"its manifest '{path}' cannot be read: {error}"
+                prefix, window = unit.scope.prefix, unit.window
+                unreadable.append(UnitState(prefix, unit.endpoint, unit.driver, window, Status.FAILED, error=problem))
+    return found, unreadable
 
 
 def _merged(objects: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -226,23 +316,44 @@ def _counts(outcome: Outcome) -> dict[str, float]:
     }
 
 
-def _object(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a manifest says of an object, if it says all that is needed to read it.
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _refuse_later(parsed: object) -> None:
+    """Refuse the manifest of a later version before its form is looked at, which may be another."""
+    version = parsed.get("version") if isinstance(parsed, dict) else None
+    if type(version) is int and version > VERSION:
+        raise ValueError(f"it is of version {version!r:.20}, which a later f1hbase wrote")
+
+
+def _converted(value: object, form: type[_Form]) -> _Form:
+    """Return a part of a manifest in its form.
 
     Raises:
-        KeyError, TypeError, ValueError: If it does not.
+        ValueError: If it has not that form; names the field.
     """
-    texts = ("path", "source", "request", "asked_at", "stored_at", "content_type", "md5", "stored_md5")
-    for name, kind in [*((name, str) for name in texts), ("bytes", int), ("status", int), ("select", dict)]:
-        if type(one[name]) is not kind:
-            raise TypeError(f"'{name}' of an object is {one[name]!r:.40}")
-    return dict(one)
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        raise ValueError(f"field '{place.strip('.`')}': {problem}" if place else problem) from error
 
 
-def _number(value: object) -> int | None:
-    if value is not None and type(value) is not int:
-        raise TypeError(f"{value!r:.40} is no whole number")
-    return value
+def _check_object(one: _Object) -> None:
+    _moment(one.asked_at, "asked_at")
+    _moment(one.stored_at, "stored_at")
+
+
+def _edge_of(text: str | None, name: str) -> datetime | None:
+    return None if text is None else _moment(text, name)
+
+
+def _moment(text: str, name: str) -> datetime:
+    moment = lenient_time(text)
+    if moment is None or moment.year < _FIRST_YEAR:
+        raise ValueError(f"field '{name}': {text!r:.60} is no time that a session can have")
+    return moment
 
 
 def _edges(window: Window) -> tuple[datetime | None, datetime | None]:

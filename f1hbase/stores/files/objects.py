@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 
 from f1hbase.errors import UnreachableError
 from f1hbase.stores.files.clients import PART_BYTES, Client, ObjectInfo, empty_client, open_client
+from f1hbase.stores.files.packing import LARGEST_OBJECT_BYTES
+from f1hbase.stores.files.reading import NO_FILE, is_no_file
 from f1hbase.stores.files.urls import Location, LocationError
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,10 @@ _WAITABLE_STATUS = {408, 409, 425, 429}
 
 class RefusedError(UnreachableError):
     """A store that answers, but does not do what it is asked: no such bucket, a refused key, a full disk."""
+
+
+class UnreadableObjectError(RefusedError):
+    """One object that cannot be read, while others may be: a pipe, a file that may not be read, too long a name."""
 
 
 class Objects:
@@ -92,6 +97,7 @@ class Objects:
         """Return the bytes of an object; None if it does not exist or has no proper path.
 
         Raises:
+            UnreadableObjectError: If it cannot be read, of a folder.
             RefusedError: If the store does not give it.
             UnreachableError: If the store is away longer than patience lasts.
         """
@@ -100,13 +106,32 @@ class Objects:
             return self._call("read", lambda: self._reading().get(path))
         except (FileNotFoundError, ValueError):
             return None
+        except RefusedError as error:
+            # A bucket that refuses one object refuses all; a folder may have one bad file.
+            raise UnreadableObjectError(str(error)) if self.location.is_local else error from error.__cause__
 
     def get_all(self, paths: Sequence[str]) -> list[bytes | None]:
         """Return the bytes of several objects, in order; of an object store several at a time."""
         return self.each(self.get, paths)
 
+    def try_all(self, paths: Sequence[str]) -> list[bytes | UnreadableObjectError | None]:
+        """Return the bytes of several objects as `get_all`, or what is wrong with one; none is larger than any may be.
+
+        Of an object store the size is not asked for, which would be a request more for each.
+        """
+
+        def one(path: str) -> bytes | UnreadableObjectError | None:
+            try:
+                self._check_file(path, LARGEST_OBJECT_BYTES)
+                return self.get(path)
+            except UnreadableObjectError as error:
+                return error
+
+        return self.each(one, paths)
+
     def size(self, path: str) -> int | None:
         """Return the size of an object in bytes; None if it does not exist."""
+        self._check_file(path)
         try:
             return self._call("read", lambda: self._reading().head(path).size)
         except FileNotFoundError:
@@ -118,6 +143,7 @@ class Objects:
         It is read only where its size is right and its tag is no MD5 of this content: one whose bytes have changed
         on the disk is not taken for what it was.
         """
+        self._check_file(path)
         try:
             info = self._call("read", lambda: self._reading().head(path))
         except FileNotFoundError:
@@ -189,10 +215,30 @@ class Objects:
         """Return whether there is no object below these folders; takes one request, however many there are."""
         return next(self.under(prefix, most=1), None) is None
 
+    def linked_folder(self, path: str) -> str | None:
+        """Return the first folder on the way to an object that is a link, as the object then lies elsewhere.
+
+        None if there is none. The location itself may be a link.
+        """
+        parts = path.split("/")[:-1] if self.location.is_local else []
+        folders = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return next((folder for folder in folders if Path(self.location.root, folder).is_symlink()), None)
+
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects; those that do not exist are none the worse for it."""
+        """Delete objects; those that do not exist are none the worse for it.
+
+        Raises:
+            RefusedError: If the store does not let it, or an object lies behind a linked folder: it may be anybody's.
+            UnreachableError: If the store is away longer than patience lasts.
+        """
 
         def one(path: str) -> None:
+            link = self.linked_folder(path)
+            if link is not None:
+                raise RefusedError(
+                    f"'{self.location}/{path}' is not deleted: the folder '{link}' is a link, so that it lies outside. "
+                    "Put the folder itself there, or delete it by hand."
+                )
             try:
                 self._call("deleted", lambda: self._reading().delete(path))
             except FileNotFoundError:
@@ -294,16 +340,21 @@ class Objects:
         if [_md5(part) for part in there] != [part.hex() for part in parts]:
             raise OSError("the object was not received as it was sent")
 
-    def _check_file(self, path: str) -> None:
-        """Refuse what would be waited for, or read, for ever: a pipe, a device, or a link to one."""
+    def _check_file(self, path: str, most: int | None = None) -> None:
+        """Refuse what would be waited for, or read, for ever: a pipe, a device, or a link to one; or what is larger."""
         if not self.location.is_local:
             return
         try:
-            mode = Path(self.location.root, path).stat().st_mode
+            found = Path(self.location.root, path).stat()
         except (OSError, ValueError):
             return  # reading it says what is wrong
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise RefusedError(f"'{self.location}/{path}' cannot be read: it is a pipe or a device. Remove it.")
+        if is_no_file(found.st_mode):
+            raise UnreadableObjectError(f"'{self.location}/{path}' cannot be read: {NO_FILE}.")
+        if most is not None and found.st_size > most:
+            raise UnreadableObjectError(
+                f"'{self.location}/{path}' is not read: it has {found.st_size:,} bytes, and no answer more than "
+                f"{most:,}."
+            )
 
     def _sync(self, path: str) -> None:
         if not self.location.is_local:

@@ -15,6 +15,16 @@ GZIP, PLAIN = "gzip", "none"
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """Deflate, no time, no name, no operating system: what differs from machine to machine is left out."""
 
+LARGEST_ANSWER_BYTES = 32_000_000
+"""Of an answer of OpenF1, unpacked: six times the largest known, the intervals of a race with 36,000 records."""
+
+LARGEST_OBJECT_BYTES = 4 * LARGEST_ANSWER_BYTES
+"""Of an object of a landing zone, packed and unpacked: `dated` keeps a CSV answer as JSON, which is three times as
+long."""
+
+LONGEST_LINE_BYTES = 8_000_000
+"""Of a file of JSON lines and of a recording, unpacked: eighty times the longest known, a whole state of timing data,
+and as much as a message of the live feed may have."""
 
 LARGEST_RATIO = 100
 """How much larger than packed an answer may be: five times what real ones are (`car_data` as JSON at level 9: 19.8)."""
@@ -39,18 +49,18 @@ def pack(content: bytes) -> bytes:
     return b"".join((_HEADER, deflate.compress(content), deflate.flush(), *(end.to_bytes(4, "little") for end in ends)))
 
 
-def unpack(packed: bytes, most: int = 1 << 30) -> bytes:
+def unpack(packed: bytes, most: int = LARGEST_OBJECT_BYTES) -> bytes:
     """Return the content of a gzip file, which may have several members.
 
     Args:
         packed: The file.
-        most: How many bytes the content may have, but never more than `LARGEST_RATIO` times those of the file: a small
-            one can claim to be immense.
+        most: How many bytes the content may have, but never more than `LARGEST_OBJECT_BYTES` and `LARGEST_RATIO` times
+            those of the file: a small one can claim to be immense.
 
     Raises:
         DamagedError: If it is none, cut off, damaged or larger.
     """
-    most = min(most, max(HARMLESS_BYTES, LARGEST_RATIO * len(packed)))
+    most = min(max(most, 0), LARGEST_OBJECT_BYTES, max(HARMLESS_BYTES, LARGEST_RATIO * len(packed)))
     parts: list[bytes] = []
     size, rest = 0, packed
     while rest:

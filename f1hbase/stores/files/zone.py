@@ -39,23 +39,27 @@ class Zone:
         """Where it is, for people."""
         return self.objects.location.shown
 
-    def unit_states(self, scope: Scope, endpoints: Collection[str] | None = None) -> list[UnitState]:
+    def unit_states(
+        self, scope: Scope, endpoints: Collection[str] | None = None, *, unreadable: bool = False
+    ) -> list[UnitState]:
         """Return the units of one session (or of a meeting as such) that count: none from before a rollback.
 
         Args:
             scope: The session or meeting.
             endpoints: Only the units of these; None for all.
+            unreadable: Whether units whose manifests cannot be read are returned as well, as failed ones.
         """
         paths = sorted(
             info.path
             for info in self.objects.under(scope_manifests(scope))
             if info.path.endswith(".json") and (endpoints is None or endpoint_of_path(info.path) in endpoints)
         )
-        manifests = read_manifests(self.objects, paths)
+        manifests, failed = read_manifests(self.objects, paths)
+        failed = failed if unreadable else []
         if not manifests:
-            return []
+            return failed
         epoch = lease_objects.latest(self.objects, scope.meeting).epoch(scope)
-        return [manifest.state for manifest in manifests if manifest.epoch >= epoch]
+        return [*(manifest.state for manifest in manifests if manifest.epoch >= epoch), *failed]
 
     def body(self, stored: Mapping[str, Any]) -> bytes:
         """Return the uncompressed bytes of an object that a manifest names; see `read_body`."""
@@ -109,7 +113,9 @@ def _layout_there(objects: Objects) -> Layout | None:
 def _read_marker(content: bytes, location: Location) -> Layout:
     try:
         marker = json.loads(content)
-        name, version = str(marker["layout"]), int(marker["version"])
+        name, version = str(marker["layout"]), marker["version"]
+        if type(version) is not int:
+            raise TypeError(f"version is {version!r:.40}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LocationError(
             f"'{location}/{MARKER}' cannot be read ({type(error).__name__}): it is damaged, or none of f1hbase's."
