@@ -365,8 +365,9 @@ def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | Non
     if settings.engine not in ENGINES:
         _refuse_without_engine(config)
         return None
-    named = settings.source in SOURCES or import_module(_RECORDING_SOURCE).is_recording(settings.source)
-    if named:
+    # What is at a URL and is no landing zone, the engine refuses itself.
+    is_remote = "://" in settings.source
+    if settings.source in SOURCES or (not is_remote and import_module(_RECORDING_SOURCE).is_recording(settings.source)):
         raise ConfigError(
             f"--engine {settings.engine} loads from a landing zone, not from '{settings.source}': fill one with load "
             f"--from {settings.source} --to FOLDER and load --from FOLDER, or use --engine local."

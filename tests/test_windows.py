@@ -13,7 +13,16 @@ from samples import END, START, a_scope
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.model.coverage import subtract, union
 from f1hbase.model.times import lenient_time, parse_time
-from f1hbase.model.units import ALL_TIME, Unit, Window, endpoints_of, parse_scope, parse_unit_key, slice_time
+from f1hbase.model.units import (
+    ALL_TIME,
+    LARGEST_KEY,
+    Unit,
+    Window,
+    endpoints_of,
+    parse_scope,
+    parse_unit_key,
+    slice_time,
+)
 
 MINUTE = timedelta(minutes=1)
 QUARTER = 15 * MINUTE
@@ -195,7 +204,7 @@ def test_windows_overlap_if_and_only_if_a_moment_is_in_both(one: Window, other: 
 # --- a session and a meeting as such ---
 
 
-@given(st.integers(0), st.integers(0), st.none() | st.integers(0))
+@given(st.integers(1900, 9999), st.integers(0, LARGEST_KEY), st.none() | st.integers(0, LARGEST_KEY))
 def test_the_prefix_of_a_scope_can_be_taken_apart_again(year: int, meeting: int, session: int | None) -> None:
     scope = a_scope(session, year=year, meeting_key=meeting)
     found = parse_scope(scope.prefix)

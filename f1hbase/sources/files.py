@@ -207,7 +207,7 @@ class _Tally:
     def _counted(self, number: int, records: Records) -> Iterator[Samples | Sequence[Any]]:
         found = 0
         for some in records:
-            found += len(some.rows) if isinstance(some, Samples) else len(some)
+            found += len(some)
             yield some
         self._found[number] = found
         wanted = self._state.stats.get("records")
