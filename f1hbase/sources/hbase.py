@@ -16,7 +16,7 @@ from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ALL_ENDPOINTS, DATASETS, HISTORY, Endpoint, KeyText, KeyWord
 from f1hbase.model.outcomes import UnitState
 from f1hbase.model.samples import Record
-from f1hbase.model.times import parse_time
+from f1hbase.model.times import lenient_time
 from f1hbase.model.units import ALL_TIME, SEPARATOR, Scope, Unit, Window
 from f1hbase.sources.base import Source
 from f1hbase.sources.hbase_rows import Part, RowDecoder, expected_columns
@@ -85,7 +85,9 @@ class HBaseReader:
             rows = connector.stream(
                 self._tables.reports, names.UNIT, columns=[names.FETCHED], row_filter=_LISTING_UNITS
             )
-            return max((parse_time(cells[names.FETCHED].decode()) for _, cells in rows), default=None)
+            # Rows that another program has put there may say no time, or none that is one.
+            times = (lenient_time(cells.get(names.FETCHED, b"").decode(errors="replace")) for _, cells in rows)
+            return max(filter(None, times), default=None)
 
     def read(self, unit: Unit) -> Iterator[Part]:
         """Yield the records of a unit's endpoint, session, driver and window, some at a time.

@@ -20,6 +20,7 @@ FOUND = {
     3115: "a gateway whose table has a name that is no text was a stack trace of doctor",
     3141: "status after a load from Jolpica that failed in part asked OpenF1 how many requests that takes",
     3400: "a request to serve whose own address has no port that can be one was a stack trace in its log",
+    5072: "an export from a gateway that lies met a unit without its time, and a scanner that could not be closed",
 }
 """What each of them found."""
 

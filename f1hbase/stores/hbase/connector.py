@@ -456,7 +456,7 @@ class HBaseConnector:
                 connection.client.scannerClose(scanner)
         except IllegalArgument:
             pass  # the gateway has forgotten it
-        except _TRANSIENT:
+        except (*_TRANSIENT, AssertionError):  # the latter is thriftpy2's for a socket that it has closed
             self.close()  # half an answer may still be on its way
         finally:
             self._turn.release()
