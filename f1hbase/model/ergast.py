@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -91,12 +92,10 @@ def read_page(body: bytes) -> Page:
     Raises:
         BadPageError: If it is none of this form.
     """
-    try:
+    with _of_form():
         content = json.loads(body)["MRData"]
         limit, offset, total = (_whole(content[name], name, least) for name, least in _LEAST.items())
         records = list(_records(content))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
     return Page(limit, offset, total, records)
 
 
@@ -109,7 +108,7 @@ def endpoint_of(body: bytes) -> str | None:
     >>> endpoint_of(b'{"MRData": {"RaceTable": {"Races": [{"season": "1950", "round": "1", "Results": []}]}}}')
     'results'
     """
-    try:
+    with _of_form():
         content = json.loads(body)["MRData"]
         if "RaceTable" in content:
             races = content["RaceTable"]["Races"]
@@ -119,8 +118,6 @@ def endpoint_of(body: bytes) -> str | None:
             lists = content["StandingsTable"]["StandingsLists"]
             return next((_OF_STANDINGS[name] for one in lists for name in _STANDINGS if one.get(name)), None)
         return next((_OF_TABLE[name] for name, entries in _TABLES.items() if content.get(name, {}).get(entries)), None)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
 
 
 def races_of(body: bytes) -> list[Record]:
@@ -129,12 +126,10 @@ def races_of(body: bytes) -> list[Record]:
     Raises:
         BadPageError: If it is none of this form.
     """
-    try:
+    with _of_form():
         races = json.loads(body)["MRData"].get("RaceTable", {}).get("Races", ())
         own = [{name: value for name, value in race.items() if name not in _OF_RACE} for race in races]
         found = [_flat(race) for race in own]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
     return [race for race in found if type(race.get("season")) is int and type(race.get("round")) is int]
 
 
@@ -142,6 +137,15 @@ def question_of(body: bytes) -> str:
     """Return what an answer answers, as it says itself: its address without a query; all pages of one say the same."""
     url = str(json.loads(body)["MRData"].get("url", ""))
     return url.partition("?")[0].rstrip("/").removesuffix(".json")
+
+
+@contextmanager
+def _of_form() -> Iterator[None]:
+    """Have what is met in reading an answer of another form be a `BadPageError`."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise BadPageError(f"it has not the form of Ergast's answers ({type(error).__name__}: {error})") from error
 
 
 def _whole(value: Any, name: str, least: int) -> int:

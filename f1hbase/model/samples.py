@@ -103,13 +103,16 @@ def samples_of_json(endpoint: Endpoint, body: bytes) -> Samples | None:
         rows = list(map(msgspec.structs.astuple, _decoder(endpoint.name).decode(body)))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return samples_of_rows(endpoint, rows)
-
-
-def samples_of_rows(endpoint: Endpoint, rows: Sequence[Row]) -> Samples | None:
-    """Return rows as samples, or None if a date is spelt otherwise."""
     spelt = AS_OPENF1.fullmatch
     return Samples(endpoint, rows) if all(spelt(row[3]) for row in rows) else None
+
+
+def are_as_openf1(dates: bytes) -> bool:
+    """Return whether dates, one a line, are all spelt as OpenF1 does, which is in a few forms."""
+    return all(AS_OPENF1.fullmatch(form.decode()) for form in set(dates.translate(_ZEROS).split(b"\n")))
+
+
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 @cache

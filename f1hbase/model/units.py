@@ -23,7 +23,7 @@ LONGEST_SESSION = timedelta(hours=12)
 LARGEST_KEY = 2**63 - 1
 """Of meetings, sessions and drivers: a whole number of 64 bits. The keys of OpenF1 have four or five digits."""
 
-_YEARS = range(1900, 10_000)
+YEARS = range(1900, 10_000)
 """Of which years there may be sessions."""
 
 
@@ -34,7 +34,7 @@ def is_key(value: object) -> TypeGuard[int]:
 
 def is_year(value: object) -> TypeGuard[int]:
     """Return whether a value can be the year of a meeting."""
-    return type(value) is int and value in _YEARS
+    return type(value) is int and value in YEARS
 
 
 _ROUNDS = 100

@@ -198,7 +198,9 @@ class _Tally:
     def __init__(self, state: UnitState, home: str, parts: int) -> None:
         self._state = state
         self._home = home
-        self._found: list[int | None] = [None] * parts
+        self._parts = parts
+        self._found: dict[int, int] = {}
+        """How many records the parts had that were read to their end."""
 
     def of(self, number: int, records: Records) -> Records:
         """Return the records of a part, which are counted each time that they are read to their end."""
@@ -211,10 +213,11 @@ class _Tally:
             yield some
         self._found[number] = found
         wanted = self._state.stats.get("records")
-        if wanted is None or None in self._found or sum(map(int, filter(None, self._found))) == wanted:
+        total = sum(self._found.values())
+        if wanted is None or len(self._found) < self._parts or total == wanted:
             return
         raise UnreadableError(
-            f"'{self._home}': the objects of {self._state.endpoint} have {sum(filter(None, self._found)):,} of its "
+            f"'{self._home}': the objects of {self._state.endpoint} have {total:,} of its "
             f"records, and their manifest counts {wanted:,.0f}. Load it there again with --refresh."
         )
 

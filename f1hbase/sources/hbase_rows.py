@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import groupby
@@ -11,7 +10,7 @@ from typing import Any
 from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
 from f1hbase.model.columns import SampleColumns
 from f1hbase.model.memo import Memo
-from f1hbase.model.samples import AS_OPENF1, Record, Samples
+from f1hbase.model.samples import Record, Samples, are_as_openf1
 from f1hbase.model.units import SEPARATOR
 from f1hbase.sources.stored import UnreadableError
 from f1hbase.stores.hbase.answers import OtherRow, Rows, Run, value_of
@@ -75,7 +74,7 @@ class RowDecoder:
         length = len(lead) + 1
         # All at once, in a third of the time; a key with a line break in it is none of samples'.
         dates = [key[length:] for key in b"\n".join(rows.keys).decode(errors="replace").split("\n")]
-        if len(dates) != len(rows.keys) or not _ALL_AS_OPENF1.fullmatch("\n".join(dates)):
+        if len(dates) != len(rows.keys) or not are_as_openf1("\n".join(dates).encode()):
             return None
         try:
             values = [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in rows.columns]
@@ -150,8 +149,6 @@ def expected_columns(endpoint_name: str) -> tuple[bytes, ...]:
 
 
 _HASH = SEPARATOR.encode()
-
-_ALL_AS_OPENF1 = re.compile(rf"(?:{AS_OPENF1.pattern}(?:\n|\Z))++", re.ASCII)
 
 
 def _whole_number(framed: bytes) -> int | None:

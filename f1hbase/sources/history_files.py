@@ -10,13 +10,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from f1hbase.model.catalog import HISTORY, HISTORY_ENDPOINTS
 from f1hbase.model.ergast import BadPageError, Page, endpoint_of, is_page, question_of, races_of, read_page
 from f1hbase.model.outcomes import Status, UnitState
 from f1hbase.model.records import Identity, identity
 from f1hbase.model.samples import Record
+from f1hbase.model.times import moment_of
 from f1hbase.model.units import ALL_TIME, Scope, Unit, race_scope, season_scope
 from f1hbase.sources.stored import UnreadableError
 from f1hbase.stores.files.clients import ObjectInfo
@@ -87,7 +88,7 @@ class HistoryFiles:
         for name, endpoint in HISTORY_ENDPOINTS.items():
             answers = self._by_place.get((name, scope.prefix))
             if answers and endpoint.of_meeting == (scope.session_key is None):
-                fetched = datetime.fromtimestamp(max(answer.age for answer in answers)[0], UTC)
+                fetched = moment_of(max(answer.age for answer in answers)[0])
                 prefix = scope.prefix
                 states.append(UnitState(prefix, name, None, ALL_TIME, Status.DONE, fetched=fetched, source="files"))
         return states
@@ -118,7 +119,7 @@ class HistoryFiles:
 
     def listed_at(self) -> datetime | None:
         """Return when the latest answer came."""
-        return None if self._listed is None else datetime.fromtimestamp(self._listed[0], UTC)
+        return None if self._listed is None else moment_of(self._listed[0])
 
     def _take(self, age: Age, info: ObjectInfo, answers: dict[str, list[_Answer]]) -> None:
         try:

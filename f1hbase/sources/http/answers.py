@@ -84,24 +84,24 @@ def excerpt(body: bytes) -> str:
 
 def words_of(body: bytes) -> str:
     """Return the server's own words from the body of a refusal: its `detail`, or the beginning of a page or a text."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return excerpt(body)
-    if isinstance(content, dict) and content.get("detail"):
-        detail = content["detail"]
+    detail = _detail(body)
+    if detail:
         return excerpt((detail if isinstance(detail, str) else json.dumps(detail)).encode(errors="replace"))
     return excerpt(body)
 
 
 def detail_of(body: bytes) -> str | None:
     """Return the text that a JSON object has as its `detail`, as FastAPI words a refusal; None if it has none."""
+    detail = _detail(body)
+    return detail if isinstance(detail, str) else None
+
+
+def _detail(body: bytes) -> object:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    detail = content.get("detail") if isinstance(content, dict) else None
-    return detail if isinstance(detail, str) else None
+    return content.get("detail") if isinstance(content, dict) else None
 
 
 def last_line(body: bytes) -> str:

@@ -14,7 +14,7 @@ import aiohttp
 
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.errors import GiveUpError, SlowQueryError, TooLargeError, TransientError
-from f1hbase.stores.files.packing import HARMLESS_BYTES, LARGEST_RATIO
+from f1hbase.stores.files.packing import LARGEST_RATIO, most_unpacked
 
 ACCEPTED = "gzip, deflate"
 """The encodings that are asked for, and the only ones that are unpacked."""
@@ -86,7 +86,7 @@ async def pieces(response: aiohttp.ClientResponse, most: int, *, patience: float
             size += len(piece)
             if size > most:
                 raise TooLargeError(f"the answer is larger than {most:,} bytes", most)
-            if size > max(HARMLESS_BYTES, LARGEST_RATIO * came):
+            if size > most_unpacked(came):
                 raise GiveUpError(
                     f"the answer is packed as none of the API's is: {came:,} bytes unpack to {size:,} and more, "
                     f"{LARGEST_RATIO} times their size"

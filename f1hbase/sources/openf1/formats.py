@@ -18,7 +18,7 @@ from f1hbase.model.catalog import Endpoint
 from f1hbase.model.columns import SampleTexts
 from f1hbase.model.memo import Memo
 from f1hbase.model.records import loose_json, may_lose_numbers
-from f1hbase.model.samples import AS_OPENF1, Record, Samples, samples_of_json
+from f1hbase.model.samples import Record, Samples, are_as_openf1, samples_of_json
 from f1hbase.model.text import excerpt
 from f1hbase.sources.http.body import LARGE_BYTES
 from f1hbase.sources.http.errors import GiveUpError, TooLargeError, TransientError, UnfaithfulError
@@ -33,7 +33,6 @@ faster, and what is under way of them takes 13 MB more in a worker (95 MB instea
 _SLICE_BYTES = SLICE_ROWS * 66
 _OF_VALUES = b"0123456789-+.: T"
 """What numbers and dates are made of."""
-_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _WHOLE_JSON_BYTES = 300_000
 
 _MOST_RECORDS = 300_000
@@ -193,7 +192,7 @@ class CsvAnswer:
             values[self._names.index(name) :: width] for name in self._endpoint.fields
         )
         as_json = b"\n".join(dates).replace(b" ", b"T")
-        if not _are_as_openf1(as_json):
+        if not are_as_openf1(as_json):
             return None
         try:
             scope = [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in (meetings, sessions, drivers)]
@@ -232,11 +231,6 @@ def _readers(header: list[str], endpoint: Endpoint, body: bytes) -> list[Callabl
 
 def _json_date(text: str) -> str | None:
     return text.replace(" ", "T", 1) or None
-
-
-def _are_as_openf1(dates: bytes) -> bool:
-    """Return whether dates, one a line, are all spelt as OpenF1 does, which is in a few forms."""
-    return all(AS_OPENF1.fullmatch(form.decode()) for form in set(dates.translate(_ZEROS).split(b"\n")))
 
 
 def _whole_number(text: bytes) -> bytes:

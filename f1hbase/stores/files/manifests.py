@@ -18,7 +18,7 @@ import msgspec
 from f1hbase.model.coverage import status_of
 from f1hbase.model.outcomes import Outcome, Status, UnitState
 from f1hbase.model.times import lenient_time, parse_time
-from f1hbase.model.units import LARGEST_KEY, Scope, Unit, Window, parse_scope
+from f1hbase.model.units import LARGEST_KEY, YEARS, Scope, Unit, Window, parse_scope
 from f1hbase.stores.files.objects import Objects, UnreadableObjectError
 from f1hbase.stores.files.packing import GZIP
 from f1hbase.stores.files.paths import scope_folder
@@ -36,9 +36,6 @@ VERSION = 1
 LARGEST_MANIFEST_BYTES = 8_000_000
 """Room for ten thousand objects; those of a recorded race have some hundreds."""
 
-_FIRST_YEAR = 1900
-"""Before every season; what is earlier is no date at all."""
-
 _Whole = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_KEY)]
 _Number = Annotated[int, msgspec.Meta(ge=-LARGEST_KEY, le=LARGEST_KEY)]
 _Short = Annotated[str, msgspec.Meta(max_length=10_000)]
@@ -47,7 +44,7 @@ _Form = TypeVar("_Form")
 
 
 class _Unit(msgspec.Struct):
-    year: Annotated[int, msgspec.Meta(ge=_FIRST_YEAR, le=9_999)]
+    year: Annotated[int, msgspec.Meta(ge=YEARS[0], le=YEARS[-1])]
     meeting_key: _Whole
     session_key: _Whole | None
     endpoint: _Short
@@ -351,7 +348,7 @@ def _edge_of(text: str | None, name: str) -> datetime | None:
 
 def _moment(text: str, name: str) -> datetime:
     moment = lenient_time(text)
-    if moment is None or moment.year < _FIRST_YEAR:
+    if moment is None or moment.year < YEARS[0]:
         raise ValueError(f"field '{name}': {text!r:.60} is no time that a session can have")
     return moment
 

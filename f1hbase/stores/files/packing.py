@@ -29,12 +29,17 @@ and as much as a message of the live feed may have."""
 LARGEST_RATIO = 100
 """How much larger than packed an answer may be: five times what real ones are (`car_data` as JSON at level 9: 19.8)."""
 
-HARMLESS_BYTES = 2_000_000
+_HARMLESS_BYTES = 2_000_000
 """Up to here an answer may be as monotonous as it likes."""
 
 
 class DamagedError(ValueError):
     """Bytes that are not what they were; says how."""
+
+
+def most_unpacked(packed: int) -> int:
+    """Return how many bytes so many packed ones may unpack to: a small answer can claim to be immense."""
+    return max(_HARMLESS_BYTES, LARGEST_RATIO * packed)
 
 
 def md5_hex(content: bytes) -> str:
@@ -54,13 +59,12 @@ def unpack(packed: bytes, most: int = LARGEST_OBJECT_BYTES) -> bytes:
 
     Args:
         packed: The file.
-        most: How many bytes the content may have, but never more than `LARGEST_OBJECT_BYTES` and `LARGEST_RATIO` times
-            those of the file: a small one can claim to be immense.
+        most: How many bytes the content may have, but never more than `LARGEST_OBJECT_BYTES` and `most_unpacked`.
 
     Raises:
         DamagedError: If it is none, cut off, damaged or larger.
     """
-    most = min(max(most, 0), LARGEST_OBJECT_BYTES, max(HARMLESS_BYTES, LARGEST_RATIO * len(packed)))
+    most = min(max(most, 0), LARGEST_OBJECT_BYTES, most_unpacked(len(packed)))
     parts: list[bytes] = []
     size, rest = 0, packed
     while rest:
