@@ -112,21 +112,13 @@ class Course:
     peak: int = 0
 
 
-class MemoryWatch:
-    """Watches the memory of a process and its children, from a thread, during a `with` block.
+class _Watch:
+    """Looks at a process from a thread, during a `with` block."""
 
-    Args:
-        pid: The process.
-        seconds: How often it looks.
-    """
-
-    def __init__(self, pid: int, seconds: float) -> None:
+    def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
-        self._seconds = seconds
-        self._begun = monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.courses: dict[int, Course] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -137,6 +129,24 @@ class MemoryWatch:
     ) -> None:
         self._stop.set()
         self._thread.join()
+
+    def _watch(self) -> None:
+        raise NotImplementedError
+
+
+class MemoryWatch(_Watch):
+    """Watches the memory of a process and its children, from a thread, during a `with` block.
+
+    Args:
+        pid: The process.
+        seconds: How often it looks.
+    """
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        super().__init__(pid)
+        self._seconds = seconds
+        self._begun = monotonic()
+        self.courses: dict[int, Course] = {}
 
     def peaks(self) -> dict[str, int]:
         """Return the highest peak of each kind of process."""
@@ -168,7 +178,7 @@ def _is_worker(process: psutil.Process) -> bool:
     return any("f1hbase.pipeline.worker" in argument for argument in process.cmdline())
 
 
-class TreeWatch:
+class TreeWatch(_Watch):
     """Watches a process and all below it, from a thread, during a `with` block.
 
     Args:
@@ -179,21 +189,9 @@ class TreeWatch:
     """
 
     def __init__(self, pid: int) -> None:
-        self._root = psutil.Process(pid)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        super().__init__(pid)
         self._cpu: dict[int, float] = {}
         self.peak = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     @property
     def cpu(self) -> float:

@@ -6,16 +6,15 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from cli import Loader
+from webhook import webhook
 from weekend import one_session, serve, simulate
 
 from f1hbase.cli import failures
@@ -29,25 +28,12 @@ Told = list[dict[str, Any]]
 def hook() -> Iterator[tuple[str, Told]]:
     """The address of a webhook, and what it was told."""
     told: Told = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told.append({"path": self.path, "type": self.headers["Content-Type"], **body})
-            status = {"/moved": 307, "/broken": 500}.get(self.path, 204)
-            self.send_response(status)
-            if status == 307:
-                self.send_header("Location", "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", told
-    server.shutdown()
-    server.server_close()
+    status_of = {"/moved": 307, "/broken": 500}
+    with webhook(
+        lambda post: told.append({"path": post.path, "type": post.type, **post.body}),
+        lambda path: status_of.get(path, 204),
+    ) as url:
+        yield url, told
 
 
 @contextmanager

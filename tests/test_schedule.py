@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from webhook import webhook
 
 from f1hbase.cli.commands import cli
 
@@ -81,21 +79,8 @@ def test_nothing_given_is_read_by_a_shell(tmp_path: Path) -> None:
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[Any]]]:
     told: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204 if self.path == "/f1" else 500)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", told
-    server.shutdown()
-    server.server_close()
+    with webhook(lambda post: told.append(post.body), lambda path: 204 if path == "/f1" else 500) as url:
+        yield url, told
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
