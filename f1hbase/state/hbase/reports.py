@@ -64,7 +64,8 @@ class HBaseReports:
             families = {"meta": dict[str, str](), "stats": dict[str, str](), "errors": dict[str, str]()}
             for column, value in cells.items():
                 family, _, name = _text(column).partition(":")
-                families[family][name] = _text(value)
+                if family in families:  # others are somebody else's
+                    families[family][name] = _text(value)
             runs.append(RunState(_text(key).partition(SEPARATOR)[2], **families))
         return runs[::-1]
 

@@ -341,21 +341,28 @@ class HBaseConnector:
 
     def get(self, table: str, row: bytes, column: bytes) -> bytes | None:
         """Return what a cell holds; None where there is none."""
-        cells: dict[bytes, bytes] = self._call(lambda c: c.table(table).row(row, columns=[column]), table)
-        return cells.get(column)
+        cell = self._cell(table, row, column)
+        return None if cell is None else bytes(cell.value)
 
     def timestamp(self, table: str, row: bytes, column: bytes) -> int | None:
         """Return when a cell was put, in milliseconds since 1970 by its server; None where there is none."""
-        cells = self._call(lambda c: c.table(table).row(row, columns=[column], include_timestamp=True), table)
-        return int(cells[column][1]) if column in cells else None
+        cell = self._cell(table, row, column)
+        return None if cell is None else int(cell.timestamp)
+
+    def _cell(self, table: str, row: bytes, column: bytes) -> Any:
+        """Return a cell as Thrift has it; None where there is none."""
+
+        def ask(c: Any) -> Any:
+            found = sound_rows(c.client.getRowWithColumns(table.encode(), row, [column], {}), row, [column])
+            return found[0].columns[column] if found else None
+
+        return self._call(ask, table)
 
     def scan(
         self, table: str, prefix: bytes, columns: Sequence[bytes] | None = None
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Return all rows whose key begins with a prefix, in the order of their keys."""
-        return self._call(
-            lambda c: list(c.table(table).scan(row_prefix=prefix, columns=columns, batch_size=1000)), table
-        )
+        return list(self.stream(table, prefix, columns=columns, chunk=1000))
 
     def stream(
         self,
@@ -427,7 +434,7 @@ class HBaseConnector:
                 scanner = c.client.scannerOpenWithScan(table.encode(), scan, {})
                 connection = c
             try:
-                return list(c.client.scannerGetList(scanner, chunk))
+                return sound_rows(c.client.scannerGetList(scanner, chunk), prefix, columns or ())
             except IllegalArgument:
                 # The gateway has forgotten the scanner: nobody asked it for anything for a minute.
                 connection = None
@@ -571,6 +578,34 @@ def _connect(gateway: Gateway, seconds: float) -> Any:
         gateway.host, gateway.port, timeout=int(seconds * 1000),
         transport=gateway.dialect.transport, protocol=gateway.dialect.protocol,
     )  # fmt: skip
+
+
+def sound_rows(rows: Iterable[Any], prefix: bytes, columns: Collection[bytes]) -> list[Any]:
+    """Return rows as Thrift has them, if they are such as HBase can have sent.
+
+    Args:
+        rows: The rows of an answer.
+        prefix: What their keys begin with.
+        columns: The families (`car`) and columns (`car:rpm`) that were asked for; none: all.
+
+    Raises:
+        TProtocolException: If a row has no key, no cells, or what was not asked for: so answers what is no HBase.
+    """
+    found = list(rows)
+    for row in found:
+        if not row.row or not row.row.startswith(prefix) or not row.columns:
+            raise _garbage("a row without a key or cells, or one that was not asked for")
+        for column, cell in row.columns.items():
+            if cell.value is None or cell.timestamp is None:
+                raise _garbage("a cell without a value or a time")
+            if columns and column not in columns and column.partition(b":")[0] not in columns:
+                raise _garbage("a column that was not asked for")
+    return found
+
+
+def _garbage(what: str) -> TProtocolException:
+    message = f"it answers what HBase does not: {what}"
+    return TProtocolException(TProtocolException.INVALID_DATA, message)  # type: ignore[no-untyped-call]
 
 
 def _after_prefix(prefix: bytes) -> bytes | None:

@@ -21,7 +21,7 @@ from thriftpy2.protocol.exc import TProtocolException
 from thriftpy2.thrift import TApplicationException
 
 from f1hbase.stores.hbase.answers import AnswerReader, OtherRow, RefusedError, Run, merged, scanner_get_list
-from f1hbase.stores.hbase.connector import CALL_SECONDS, ONE_CELL_KEYS_ONLY, Gateway, HBaseConnector, _check
+from f1hbase.stores.hbase.connector import CALL_SECONDS, ONE_CELL_KEYS_ONLY, Gateway, HBaseConnector, _check, sound_rows
 
 _Made = TypeVar("_Made")
 
@@ -144,7 +144,7 @@ class ScanConnector(HBaseConnector):
 
         def ask(connection: Any) -> bytes | None:
             scanner = _checked(connection, table, lambda: _open(connection, table, scan))
-            found = connection.client.scannerGetList(scanner, 1)
+            found = sound_rows(connection.client.scannerGetList(scanner, 1), b"", [family])
             connection.client.scannerClose(scanner)
             return found[0].row if found else None
 
@@ -152,7 +152,8 @@ class ScanConnector(HBaseConnector):
 
     def _next_rows(self, connection: Any, scanner: int, columns: Sequence[bytes], most: int) -> tuple[list[Run], bytes]:
         if self._gateway.dialect.protocol != "binary":
-            found = connection.client.scannerGetList(scanner, most)
+            family = columns[0].partition(b":")[0]
+            found = sound_rows(connection.client.scannerGetList(scanner, most), b"", [family])
             others = [OtherRow(one.row, {name: cell.value for name, cell in one.columns.items()}) for one in found]
             return list(others), others[-1].key if others else b""
         framed = self._gateway.dialect.transport == "framed"
