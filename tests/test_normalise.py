@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -385,3 +386,24 @@ def test_a_bad_record_does_not_count_as_another_of_its_identity() -> None:
     stored, account, _ = normalise(an_answer([bad, good], endpoint="laps"))
     assert stored == [good]
     assert [aside.reason == IDENTITY for aside in account.quarantined] == [False]
+
+
+def test_what_is_repeated_without_end_takes_no_memory() -> None:
+    rows = samples_of([car(second) for second in range(60)])
+
+    class Repeated:
+        def __iter__(self) -> Iterator[Samples]:
+            for _ in range(500):
+                yield rows
+
+    normalise(an_answer(records=Repeated()))  # so that what is made once is not counted
+    tracemalloc.start()
+    try:
+        stored, account, _ = normalise(an_answer(records=Repeated()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(stored) == 60
+    assert (account.records, account.duplicates) == (30_000, 29_940)
+    assert peak < 1_000_000  # 30,000 records held would be some 15 MB

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from f1hbase.destinations.base import Batch
 from f1hbase.model.answers import Answer, RequestStats
-from f1hbase.model.catalog import ALL_ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
 from f1hbase.model.outcomes import Quarantined
 from f1hbase.model.records import (
     Identity,
@@ -123,14 +123,14 @@ class AnswerNormaliser:
         """
         seen: set[int] = set()
         repeated: set[int] = set()
-        apart: list[Record] = []
+        apart = _Rivals(self._endpoint)
         held: Batch | None = None
         for some in self._answer.records:
             valid = some if isinstance(some, Samples) else self._valid(some)
             marks = self._marks(valid)
             are_distinct = len(set(marks)) == len(marks)
             if conflicts:
-                apart.extend(record for record, mark in zip(valid, marks, strict=True) if mark in conflicts)
+                apart.add(record for record, mark in zip(valid, marks, strict=True) if mark in conflicts)
                 valid = _without(valid, marks, conflicts)
             elif isinstance(valid, Samples) and not are_distinct:
                 repeated |= {mark for mark, number in Counter(marks).items() if number > 1}
@@ -141,7 +141,7 @@ class AnswerNormaliser:
                 held = None
             if valid:
                 is_each_once = isinstance(valid, Samples) or are_distinct
-                held = self._batch(valid if is_each_once else self._each_once(list(valid)))
+                held = self._batch(valid if is_each_once else self._each_once(_Rivals(self._endpoint, valid)))
         if not conflicts and repeated:
             return frozenset(repeated)
         if apart or held is None:
@@ -176,29 +176,15 @@ class AnswerNormaliser:
             part.unknown_fields |= unknown_fields(endpoint, record)
         return [hash(identity(endpoint, record)) for record in valid]
 
-    def _each_once(self, records: Sequence[Record]) -> list[Record]:
+    def _each_once(self, rivals: _Rivals) -> list[Record]:
         """Return the record of each identity that stands; the others are counted, or put aside if they differ."""
-        by_identity: dict[Identity, Record | list[Record]] = {}
-        for record in records:
-            key = identity(self._endpoint, record)
-            other = by_identity.get(key)
-            if other is None:
-                by_identity[key] = record
-            elif isinstance(other, list):
-                other.append(record)
-            else:
-                by_identity[key] = [other, record]
-        return [self._one_of(some) if isinstance(some, list) else some for some in by_identity.values()]
-
-    def _one_of(self, records: list[Record]) -> Record:
-        """Return which of several records of one identity stands; equal ones are duplicates, others put aside."""
-        stands = winner(records)
-        distinct = {canonical_json(record): record for record in records}
-        self._part.duplicates += len(records) - len(distinct)
-        for text, record in distinct.items():
-            if text != canonical_json(stands):
-                self._part.quarantined.append(self._aside(record, IDENTITY))
-        return stands
+        self._part.duplicates += rivals.duplicates
+        stand: list[Record] = []
+        for distinct in rivals:
+            stands = distinct[0] if len(distinct) == 1 else winner(distinct)
+            stand.append(stands)
+            self._part.quarantined += [self._aside(record, IDENTITY) for record in distinct if record is not stands]
+        return stand
 
     def _aside(self, record: object, reason: str) -> Quarantined:
         unit = self._answer.unit
@@ -224,6 +210,51 @@ class AnswerNormaliser:
         account.unknown_fields |= part.unknown_fields
         account.stats.add(self._answer.stats)
         account.error = account.error or self._answer.error
+
+
+class _Rivals:
+    """Records that may have one identity; of those that say the same only one is held.
+
+    Args:
+        endpoint: Whose records they are.
+        records: Those to begin with.
+
+    Attributes:
+        duplicates: How many said the same as another.
+    """
+
+    def __init__(self, endpoint: Endpoint, records: Iterable[Record] = ()) -> None:
+        self._endpoint = endpoint
+        # By identity: the only record, or where there are several the different ones by what they say.
+        self._found: dict[Identity, Record | _Different] = {}
+        self.duplicates = 0
+        self.add(records)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        """Yield the different records of each identity, in the order in which they came."""
+        for held in self._found.values():
+            yield list(held.values()) if isinstance(held, _Different) else [held]
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take more."""
+        for record in records:
+            key = identity(self._endpoint, record)
+            held = self._found.get(key)
+            if held is None:
+                self._found[key] = record
+                continue
+            if not isinstance(held, _Different):
+                held = self._found[key] = _Different({canonical_json(held): held})
+            said = canonical_json(record)
+            self.duplicates += said in held
+            held.setdefault(said, record)
+
+
+class _Different(dict[str, Record]):
+    """Records of one identity by their canonical JSON."""
 
 
 def _without(
