@@ -128,6 +128,8 @@ def _run(
 ) -> Iterator[str]:
     command = [sys.executable, "-m", "f1hbase", *arguments]
     output = work.parent / f"{arguments[0]}.out"
+    log = work / "populate.log"
+    logged = _read(log)
     began = monotonic()
     with output.open("wb") as file, subprocess.Popen(
         command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
@@ -152,9 +154,15 @@ def _run(
     if watch.peak > MOST_MEMORY:
         yield f"{arguments[0]} has {watch.peak / 1e6:.0f} MB"
     yield from _what_is_said(output.read_bytes(), arguments[0], secrets)
-    log = work / "populate.log"
-    if log.exists() and is_regular(log):
-        yield from _what_is_said(log.read_bytes(), "the log", secrets, is_log=True)
+    log_now = _read(log)
+    if not log_now.startswith(logged):
+        yield "the log has lost what it held"
+    yield from _what_is_said(log_now.removeprefix(logged), "the log", secrets, is_log=True)
+
+
+def _read(log: Path) -> bytes:
+    """Return what a log holds, which may be odd before anything has been logged; nothing if it is no regular file."""
+    return log.read_bytes() if log.exists() and is_regular(log) else b""
 
 
 def _attacked(
