@@ -198,7 +198,7 @@ def test_a_connection_that_idled_and_was_closed_does_not_count_against_its_gatew
 def test_a_gateway_that_accepts_and_never_answers_is_left_for_another(
     connect: MakeConnector, ways: tuple[Forwarder, Forwarder], tables: Tables, row: bytes
 ) -> None:
-    connector = connect(call_timeout=0.3)
+    connector = connect(call_timeout=1.0)
     connector.put(tables.data, _rows(row, 1))
     ways[0].hold()
     connector.put(tables.data, _rows(row, 3))
@@ -280,7 +280,7 @@ def test_a_disabled_table_fails_the_unit_when_the_put_has_timed_out_and_says_how
 def test_patience_with_a_disabled_table_ends_whatever_works_meanwhile(
     gateway: Gateway, tables: Tables, row: bytes, clock: Clock
 ) -> None:
-    connector = HBaseConnector([gateway], patience=3600, put_timeout=0.2, call_timeout=0.5)
+    connector = HBaseConnector([gateway], patience=3600, put_timeout=0.2, call_timeout=1.5)
     report = [RowMutation(row, {b"meta:x": b"1"})]
     with pytest.raises(StoreError, match=r"has not taken it in 0.2 s"):
         connector.put(tables.data, _rows(row, 1))
