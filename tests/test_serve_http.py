@@ -28,9 +28,9 @@ from tables import scan, values
 
 import f1hbase
 from f1hbase.errors import ConfigError
+from f1hbase.listening.connections import FirstRequests
 from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.serve.app import INCOMPLETE, create_app
-from f1hbase.serve.connections import FirstRequests
 from f1hbase.serve.file_store import FileStore
 from f1hbase.serve.openapi import description
 from f1hbase.serve.security import Access, access_of

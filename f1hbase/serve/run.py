@@ -20,9 +20,8 @@ from aiohttp import web
 from tqdm import tqdm
 
 from f1hbase.errors import F1HBaseError
-from f1hbase.listening import Runner
+from f1hbase.listening.runner import Runner
 from f1hbase.serve.app import LONGEST_QUERY_BYTES
-from f1hbase.serve.connections import FirstRequests, end_answers
 from f1hbase.serve.file_store import FileStore
 
 _log = logging.getLogger(__name__)
@@ -32,8 +31,6 @@ KEEP_ALIVE_SECONDS = 5.0
 
 _LINE_SECONDS = 5.0
 _MOST_FILES = 16_384
-_END_SECONDS = 1.0
-"""How long answers under way have at the end."""
 
 _BACKLOG = 1_024
 """How many connections may wait to be taken."""
@@ -134,21 +131,10 @@ async def _serve(
     runner = Runner(
         app,
         logging.getLogger(f"{__name__}.http"),
-        shutdown_timeout=_END_SECONDS,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
         max_line_size=_LONGEST_LINE_BYTES,
     )
-    first_requests = FirstRequests()
-    first_requests.attach(app)
-
-    async def end(_: web.Application) -> None:
-        if runner.server is not None:
-            await end_answers(runner.server, _END_SECONDS)
-
-    app.on_shutdown.append(end)
     await runner.setup()
-    assert runner.server is not None
-    watching = asyncio.create_task(first_requests.watch(runner.server))
     try:
         try:
             await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
@@ -167,7 +153,6 @@ async def _serve(
             tell(f"web pages: http://{_in_url(host)}:{port}/")
         await stop.wait()
     finally:
-        watching.cancel()
         await runner.cleanup()
 
 

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from f1hbase.credentials import Secret, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError
-from f1hbase.listening import is_own_name
+from f1hbase.listening.names import is_own_name
 
 TOKEN_VARIABLE = "F1HBASE_SERVE_TOKEN"  # noqa: S105 - a name, no token
 

@@ -17,7 +17,8 @@ from aiohttp.typedefs import Handler
 from f1hbase.config import DEFAULT_METRICS_PORT
 from f1hbase.credentials import SERVE_VARIABLE, is_loopback_host, register_secret
 from f1hbase.errors import ConfigError, F1HBaseError, UnreachableError
-from f1hbase.listening import Runner, is_of_other_site, is_own_name
+from f1hbase.listening.names import is_of_other_site, is_own_name
+from f1hbase.listening.runner import Runner
 from f1hbase.pipeline.collector import EXIT_INTERRUPTED
 from f1hbase.pipeline.live.run import LiveParts, LiveRequest, Recorded, Recording, load_once_more, record
 from f1hbase.pipeline.load import run_async
