@@ -26,7 +26,7 @@ from f1hbase.model.records import (
     unknown_fields,
     winner,
 )
-from f1hbase.model.samples import Record, Samples
+from f1hbase.model.samples import Record, Row, Samples
 from f1hbase.model.units import Unit
 
 _log = logging.getLogger(__name__)
@@ -130,8 +130,8 @@ class AnswerNormaliser:
             marks = self._marks(valid)
             are_distinct = len(set(marks)) == len(marks)
             if conflicts:
-                apart.add(record for record, mark in zip(valid, marks, strict=True) if mark in conflicts)
-                valid = _without(valid, marks, conflicts)
+                apart.add(_those(valid, marks, conflicts, among=True))
+                valid = _those(valid, marks, conflicts, among=False)
             elif isinstance(valid, Samples) and not are_distinct:
                 repeated |= {mark for mark, number in Counter(marks).items() if number > 1}
             repeated |= seen.intersection(marks)
@@ -227,6 +227,7 @@ class _Rivals:
         self._endpoint = endpoint
         # By identity: the only record, or where there are several the different ones by what they say.
         self._found: dict[Identity, Record | _Different] = {}
+        self._rows: set[Row] = set()
         self.duplicates = 0
         self.add(records)
 
@@ -238,9 +239,9 @@ class _Rivals:
         for held in self._found.values():
             yield list(held.values()) if isinstance(held, _Different) else [held]
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Samples | Iterable[Record]) -> None:
         """Take more."""
-        for record in records:
+        for record in self._new(records) if isinstance(records, Samples) else records:
             key = identity(self._endpoint, record)
             held = self._found.get(key)
             if held is None:
@@ -252,16 +253,23 @@ class _Rivals:
             self.duplicates += said in held
             held.setdefault(said, record)
 
+    def _new(self, samples: Samples) -> Samples:
+        """Return the samples that are no duplicates of others, which takes no records of them: rows are as exact."""
+        rows = dict.fromkeys(row for row in samples.rows if row not in self._rows)
+        self._rows.update(rows)
+        self.duplicates += len(samples) - len(rows)
+        return Samples(samples.endpoint, list(rows))
+
 
 class _Different(dict[str, Record]):
     """Records of one identity by their canonical JSON."""
 
 
-def _without(
-    records: Samples | Sequence[Record], marks: Sequence[int], conflicts: frozenset[int]
+def _those(
+    records: Samples | Sequence[Record], marks: Sequence[int], conflicts: frozenset[int], *, among: bool
 ) -> Samples | list[Record]:
-    """Return the records whose identity is not among the conflicts."""
+    """Return the records whose identity is, or is not, among the conflicts."""
     if isinstance(records, Samples):
-        rows = [row for row, mark in zip(records.rows, marks, strict=True) if mark not in conflicts]
+        rows = [row for row, mark in zip(records.rows, marks, strict=True) if (mark in conflicts) is among]
         return Samples(records.endpoint, rows)
-    return [record for record, mark in zip(records, marks, strict=True) if mark not in conflicts]
+    return [record for record, mark in zip(records, marks, strict=True) if (mark in conflicts) is among]
