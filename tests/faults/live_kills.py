@@ -106,10 +106,17 @@ async def reached(server: LiveServer, position: int) -> None:
     await until(lambda: server.player.position >= position or server.player.over.is_set(), 280)
 
 
-def connection_since(server: LiveServer, seen: set[int]) -> int:
-    """Return the connection that has come since some were seen."""
-    fresh = [one.number for one in server.hub.log if one.number not in seen and one.topics and one.ended is None]
-    return fresh[0] if fresh else 0
+async def came(server: LiveServer, seen: set[int]) -> int:
+    """Wait for a subscription that is none of those seen, and return its number; 0 if the session ends before.
+
+    The number of open ones says nothing: that of an instance just killed counts until the hub hears of its end.
+    """
+
+    def fresh() -> list[int]:
+        return [one.number for one in server.hub.log if one.number not in seen and one.topics and one.ended is None]
+
+    await until(lambda: fresh() or server.player.over.is_set(), 60)
+    return next(iter(fresh()), 0)
 
 
 async def record_with_trouble(
@@ -149,14 +156,13 @@ async def record_with_trouble(
                     seen = {one.number for one in server.hub.log}
                     if turn == "cut":
                         server.hub.cut(dice.choice(["drop", "cut", "reset"]), cut_off)
-                        await subscribed(server, 2)
-                        cut_off = connection_since(server, seen)
+                        cut_off = await came(server, seen)
                     else:
                         process.send_signal(signal.SIGKILL)
                         first.__exit__(None, None, None)
                         first = instance(loader, "a", script, "--idle-timeout", idle)
                         process = first.__enter__()
-                        await subscribed(server, 2)
+                        await came(server, seen)
                 await server.player.over.wait()
                 await asyncio.to_thread(process.wait, 120)
                 await asyncio.to_thread(other.wait, 120)
