@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from cli import Loader
+from hbase_server import free_ports
 from webhook import webhook
 from weekend import one_session, serve, simulate
 
@@ -75,18 +77,21 @@ def test_a_load_with_failed_units_tells_how_many_and_its_row_does_not_have_the_a
     tmp_path: Path, hook: tuple[str, Told]
 ) -> None:
     url, told = hook
-    records = one_session(simulate(tmp_path / "weekend", meetings=1), "laps")
-    records["laps"].append({"meeting_key": 1, "session_key": 2})
+    records = one_session(simulate(tmp_path / "weekend", meetings=1), "laps", "pit")
     zone = tmp_path / "zone"
     with serve(tmp_path / "api", records) as api:
-        given = ("load", "--to", str(zone), "--api-url", api.url, "--endpoint", "laps", "--endpoint", "sessions")
-        # A unit whose answer is of another session fails for good.
-        loader(tmp_path, on_failure=f"{url}/secret-of-the-hook", rate="none").run(*given, exit_code=None)
+        api.faults(fail={"laps": 500})
+        given = ("load", "--to", str(zone), "--api-url", api.url, "--endpoint", "laps", "--endpoint", "pit")
+        loader(tmp_path, on_failure=f"{url}/secret-of-the-hook", rate="none").run(*given, exit_code=1)
     for path in zone.rglob("*"):
         assert not path.is_file() or b"secret-of-the-hook" not in path.read_bytes()
     runs = [path.read_text() for path in (zone / "_state" / "runs").rglob("*.json")]
     assert any('"on_failure": "set"' in run for run in runs), runs
-    assert [one["counts"].get("sessions") for one in told] in ([], [1])
+    (one,) = told
+    assert one["exit_code"] == 1
+    assert (one["counts"]["sessions"], one["counts"]["failed_units"]) == (1, 1)
+    assert one["counts"]["stored_units"] > 0
+    assert one["counts"]["rows"] > 0
 
 
 def test_a_command_is_run_without_a_shell_and_without_credentials(tmp_path: Path) -> None:
@@ -123,6 +128,26 @@ def test_what_can_even_not_be_read_is_told_where_the_environment_says_to_whom(tm
     told.unlink()
     told_by.run("status", "--no-such-option", exit_code=2)
     assert not told.exists(), "only what runs unattended tells"
+
+
+def test_a_service_tells_of_each_recording_that_fails_and_lives_on(tmp_path: Path, hook: tuple[str, Told]) -> None:
+    url, told = hook
+    (port,) = free_ports(1)
+    nowhere = {"hbase_port": str(free_ports(1)[0]), "livetiming_url": "http://127.0.0.1:9/static"}
+    given = ("live", "--from", "livetiming", "--serve", f"127.0.0.1:{port}", "--on-failure", url)
+    with loader(tmp_path, **nowhere).start(*given) as service:
+        assert service.stdout is not None
+        assert any("POST / begins to record" in line for line in service.stdout)
+        for number in (1, 2):
+            urlopen(Request(f"http://127.0.0.1:{port}/", method="POST")).close()
+            assert any("the failure was told to" in line for line in service.stdout)
+            assert len(told) == number
+        service.terminate()
+        service.stdout.read()
+    assert service.returncode == 130
+    assert [(one["command"], one["exit_code"]) for one in told] == [("live", 3)] * 2
+    assert all("Thrift gateway" in one["reason"] for one in told)
+    assert told[0]["started"] <= told[1]["started"]
 
 
 @pytest.mark.parametrize("command", ["ingest", "export", "live"])

@@ -606,7 +606,10 @@ def live_command(**options: Any) -> None:
         if config.origins["metrics"] == "given":
             raise ConfigError("--metrics: with --serve the figures are at /metrics of that address; leave it out.")
         token = os.environ.get(SERVE_VARIABLE, "")
-        code = run_async(serve_until_told(settings.serve, token, live_request(config), lambda: live_parts(config)))
+        served = serve_until_told(
+            settings.serve, token, live_request(config), lambda: live_parts(config), ON_FAILURE.tell
+        )
+        code = run_async(served)
         ON_FAILURE.tell(code)
         logging.shutdown()
         # A load in a thread cannot be ended otherwise; it can be run again wherever it was.

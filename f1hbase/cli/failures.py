@@ -66,11 +66,17 @@ class OnFailure:
             register_secret(target)
         self.target, self.command = target, command
 
-    def tell(self, exit_code: int, reason: str = "") -> None:
-        """Tell of an exit code other than 0, unless somebody has interrupted the run; never fails."""
+    def tell(self, exit_code: int, reason: str = "", began: datetime | None = None) -> None:
+        """Tell of an exit code other than 0, unless somebody has interrupted the run; never fails.
+
+        Args:
+            exit_code: The exit code, or the one that a part of the run would have had.
+            reason: Why, for people.
+            began: When that part of the run began, if it is not all of it.
+        """
         if not self.target or exit_code in (0, INTERRUPTED):
             return
-        body = json.dumps(self.summary(exit_code, reason)).encode()
+        body = json.dumps(self.summary(exit_code, reason, began)).encode()
         try:
             if is_address(self.target):
                 _post(self.target, body)
@@ -81,15 +87,16 @@ class OnFailure:
         else:
             _log.info("the failure was told to %s", shown(self.target))
 
-    def summary(self, exit_code: int, reason: str) -> dict[str, Any]:
+    def summary(self, exit_code: int, reason: str, began: datetime | None = None) -> dict[str, Any]:
         """Return what is told, in JSON's types."""
+        seconds = monotonic() - self._since if began is None else (datetime.now(UTC) - began).total_seconds()
         return {
             "command": self.command,
             "exit_code": exit_code,
             "reason": safe(redacted(reason), _LONGEST_REASON),
             "counts": self.counts,
-            "started": self._started.isoformat(timespec="seconds"),
-            "seconds": round(monotonic() - self._since, 1),
+            "started": (began or self._started).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 1),
             "host": socket.gethostname(),
             "version": __version__,
         }

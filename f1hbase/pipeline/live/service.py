@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -34,6 +35,9 @@ LOADING = "loading"
 _LONGEST_BODY_BYTES = 10_000
 _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.25
+
+Failed = Callable[[int, str, datetime], None]
+"""Is told of the exit code that a recording would have had, why, and when it began."""
 
 _METRICS = {
     "messages": ("counter", "Messages that the feed has pushed"),
@@ -98,8 +102,8 @@ async def _pass_on(told: threading.Event, ending: asyncio.Event) -> None:
 
 
 async def serve_until_told(
-    address: str, token: str, request: LiveRequest, parts: Callable[[], LiveParts]
-) -> int:  # fmt: skip
+    address: str, token: str, request: LiveRequest, parts: Callable[[], LiveParts], failed: Failed | None = None
+) -> int:
     """Serve until a signal tells to end; return the exit code.
 
     Args:
@@ -107,6 +111,7 @@ async def serve_until_told(
         token: What each request but `/health` must bear; needed where others than this machine can ask.
         request: What each recording is to do.
         parts: Opens what it is made with, each time anew.
+        failed: Called after each recording that has failed, in a thread.
 
     Raises:
         ConfigError: If it would listen to others without a token.
@@ -114,7 +119,7 @@ async def serve_until_told(
     """
     stop = asyncio.Event()
     with _signals(stop):
-        async with serving(address, token, request, parts) as (service, where):
+        async with serving(address, token, request, parts, failed) as (service, where):
             _log.info("listening on http://%s; POST / begins to record", where)
             await stop.wait()
             await service.end()
@@ -160,11 +165,13 @@ class LiveService:
     Args:
         request: What each is to do.
         parts: Opens what it is made with.
+        failed: Called after each that has failed, in a thread.
     """
 
-    def __init__(self, request: LiveRequest, parts: Callable[[], LiveParts]) -> None:
+    def __init__(self, request: LiveRequest, parts: Callable[[], LiveParts], failed: Failed | None = None) -> None:
         self._request = request
         self._parts = parts
+        self._failed = failed
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._recording = Recording()
@@ -213,6 +220,7 @@ class LiveService:
 
     async def _record(self) -> None:
         self._last = {}
+        began = datetime.now(UTC)
         try:
             parts = await asyncio.to_thread(self._parts)
             code = await record(self._request, parts, self._stop, self._recording)
@@ -227,11 +235,16 @@ class LiveService:
         except Exception as error:  # noqa: BLE001 - a service lives on
             _log.exception("the recording failed")
             self._last = {"exit_code": 1, "failed": f"{type(error).__name__}: see the log"}
+        code = self._last["exit_code"]
+        if self._failed is not None and code not in (0, EXIT_INTERRUPTED):
+            reason = self._last.get("failed") or self._recording.error
+            reason = reason or "something went to quarantine, or was not stored"
+            await asyncio.to_thread(self._failed, code, reason, began)
 
 
 @asynccontextmanager
 async def serving(
-    address: str, token: str, request: LiveRequest, parts: Callable[[], LiveParts]
+    address: str, token: str, request: LiveRequest, parts: Callable[[], LiveParts], failed: Failed | None = None
 ) -> AsyncIterator[tuple[LiveService, str]]:
     """Yield a service that listens, and the address where it does.
 
@@ -249,7 +262,7 @@ async def serving(
             "send it as 'Authorization: Bearer'), or listen on 127.0.0.1."
         )
     register_secret(token)
-    service = LiveService(request, parts)
+    service = LiveService(request, parts, failed)
     names = frozenset() if token else frozenset({host.lower()})
     async with _listening(_application(service, token, names), host, port, f"--serve {address}") as where:
         try:
