@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from time import monotonic
 from typing import Any, TypeVar
 
 from f1hbase.cluster.errors import SparkError, explain, is_of_spark
@@ -18,7 +19,7 @@ _Result = TypeVar("_Result")
 
 _TICK_SECONDS = 0.5
 _CANCEL_SECONDS = 5.0
-"""How long Spark may take to end what it is told to end; then its Java is killed."""
+"""How long Spark may take to end what it is told to end; then its Java is killed: HBase's client may try on."""
 
 
 class StoppedError(F1HBaseError):
@@ -61,13 +62,16 @@ class SparkThread:
         """
         future = self._thread.submit(lambda: call(self._opened()))
         self._under_way = future
+        until: float | None = None
         while not wait([future], _TICK_SECONDS).done:
             application = self._application
             if application is None:
                 continue
             if stop is not None and stop.is_set():
-                application.cancel()
-            display.show(*application.stages())
+                until = until or monotonic() + _CANCEL_SECONDS
+                _end(application, at_once=monotonic() > until)
+            elif application.is_started:
+                display.show(*application.stages())
         error: Any = future.exception()
         if error is None:
             return future.result()
@@ -77,7 +81,8 @@ class SparkThread:
             raise error
         # Of an error of Spark's own the stack says nothing of this program; Spark's words are logged when it ends.
         _log.debug("Spark failed (%s)", type(error).__name__, exc_info=None if is_of_spark(error) else error)
-        raise SparkError(explain(error)) from error
+        application = self._application
+        raise SparkError(explain(error, "" if application is None else application.printed)) from error
 
     def close(self, last: Callable[[], None] | None = None) -> None:
         """End Spark, whatever has happened.
@@ -86,17 +91,29 @@ class SparkThread:
             last: What is done in its thread before; what fails in it is logged.
         """
         application = self._application
-        if application is not None and self._under_way is not None and not self._under_way.done():
-            # The user would not wait any longer.
-            application.cancel()
-            if not wait([self._under_way], _CANCEL_SECONDS).done:
+        try:
+            if application is not None and self._under_way is not None and not self._under_way.done():
+                # The user would not wait any longer.
+                _end(application)
+                if not wait([self._under_way], _CANCEL_SECONDS).done:
+                    application.kill()
+        except BaseException:
+            # Nor would whoever interrupts this.
+            if application is not None:
                 application.kill()
-        self._thread.submit(self._close, last)
-        self._thread.shutdown()
+            raise
+        finally:
+            self._thread.submit(self._close, last)
+            self._thread.shutdown()
 
     def _opened(self) -> SparkApplication:
         if self._application is None:
-            self._application = SparkApplication(self._settings, self._jars, self._name)
+            application = self._application = SparkApplication(self._settings, self._jars, self._name)
+            try:
+                application.start()
+            except BaseException:
+                self._application = None
+                raise
             _log.debug("Spark: started")
         return self._application
 
@@ -108,3 +125,11 @@ class SparkThread:
             _log.debug("Spark has not tidied up: %s", explain(error))
         if self._application is not None:
             self._application.stop()
+
+
+def _end(application: SparkApplication, *, at_once: bool = False) -> None:
+    """End what an application is at: its jobs if possible, else its Java."""
+    if application.is_started and not at_once:
+        application.cancel()
+    else:
+        application.kill()
