@@ -240,6 +240,12 @@ def test_errors_are_one_line_that_says_what_to_do(texts: tuple[str, ...], said: 
     assert "\n" not in line
 
 
+def _of_py4j(text: str) -> Py4JError:
+    error = Py4JError("An error occurred while calling o1.save")
+    error.java_exception = _java(text).java_exception
+    return error
+
+
 def test_what_java_says_nothing_of_is_found_in_what_it_has_printed() -> None:
     error = Py4JError("An error occurred while calling z:org.apache.hadoop.hbase.client.ConnectionFactory.create")
     printed = (
@@ -252,6 +258,11 @@ def test_what_java_says_nothing_of_is_found_in_what_it_has_printed() -> None:
     assert explain(error, printed).startswith(said)
     assert (jars_problem(error, printed) or "").startswith(said)
     assert jars_problem(error, "java.net.ConnectException: Connection refused") is None
+    stopped = "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis stopped"
+    killed = "ERROR StandaloneSchedulerBackend: Application has been killed. Reason: All masters are unresponsive!"
+    assert "no such Spark master" in explain(_of_py4j(stopped), f"WARN a\n{killed} Giving up.\n")
+    exited = "ERROR YarnClientSchedulerBackend: YARN application has exited unexpectedly with state FAILED! Check"
+    assert "YARN has ended Spark's application (state FAILED)" in explain(_of_py4j(stopped), f"{exited}\n")
     # A cause that it tells counts for more than what was printed earlier.
     assert "no room left" in explain(_java("java.io.IOException: No space left on device"), printed)
 

@@ -14,8 +14,14 @@ _LONGEST = 300
 
 _JAVA_CLASSES = re.compile(r"^(?:Exception in thread \S+ )?(?:(?:[\w$]+\.)+[\w$]+(?:Exception|Error|Throwable)?: )+")
 
-_UNCAUGHT = re.compile(r"^(?:Exception in thread|Caused by:|Terminating due to).*", re.MULTILINE)
-"""What Java prints of an error that ended one of its threads, or all of it."""
+_UNCAUGHT = re.compile(
+    r"^(?:Exception in thread|Caused by:|Terminating due to|.*Application has been killed|.*has exited unexpectedly).*",
+    re.MULTILINE,
+)
+"""What Java prints of an error that ended one of its threads, or all of it, or of the end of the application."""
+
+_STOPPED = "stopped SparkContext"
+"""What an application says that has ended by itself; why, it has printed."""
 
 _OF_JARS = (
     (
@@ -112,6 +118,11 @@ _KNOWN = (
         "/etc/hadoop/conf, or name another master with --spark-master."),
     ),
     (
+        re.compile(r"YARN application has exited unexpectedly with state (\w+)"),
+        ("YARN has ended Spark's application (state {0}): 'yarn application -list -appStates ALL' names it, and 'yarn "
+        "logs -applicationId ID' says why."),
+    ),
+    (
         re.compile(r"must be at least \d+.*--driver-memory|System memory \d+ must be at least"),
         "Spark has too little memory to start: give it more with --spark-conf spark.driver.memory=1g.",
     ),
@@ -189,8 +200,9 @@ def advice_for(texts: Sequence[str], known: Sequence[tuple[re.Pattern[str], str]
 
 
 def _uncaught(error: BaseException, printed: str) -> list[str]:
-    """Return what Java has printed of the end of one of its threads, where it has told nothing of an error."""
-    return _UNCAUGHT.findall(printed) if is_of_spark(error) and _java_error(error) is None else []
+    """Return what Java has printed of the end of one of its threads or of all, where it has told nothing of why."""
+    tells = is_told(error) and not any(_STOPPED in text for text in _causes(error))
+    return [] if tells or not is_of_spark(error) else _UNCAUGHT.findall(printed)
 
 
 def _java_error(error: BaseException) -> Any:

@@ -231,6 +231,11 @@ class SparkApplication:
         known = [info for info in infos if info is not None]
         return sum(info.numCompletedTasks for info in known), sum(info.numTasks for info in known)
 
+    @property
+    def is_starved(self) -> bool:
+        """Whether the cluster has given its jobs nothing to run on, as Spark says every 15 seconds."""
+        return "Initial job has not accepted any resources" in self.printed
+
     def cancel(self) -> None:
         """End the jobs under way."""
         with suppress(Exception):  # it may be gone

@@ -22,6 +22,11 @@ _CANCEL_SECONDS = 5.0
 """How long Spark may take to end what it is told to end; then its Java is killed: HBase's client may try on."""
 
 
+_STARTED_WITHIN_SECONDS = 60.0
+_LOOK_SECONDS = 15.0
+"""How often Spark itself says that it gets nothing to run on."""
+
+
 class StoppedError(F1HBaseError):
     """It was told to stop while Spark was at work."""
 
@@ -42,6 +47,8 @@ class SparkThread:
         self._thread = ThreadPoolExecutor(1, "spark")
         self._application: SparkApplication | None = None
         self._under_way: Future[Any] | None = None
+        self._looked_at = 0.0
+        self._told_of: set[str] = set()
 
     def do(
         self,
@@ -63,6 +70,7 @@ class SparkThread:
         future = self._thread.submit(lambda: call(self._opened()))
         self._under_way = future
         until: float | None = None
+        self._looked_at = monotonic()
         while not wait([future], _TICK_SECONDS).done:
             application = self._application
             if application is None:
@@ -70,8 +78,8 @@ class SparkThread:
             if stop is not None and stop.is_set():
                 until = until or monotonic() + _CANCEL_SECONDS
                 _end(application, at_once=monotonic() > until)
-            elif application.is_started:
-                display.show(*application.stages())
+            else:
+                self._watch(application, display)
         error: Any = future.exception()
         if error is None:
             return future.result()
@@ -105,6 +113,31 @@ class SparkThread:
         finally:
             self._thread.submit(self._close, last)
             self._thread.shutdown()
+
+    def _watch(self, application: SparkApplication, display: TaskDisplay) -> None:
+        """Show how far it is, and say so if it waits for the cluster."""
+        passed = monotonic() - self._looked_at
+        if not application.is_started:
+            if passed > _STARTED_WITHIN_SECONDS:
+                self._tell_once(
+                    "Spark has not started within a minute, and is waited for: its master may have no room for it (of "
+                    "YARN, yarn application -list says so), or its packages are being fetched"
+                )
+            return
+        done, total = application.stages()
+        display.show(done, total)
+        if total and not done and passed > _LOOK_SECONDS:
+            self._looked_at = monotonic()
+            if application.is_starved:
+                self._tell_once(
+                    "Spark gets no executors from its master, and waits for some: the cluster is busy, or none of its "
+                    "machines has what spark.executor.memory and spark.executor.cores ask for"
+                )
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told_of:
+            self._told_of.add(text)
+            _log.warning("%s", text)
 
     def _opened(self) -> SparkApplication:
         if self._application is None:

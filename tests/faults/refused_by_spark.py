@@ -5,7 +5,7 @@ no unit called done, and leave nothing behind: no process, no file of Spark's or
 gone, the same load makes the table that the local engine makes. Part of `scripts/test.sh --all`; it starts an HBase of
 its own:
 
-    .venv/bin/python tests/faults/refused_by_spark.py [--only NAME]
+    .venv/bin/python tests/faults/refused_by_spark.py [--only PATTERN]
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import happybase
 import psutil
+import pyspark
 from cli import Loader, loader_of
-from hbase_server import LocalHBase
+from hbase_server import LocalHBase, free_ports
 from spark_runs import COMMANDS, fill_zone, lines_of, spark_loader, table_of
 from tables import reports
 from weekend import simulate
@@ -112,8 +113,8 @@ class Wrong:
     root: bool = False
 
 
-def cases(folder: Path) -> dict[str, Wrong]:
-    """Return what can be wrong, by name."""
+def cases(folder: Path, lonely: str) -> dict[str, Wrong]:
+    """Return what can be wrong, by name; `lonely` is a master of Spark without workers."""
     jars = _jars()
     without = [",".join(jar for jar in jars if word not in jar) for word in ("shaded-mapreduce", "opentelemetry")]
     full = str(folder / "full")
@@ -194,16 +195,20 @@ def cases(folder: Path) -> dict[str, Wrong]:
             r"interrupted", exit_code=130, settings={"SPARK_MASTER": "spark://127.0.0.1:9"},
             cause=lambda _, load: signalled(load, signal.SIGTERM), moment=ROUND,
         ),
+        "SIGTERM while there are no executors": Wrong(
+            r"interrupted", exit_code=130, cause=lambda _, load: signalled(load, signal.SIGTERM),
+            moment="Spark gets no executors", settings={"SPARK_MASTER": lonely},
+        ),
         "Ctrl-C while Spark writes": Wrong(
             r"interrupted", exit_code=130, cause=lambda _, load: signalled(load, signal.SIGINT), moment=STARTED
         ),
-        "Ctrl-C twice while Spark starts": Wrong(
+        "interrupted twice while Spark starts": Wrong(
             r"stopped at once", exit_code=130, moment=ROUND,
-            cause=lambda _, load: signalled(load, signal.SIGINT, signal.SIGINT),
+            cause=lambda _, load: signalled(load, signal.SIGINT, signal.SIGTERM),
         ),
-        "Ctrl-C twice while Spark writes": Wrong(
+        "interrupted twice while Spark writes": Wrong(
             r"stopped at once", exit_code=130, moment=STARTED,
-            cause=lambda _, load: signalled(load, signal.SIGINT, signal.SIGINT),
+            cause=lambda _, load: signalled(load, signal.SIGINT, signal.SIGTERM),
         ),
     }  # fmt: skip
     if other := _other_python():
@@ -258,7 +263,7 @@ def show(place: Place) -> None:
 
 
 def signalled(load: subprocess.Popen[str] | None, *numbers: signal.Signals) -> None:
-    """Send signals to a load."""
+    """Send signals to a load; of one kind two may come as one."""
     assert load is not None
     for number in numbers:
         load.send_signal(number)
@@ -344,6 +349,23 @@ def full_folder(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@contextmanager
+def lonely_master(folder: Path) -> Iterator[str]:
+    """Run a master of Spark that has no workers, and yield its address."""
+    (port,) = free_ports(1)
+    command = [
+        str(Path(pyspark.__file__).parent / "bin" / "spark-class"), "org.apache.spark.deploy.master.Master",
+        "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0",
+    ]  # fmt: skip
+    with (folder / "master.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield f"spark://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def _other_python() -> str | None:
     """Return a Python of another version than this one."""
     mine = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -360,13 +382,14 @@ def _jars() -> list[str]:
 def main() -> int:
     """Run it; prints a line a case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="cases with this in their name")
+    parser.add_argument("--only", default="", help="cases whose name has this pattern in it")
     options = parser.parse_args()
     failures = 0
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
         if not os.geteuid():
             stack.enter_context(full_folder(folder / "full"))
+        lonely = stack.enter_context(lonely_master(folder))
         hbase = LocalHBase(folder / "hbase")
         stack.callback(hbase.stop)
         hbase.start()
@@ -374,8 +397,8 @@ def main() -> int:
         fill_zone(simulate(folder / "season"), zone, hbase, folder / "fill")
         loader_of(hbase, folder / "local", "http://127.0.0.1:9/v1", "truth").run("--from", str(zone), "--to", "hbase")
         truth = table_of(hbase, "truth")
-        for number, (name, wrong) in enumerate(cases(folder).items()):
-            if options.only not in name:
+        for number, (name, wrong) in enumerate(cases(folder, lonely).items()):
+            if not re.search(options.only, name):
                 continue
             if wrong.root and os.geteuid():
                 print(f"skipped: {name}: only root can make it so")
