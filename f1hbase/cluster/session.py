@@ -33,6 +33,8 @@ _MAPREDCP_SECONDS = 600.0
 
 _UNDER_SPARK_SUBMIT = "PYSPARK_GATEWAY_PORT"
 _TO_LOG = 2_000
+_TIDYING_SECONDS = 4.0
+"""How long Spark's Java may take to delete its files when it is killed."""
 _ALIKE = 0.94
 """From how like two names of settings are (`difflib`) the one is taken for the other misspelt."""
 _ENDING_SECONDS = 2.0
@@ -242,10 +244,15 @@ class SparkApplication:
             self.context.cancelAllJobs()
 
     def kill(self) -> None:
-        """End its Java at once, and with it whatever waits for that, its start included."""
+        """End its Java within some seconds, and with it whatever waits for that, its start included."""
         process = getattr(self._gateway, "proc", None)
         if process is not None:
-            process.kill()
+            # Ended politely, it deletes its files.
+            process.terminate()
+            try:
+                process.wait(_TIDYING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
             return
         # PySpark names the process only once its Java answers, which may be fetching packages until then.
         for child in psutil.Process().children():

@@ -118,6 +118,7 @@ def cases(folder: Path, lonely: str) -> dict[str, Wrong]:
     jars = _jars()
     without = [",".join(jar for jar in jars if word not in jar) for word in ("shaded-mapreduce", "opentelemetry")]
     full = str(folder / "full")
+    other = LocalHBase(folder / "other")
     found = {
         # HBase
         "a table that is disabled": Wrong(r"' is disabled; in hbase shell: enable '", cause=disable, undo=enable),
@@ -137,6 +138,11 @@ def cases(folder: Path, lonely: str) -> dict[str, Wrong]:
         ),
         "a ZooKeeper that knows no such HBase": Wrong(
             r"does not reach HBase by its ZooKeeper", exit_code=3, conf="spark.hadoop.zookeeper.znode.parent=/another"
+        ),
+        "another HBase": Wrong(
+            r"is not the one of the Thrift gateway", exit_code=2, cause=lambda *_: other.start(),
+            undo=lambda _: other.stop(),
+            conf=f"spark.hadoop.hbase.zookeeper.property.clientPort={other.environment['LOCAL_HBASE_ZK_PORT']}",
         ),
         # The staging folder, and Spark's own
         "no room in the staging folder": Wrong(
@@ -211,9 +217,9 @@ def cases(folder: Path, lonely: str) -> dict[str, Wrong]:
             cause=lambda _, load: signalled(load, signal.SIGINT, signal.SIGTERM),
         ),
     }  # fmt: skip
-    if other := _other_python():
+    if python := _other_python():
         found["another Python on the executors"] = Wrong(
-            r"executors have Python|executors' Python lacks", environment={"PYSPARK_PYTHON": other}
+            r"executors have Python|executors' Python lacks", environment={"PYSPARK_PYTHON": python}
         )
     return found
 
