@@ -52,8 +52,6 @@ _log = logging.getLogger(__name__)
 
 _READ_PATIENCE_SECONDS = 10.0
 
-_log = logging.getLogger(__name__)
-
 SOURCES = {
     "hbase": "f1hbase.sources.hbase",
     "openf1": "f1hbase.sources.openf1.recipe",
@@ -365,9 +363,9 @@ def load_engine(config: Config, show: Callable[[], TaskDisplay]) -> Engine | Non
     if settings.engine not in ENGINES:
         _refuse_without_engine(config)
         return None
-    # What is at a URL and is no landing zone, the engine refuses itself.
-    is_remote = "://" in settings.source
-    if settings.source in SOURCES or (not is_remote and import_module(_RECORDING_SOURCE).is_recording(settings.source)):
+    # What is elsewhere and is no landing zone, the engine refuses itself.
+    is_local_recording: Callable[[str], bool] = import_module(_RECORDING_SOURCE).is_local_recording
+    if settings.source in SOURCES or is_local_recording(settings.source):
         raise ConfigError(
             f"--engine {settings.engine} loads from a landing zone, not from '{settings.source}': fill one with load "
             f"--from {settings.source} --to FOLDER and load --from FOLDER, or use --engine local."

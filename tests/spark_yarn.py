@@ -26,6 +26,8 @@ from spark_runs import fill_zone, lines_of, spark_loader, spoil, table_of
 from weekend import simulate
 from yarn_cluster import YarnCluster
 
+from f1hbase.model.text import count
+
 _STARTED = "Spark: started"
 _ROWS = re.compile(r"rows: ([\d,]+) ")
 
@@ -88,7 +90,8 @@ def measured(hbase: LocalHBase, yarn: YarnCluster, folder: Path, zone: Path, cor
     if process.returncode or started == began:
         raise SystemExit(f"exit {process.returncode}: {loader.log[-2000:]}")
     return (
-        f"one executor of {cores} cores: {rows:,} rows in {ended - began:.1f} s, {rows / (ended - began):,.0f} rows/s; "
+        f"one executor of {count(cores, 'core')}: {rows:,} rows in {ended - began:.1f} s, "
+        f"{rows / (ended - began):,.0f} rows/s; "
         f"without the start {rows / (ended - started):,.0f}"
     )
 

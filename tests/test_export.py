@@ -29,6 +29,7 @@ from f1hbase.operations.export import forms
 from f1hbase.operations.export.layout import file_path, manifest_path
 from f1hbase.operations.export.run import ExportResult, export
 from f1hbase.sources.files import open_reader
+from f1hbase.stores.files.manifests import scope_manifests
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import parse_location
 
@@ -281,6 +282,26 @@ def test_a_damaged_object_is_named_and_the_rest_is_written(files: Path, tmp_path
     assert result.rows["laps"] == len(records(files, "laps"))
     assert result.failures
     assert all("weather" in path for path in result.failures)
+
+
+def test_a_file_of_which_a_manifest_cannot_be_read_stays_as_it_was(files: Path, tmp_path: Path) -> None:
+    zone, tables = tmp_path / "zone", tmp_path / "tables"
+    endpoints = ["sessions", "meetings", "laps", "weather"]
+    load(files, to=zone, endpoint=endpoints)
+    run(zone, tables)
+    before = written(tables)
+    race = scopes(files)[-1]
+    (manifest,) = [path for path in (zone / scope_manifests(race)).iterdir() if path.name.startswith("laps__")]
+    manifest.write_text("{", encoding="utf-8")
+    result = run(zone, tables)
+    laps = file_path("parquet", "laps", race)
+    assert result.exit_code == 1
+    assert set(result.failures) == {laps}
+    assert manifest.name in result.failures[laps]
+    assert "Load it there again" in result.failures[laps]
+    assert written(tables) == before
+    load(files, to=zone, endpoint=endpoints)
+    assert run(zone, tables).exit_code == 0
 
 
 def test_unusual_values_survive_parquet(tmp_path: Path) -> None:

@@ -122,6 +122,17 @@ def test_a_folder_that_cannot_be_written(source: Path, tmp_path: Path, folder: s
     assert_refused(result, 3, f"'{folder}' cannot be")
 
 
+def test_a_pipe_in_place_of_a_lease_is_named_until_it_is_removed(source: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "zone/_state/leases/year=2024/meeting=1240/00000001.json"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    result = load(source, "./zone", tmp_path)
+    assert_refused(result, 3, "meeting=1240/00000001.json' cannot be read: it is a pipe or a device. Remove it.")
+    assert "Remove it. What is done stays done" in result.stdout
+    pipe.unlink()
+    assert load(source, "./zone", tmp_path).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("to", "says"),
     [

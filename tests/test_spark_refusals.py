@@ -22,17 +22,19 @@ from files_zone import SESSIONS, fill
 from hbase_server import free_ports
 from hypothesis import given
 from hypothesis import strategies as st
+from py4j.protocol import Py4JError
 from spark_runs import need_jars
 
 from f1hbase.cluster import rounds, scans, session
 from f1hbase.cluster.encoding import BLOCK_ROWS, PackedRows
-from f1hbase.cluster.errors import explain
+from f1hbase.cluster.errors import explain, jars_problem, last_words
 from f1hbase.cluster.rounds import numbers_hashed_to, spark_hash
 from f1hbase.cluster.session import CELLS_JAR
 from f1hbase.errors import ConfigError
 
 _JAVA = shutil.which("java")
 _SECRET = "hunter2hunter2"
+_MAIN = 'Exception in thread "main" org.apache.spark.SparkException:'
 _OTHER_PYTHON = (
     "pyspark.errors.exceptions.base.PySparkRuntimeError: [PYTHON_VERSION_MISMATCH] Python in worker has different "
     "version (3, 9) than that in driver 3.11, PySpark cannot run with different minor versions."
@@ -66,6 +68,7 @@ def refused(folder: Path, *arguments: str, command: str = "load", exit_code: int
         (["--engine", "spark", "--from", "{zone}", "--to", "./other"], "loads into hbase alone"),
         (["--engine", "spark", "--from", "{zone}", "--to", "hbase", "--to", "./other"], "loads into hbase alone"),
         (["--engine", "spark", "--from", "az://container/zone"], "reads folders, s3:// and gs://"),
+        (["--engine", "spark", "--from", "/Volumes/a/b/c/zone"], "reads folders, s3:// and gs://"),
         (["--engine", "spark", "--from", "./nowhere"], "there is no folder './nowhere'"),
         (["--spark-master", "yarn"], "--spark-master goes with --engine spark"),
         (["--engine", "yarn"], "'yarn' is not one of 'local', 'spark'"),
@@ -142,6 +145,7 @@ def test_a_folder_that_is_no_zone_is_refused(tmp_path: Path) -> None:
 def test_the_examples_are_true() -> None:
     assert doctest.testmod(rounds).failed == 0
     assert doctest.testmod(scans).failed == 0
+    assert doctest.testmod(session).failed == 0
 
 
 _NAMES = st.binary(max_size=300)
@@ -214,8 +218,16 @@ def _java(*texts: str) -> Any:
             (f"org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n {_OTHER_PYTHON}",),
             "the executors have Python 3.9, this process 3.11",
         ),
+        (("java.io.FileNotFoundException: File file:/zone/a.gz does not exist\nIt is",), "find 'file:/zone/a.gz':"),
+        (("java.io.IOException: Retry attempted 10 times without completing, bailing out",), "HBase has not taken the"),
+        (
+            ('AccessControlException: Permission denied: user=me, access=WRITE, inode="/apps":hbase:hbase:drwxr-xr-x',),
+            "the user 'me' may not write to '/apps'",
+        ),
+        (("org.apache.hadoop.hbase.security.AccessDeniedException: Insufficient permissions (user=",), "grant 'USER'"),
         (("java.lang.OutOfMemoryError: Java heap space",), "spark.driver.memory"),
         (("org.apache.hadoop.hbase.TableNotEnabledException: t_f1_data is disabled.",), "does not take files into all"),
+        (("java.lang.IllegalArgumentException: spark.task.cpus should be int, but was a",), "it should be int"),
         (("java.lang.IllegalArgumentException: System memory 259522560 must be at least 471859200.",), "memory=1g"),
         (("java.lang.ClassNotFoundException: Class org.example.Nothing not found",), "class org.example.Nothing: name"),
         (("java.lang.NoSuchMethodError: 'void org.apache.hadoop.hbase.X.y()'",), "not those of this Spark"),
@@ -225,6 +237,64 @@ def _java(*texts: str) -> Any:
 def test_errors_are_one_line_that_says_what_to_do(texts: tuple[str, ...], said: str) -> None:
     line = explain(_java(*texts))
     assert said in line
+    assert "\n" not in line
+
+
+def _of_py4j(text: str) -> Py4JError:
+    error = Py4JError("An error occurred while calling o1.save")
+    error.java_exception = _java(text).java_exception
+    return error
+
+
+def test_what_java_says_nothing_of_is_found_in_what_it_has_printed() -> None:
+    error = Py4JError("An error occurred while calling z:org.apache.hadoop.hbase.client.ConnectionFactory.create")
+    printed = (
+        "WARN Something: ClassNotFoundException: org.example.Optional\n"
+        'Exception in thread "Thread-4" java.lang.NoClassDefFoundError: io/opentelemetry/api/trace/Span\n'
+        "\tat java.base/java.lang.Class.getDeclaredMethods0(Native Method)\n"
+        "Caused by: java.lang.ClassNotFoundException: io.opentelemetry.api.trace.Span\n"
+    )
+    said = "Spark lacks the Java class io.opentelemetry.api.trace.Span: name the jars of HBase"
+    assert explain(error, printed).startswith(said)
+    assert (jars_problem(error, printed) or "").startswith(said)
+    assert jars_problem(error, "java.net.ConnectException: Connection refused") is None
+    stopped = "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis stopped"
+    killed = "ERROR StandaloneSchedulerBackend: Application has been killed. Reason: All masters are unresponsive!"
+    assert "no such Spark master" in explain(_of_py4j(stopped), f"WARN a\n{killed} Giving up.\n")
+    exited = "ERROR YarnClientSchedulerBackend: YARN application has exited unexpectedly with state FAILED! Check"
+    assert "YARN has ended Spark's application (state FAILED)" in explain(_of_py4j(stopped), f"{exited}\n")
+    # A cause that it tells counts for more than what was printed earlier.
+    assert "no room left" in explain(_java("java.io.IOException: No space left on device"), printed)
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (
+            "Error occurred during initialization of VM\nCould not reserve enough space for a heap",
+            "give it less",
+        ),
+        (
+            "Invalid maximum heap size: -Xmxlots\nError: Could not create the Java VM.",
+            "of the size 'lots'",
+        ),
+        ("ERROR JavaUtils: Failed to create directory /nowhere/blockmgr-5f\n\tat java", "own folder '/nowhere' cannot"),
+        (
+            f"{_MAIN} When running with master 'yarn' either HADOOP_CONF_DIR or YARN_CONF_DIR must be set\n",
+            "set HADOOP_CONF",
+        ),
+        (
+            f"WARN a\n{_MAIN} Executor cores must be a positive number\n\tat org",
+            "Executor cores must be a positive number",
+        ),
+        ("WARN nothing more", "WARN nothing more"),
+        ("", "without a word"),
+    ],
+)
+def test_what_java_has_printed_before_it_ended_is_one_line(printed: str, said: str) -> None:
+    line = last_words(printed)
+    assert said in line
+    assert not line.startswith("Exception")
     assert "\n" not in line
 
 
@@ -265,6 +335,13 @@ def test_the_hash_is_the_one_that_spark_partitions_by(probed: Any) -> None:
     assert probed["hashes"] == [spark_hash(number) for number in range(1000)]
 
 
+def test_settings_that_are_misspelt_are_told_with_what_was_meant(probed: Any) -> None:
+    assert probed["misspelt"] == [
+        ["spark.drivr.memory", "spark.driver.memory"],
+        ["spark.executor.memroy", "spark.executor.memory"],
+    ]
+
+
 def test_the_folders_of_runs_that_are_no_more_are_deleted(probed: Any) -> None:
     assert probed["folders"] == ["alive", "mine"]
 
@@ -280,6 +357,8 @@ def test_the_folders_of_runs_that_are_no_more_are_deleted(probed: Any) -> None:
         ("not shared", "executors do not see this machine's staging folder: name one .* with --spark-staging"),
         ("unknown file system", "knows no file system 'nosuch': name another folder with --spark-staging"),
         ("no package", "the executors' Python lacks the package 'not_there_at_all'"),
+        ("stopped before Java is there", "^interrupted while Spark was at work"),
+        ("stopped while the master is silent", "^interrupted while Spark was at work"),
         ("no master", "Spark does not start with the master 'nonsense': there is no such Spark master"),
     ],
 )

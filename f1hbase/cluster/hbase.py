@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from f1hbase.cluster.errors import explain
+from f1hbase.cluster.errors import SparkError, explain, jars_problem
 from f1hbase.cluster.session import SparkApplication
 from f1hbase.errors import ConfigError, UnreachableError
+from f1hbase.stores.hbase.shell import disabled
 
 _SITE = "hbase-site.xml"
 _SITE_FOLDER = "/etc/hbase/conf"
@@ -51,6 +52,7 @@ class HBaseByJava:
         It proves that Spark's Java and the gateway see one HBase.
 
         Raises:
+            SparkError: If it lacks classes of HBase.
             UnreachableError: If Spark's Java does not reach HBase.
             ConfigError: If it sees another HBase, which has not that row.
         """
@@ -58,9 +60,14 @@ class HBaseByJava:
         how = f"Name the right one with --spark-conf {quorum}, or HBase's settings with HBASE_CONF_DIR."
         try:
             written_at = self._written_at(table, row)
+        except SparkError:
+            raise
         except Exception as error:
+            if problem := jars_problem(error, self._spark.printed):
+                raise SparkError(problem) from error
+            reason = explain(error, self._spark.printed)
             raise UnreachableError(
-                f"Spark does not reach HBase by its ZooKeeper at {self.quorum} ({explain(error)}). {how}"
+                f"Spark does not reach HBase by its ZooKeeper at {self.quorum} ({reason}). {how}"
             ) from error
         if written_at is None:
             raise ConfigError(
@@ -80,6 +87,10 @@ class HBaseByJava:
             return None if cells is None else max(int(cell.getTimestamp()) for cell in cells)
         finally:
             connection.close()
+
+    def _check_enabled(self, admin: Any, table: str) -> None:
+        if not admin.isTableEnabled(self._table_name(table)):
+            raise SparkError(f"{disabled(table)}.")
 
     def _table_name(self, table: str) -> Any:
         return self._spark.java_class("org.apache.hadoop.hbase.TableName").valueOf(table)

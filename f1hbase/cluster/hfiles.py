@@ -6,7 +6,9 @@ All by public classes of HBase and Hadoop; one of ours (`Cells.java`) makes the 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -45,6 +47,7 @@ class HBaseFiles(HBaseByJava):
         self._path: Callable[[str], Any] = spark.java_class("org.apache.hadoop.fs.Path")
         self._staging = self._path(staging or self._usual_staging(table))
         self._files = self._staging.getFileSystem(self._conf)
+        self._local = Path(str(self._staging.toUri().getPath())) if self._files.getScheme() == "file" else None
         self.staging = str(self._staging.toString())
 
     def region_starts(self) -> list[bytes]:
@@ -65,8 +68,7 @@ class HBaseFiles(HBaseByJava):
         try:
             admin = connection.getAdmin()
             name = self._name.getNameAsString()
-            if not admin.isTableEnabled(self._name):
-                raise SparkError(f"the table '{name}' is disabled: enable it in hbase shell (enable '{name}').")
+            self._check_enabled(admin, name)
             until = monotonic() + _ASSIGN_SECONDS
             while missing := self._unopened(admin):
                 if monotonic() > until:
@@ -104,7 +106,7 @@ class HBaseFiles(HBaseByJava):
                     self._files.delete(status.getPath(), True)
             folder = self._child(run)
             self._files.mkdirs(folder)
-            if self._files.getScheme() != "file":
+            if self._local is None:
                 # The servers of HBase, which move the files away, may run as another user.
                 self._files.setPermission(folder, self._everybody())
             # By which executors know the folder for the same one; it goes with the folder.
@@ -153,7 +155,7 @@ class HBaseFiles(HBaseByJava):
             # It would ask HBase for the server of each file; where files are copied or moved, that gains nothing.
             "hbase.bulkload.locality.sensitive.enabled": "false",
             "mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-            "fs.permissions.umask-mode": "000" if self._files.getScheme() != "file" else "022",
+            "fs.permissions.umask-mode": "000" if self._local is None else "022",
         }
         for key, value in settings.items():
             conf.set(key, value)
@@ -165,8 +167,7 @@ class HBaseFiles(HBaseByJava):
 
     def _mark(self, run: str) -> str | None:
         """Return the file by which executors know the folder of a run, if that is a local one."""
-        local = self._files.getScheme() == "file"
-        return f"{self._child(run).toUri().getPath()}/{_MARK}" if local else None
+        return None if self._local is None else str(self._local / run / _MARK)
 
     def hand_over(self, folder: str) -> None:
         """Have HBase take the files of a folder; on return all of them are part of the table."""
@@ -175,7 +176,11 @@ class HBaseFiles(HBaseByJava):
 
     def clear(self, run: str) -> None:
         """Delete the folder of a run; what HBase has taken is not in it any more, or was copied."""
-        self._files.delete(self._child(run), True)
+        if self._local is None:
+            self._files.delete(self._child(run), True)
+        else:
+            # Also where Spark's Java has been killed.
+            shutil.rmtree(self._local / run, ignore_errors=True)
 
     def file_root(self, scheme: str, root: str, prefix: str) -> str:
         """Return what Hadoop calls the root of a place, such as `s3a://bucket/prefix`.

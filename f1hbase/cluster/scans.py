@@ -103,8 +103,7 @@ class TableScans(HBaseByJava):
                 name = self._table_name(table)
                 if not admin.tableExists(name):
                     raise SparkError(f"there is no table '{table}': 'load' or 'schema --create' creates it.")
-                if not admin.isTableEnabled(name):
-                    raise SparkError(f"the table '{table}' is disabled: enable it in hbase shell.")
+                self._check_enabled(admin, table)
                 there = {bytes(one).decode() for one in admin.getDescriptor(name).getColumnFamilyNames()}
                 missing = sorted(set(needed) - there)
                 if missing:

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from f1hbase.cluster.errors import SparkError, advice_for, explain
+import psutil
+
+from f1hbase.cluster.errors import SparkError, explain, is_told, last_words
 from f1hbase.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -30,6 +33,12 @@ _MAPREDCP_SECONDS = 600.0
 
 _UNDER_SPARK_SUBMIT = "PYSPARK_GATEWAY_PORT"
 _TO_LOG = 2_000
+_TIDYING_SECONDS = 4.0
+"""How long Spark's Java may take to delete its files when it is killed."""
+_ALIKE = 0.94
+"""From how like two names of settings are (`difflib`) the one is taken for the other misspelt."""
+_ENDING_SECONDS = 2.0
+"""How long Spark's Java takes to end once it answers no longer."""
 
 INSTALL = "pip install 'f1hbase[spark]'"
 
@@ -103,43 +112,55 @@ def hbase_jars(conf: Sequence[tuple[str, str]], hbase: str | None) -> list[str]:
 
 
 class SparkApplication:
-    """One Spark application of this process: started when it is made, ended by `stop`.
+    """One Spark application of this process, from `start` to `stop`; any thread may `kill` it meanwhile.
 
     Args:
         settings: How it is started.
         jars: The jars of HBase.
         name: What Spark's own pages call it.
 
-    Raises:
-        SparkError: If Spark does not start; says why.
+    Attributes:
+        is_started: Whether it can be given work.
     """
 
     def __init__(self, settings: SparkSettings, jars: Sequence[str], name: str) -> None:
+        self.is_started = False
+        self._settings = settings
+        self._jars = ",".join([str(CELLS_JAR), *jars])
+        self._name = name
+        self._folder = Path(tempfile.mkdtemp(prefix="f1hbase-spark-"))
+        self._log_file = self._folder / "spark.log"
+        self._gateway: Any = None
+        self._unheard = logging.NullHandler()
+
+    def start(self) -> None:
+        """Start it, which takes seconds, and minutes where a cluster is busy.
+
+        Raises:
+            SparkError: If Spark does not start; says why.
+        """
         from pyspark import SparkConf, SparkContext
         from pyspark.java_gateway import launch_gateway
         from pyspark.sql import SparkSession
 
         if SparkContext._active_spark_context is not None:
+            self._delete_folder()
             raise SparkError(
                 "a Spark application runs in this process already: stop it (spark.stop()) before the load."
             )
-        self._folder = Path(tempfile.mkdtemp(prefix="f1hbase-spark-"))
-        self._log_file = self._folder / "spark.log"
-        self._gateway: Any = None
         # Py4J tells the root logger of a Java that is gone, with a stack, which is printed where that has no handler.
-        self._unheard = logging.NullHandler()
         if not logging.getLogger().handlers:
             logging.getLogger().addHandler(self._unheard)
         submitted = _UNDER_SPARK_SUBMIT in os.environ
-        given = dict(settings.conf)
-        master = settings.master or given.get("spark.master") or (None if submitted else "local[*]")
+        given = dict(self._settings.conf)
+        master = self._settings.master or given.get("spark.master") or (None if submitted else "local[*]")
         is_local = master is not None and master.startswith("local")
         conf = SparkConf()
-        for key, value in (_defaults(name, is_local=is_local) | given).items():
+        for key, value in (_defaults(self._name, is_local=is_local) | given).items():
             conf.set(key, value)
         if master is not None:
             conf.set("spark.master", master)
-        conf.set("spark.jars", ",".join([str(CELLS_JAR), *jars]))
+        conf.set("spark.jars", self._jars)
         if is_local and "PYSPARK_PYTHON" not in os.environ:
             os.environ["PYSPARK_PYTHON"] = sys.executable
         try:
@@ -151,8 +172,11 @@ class SparkApplication:
             _silence(self.context)
             if not is_local:
                 self.context.addPyFile(str(_zipped(self._folder)))
+            self.is_started = True
+            for name, meant in misspelt(given, self.known_settings()):
+                _log.warning("--spark-conf: Spark knows no setting %s; did you mean %s?", name, meant)
         except BaseException as error:
-            reason = explain(error) if self._gateway is not None else self._last_words()
+            reason = last_words(self.printed) if self._has_ended(error) else explain(error, self.printed)
             self.stop()
             if isinstance(error, Exception):
                 raise SparkError(f"Spark does not start with the master '{master}': {reason}") from error
@@ -162,6 +186,23 @@ class SparkApplication:
     def jvm(self) -> Any:
         """Spark's Java, by Py4J."""
         return self.context._jvm
+
+    @property
+    def printed(self) -> str:
+        """What its Java has printed until now; nothing under `spark-submit`, whose Java prints elsewhere."""
+        return self._log_file.read_text(errors="replace") if self._log_file.is_file() else ""
+
+    def known_settings(self) -> list[str]:
+        """Return the names of the settings that this Spark knows itself; none where it does not tell.
+
+        Its parts for YARN, Kubernetes and file systems know more.
+        """
+        try:
+            entries = getattr(getattr(self.jvm, "org.apache.spark.internal.config.ConfigEntry$"), "MODULE$")
+            return [str(name) for name in entries.knownConfigs().keySet().toArray()]
+        except Exception as error:  # noqa: BLE001 - Py4J's, as it is no public class of Spark
+            _log.debug("Spark does not tell its settings: %s", explain(error))
+            return []
 
     def java_class(self, name: str) -> Any:
         """Return a class of Java.
@@ -192,21 +233,38 @@ class SparkApplication:
         known = [info for info in infos if info is not None]
         return sum(info.numCompletedTasks for info in known), sum(info.numTasks for info in known)
 
+    @property
+    def is_starved(self) -> bool:
+        """Whether the cluster has given its jobs nothing to run on, as Spark says every 15 seconds."""
+        return "Initial job has not accepted any resources" in self.printed
+
     def cancel(self) -> None:
         """End the jobs under way."""
         with suppress(Exception):  # it may be gone
             self.context.cancelAllJobs()
 
     def kill(self) -> None:
-        """End its Java at once, and with it whatever waits for that."""
+        """End its Java within some seconds, and with it whatever waits for that, its start included."""
         process = getattr(self._gateway, "proc", None)
         if process is not None:
-            process.kill()
+            # Ended politely, it deletes its files.
+            process.terminate()
+            try:
+                process.wait(_TIDYING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return
+        # PySpark names the process only once its Java answers, which may be fetching packages until then.
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if f"spark.jars={self._jars}" in child.cmdline():
+                    child.kill()
 
     def stop(self) -> None:
         """End it, and its Java; whatever it is at."""
         from pyspark import SparkContext
 
+        self.is_started = False
         with suppress(Exception):
             if SparkContext._active_spark_context is not None:
                 SparkContext._active_spark_context.stop()
@@ -224,15 +282,35 @@ class SparkApplication:
             # Or PySpark would take the Java that is gone for its own.
             SparkContext._gateway = SparkContext._jvm = None
         logging.getLogger().removeHandler(self._unheard)
-        if self._log_file.is_file() and (text := self._log_file.read_text(errors="replace").strip()):
+        if text := self.printed.strip():
             _log.debug("Spark's own words end in: %s", text[-_TO_LOG:])
+        self._delete_folder()
+
+    def _delete_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _last_words(self) -> str:
-        text = self._log_file.read_text(errors="replace") if self._log_file.is_file() else ""
-        lines = [line for line in text.splitlines() if line.strip()]
-        wrong = [line for line in lines if "Error" in line or "Exception" in line]
-        return advice_for([text]) or (wrong or lines or ["its Java has ended without a word"])[0].strip()[:300]
+    def _has_ended(self, error: BaseException) -> bool:
+        """Return whether its Java has ended instead of saying what is wrong."""
+        if self._gateway is None:
+            return True
+        process = self._gateway.proc
+        if process is None or is_told(error):
+            return False
+        try:
+            process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def misspelt(names: Iterable[str], known: Collection[str]) -> list[tuple[str, str]]:
+    """Return the names of settings that are nearly, but not quite, those of others, each with that.
+
+    >>> misspelt(["spark.executor.memroy", "spark.my.own"], ["spark.executor.memory", "spark.executor.cores"])
+    [('spark.executor.memroy', 'spark.executor.memory')]
+    """
+    found = ((name, get_close_matches(name, known, 1, _ALIKE)) for name in names if name not in known)
+    return [(name, meant[0]) for name, meant in found if meant]
 
 
 def _defaults(name: str, *, is_local: bool) -> dict[str, str]:

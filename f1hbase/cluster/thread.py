@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from time import monotonic
 from typing import Any, TypeVar
 
 from f1hbase.cluster.errors import SparkError, explain, is_of_spark
@@ -18,7 +19,12 @@ _Result = TypeVar("_Result")
 
 _TICK_SECONDS = 0.5
 _CANCEL_SECONDS = 5.0
-"""How long Spark may take to end what it is told to end; then its Java is killed."""
+"""How long Spark may take to end what it is told to end; then its Java is killed: HBase's client may try on."""
+
+
+_STARTED_WITHIN_SECONDS = 60.0
+_LOOK_SECONDS = 15.0
+"""How often Spark itself says that it gets nothing to run on."""
 
 
 class StoppedError(F1HBaseError):
@@ -41,6 +47,8 @@ class SparkThread:
         self._thread = ThreadPoolExecutor(1, "spark")
         self._application: SparkApplication | None = None
         self._under_way: Future[Any] | None = None
+        self._looked_at = 0.0
+        self._told_of: set[str] = set()
 
     def do(
         self,
@@ -61,13 +69,17 @@ class SparkThread:
         """
         future = self._thread.submit(lambda: call(self._opened()))
         self._under_way = future
+        until: float | None = None
+        self._looked_at = monotonic()
         while not wait([future], _TICK_SECONDS).done:
             application = self._application
             if application is None:
                 continue
             if stop is not None and stop.is_set():
-                application.cancel()
-            display.show(*application.stages())
+                until = until or monotonic() + _CANCEL_SECONDS
+                _end(application, at_once=monotonic() > until)
+            else:
+                self._watch(application, display)
         error: Any = future.exception()
         if error is None:
             return future.result()
@@ -77,7 +89,8 @@ class SparkThread:
             raise error
         # Of an error of Spark's own the stack says nothing of this program; Spark's words are logged when it ends.
         _log.debug("Spark failed (%s)", type(error).__name__, exc_info=None if is_of_spark(error) else error)
-        raise SparkError(explain(error)) from error
+        application = self._application
+        raise SparkError(explain(error, "" if application is None else application.printed)) from error
 
     def close(self, last: Callable[[], None] | None = None) -> None:
         """End Spark, whatever has happened.
@@ -86,17 +99,54 @@ class SparkThread:
             last: What is done in its thread before; what fails in it is logged.
         """
         application = self._application
-        if application is not None and self._under_way is not None and not self._under_way.done():
-            # The user would not wait any longer.
-            application.cancel()
-            if not wait([self._under_way], _CANCEL_SECONDS).done:
+        try:
+            if application is not None and self._under_way is not None and not self._under_way.done():
+                # The user would not wait any longer.
+                _end(application)
+                if not wait([self._under_way], _CANCEL_SECONDS).done:
+                    application.kill()
+        except BaseException:
+            # Nor would whoever interrupts this.
+            if application is not None:
                 application.kill()
-        self._thread.submit(self._close, last)
-        self._thread.shutdown()
+            raise
+        finally:
+            self._thread.submit(self._close, last)
+            self._thread.shutdown()
+
+    def _watch(self, application: SparkApplication, display: TaskDisplay) -> None:
+        """Show how far it is, and say so if it waits for the cluster."""
+        passed = monotonic() - self._looked_at
+        if not application.is_started:
+            if passed > _STARTED_WITHIN_SECONDS:
+                self._tell_once(
+                    "Spark has not started within a minute, and is waited for: its master may have no room for it (of "
+                    "YARN, yarn application -list says so), or its packages are being fetched"
+                )
+            return
+        done, total = application.stages()
+        display.show(done, total)
+        if total and not done and passed > _LOOK_SECONDS:
+            self._looked_at = monotonic()
+            if application.is_starved:
+                self._tell_once(
+                    "Spark gets no executors from its master, and waits for some: the cluster is busy, or none of its "
+                    "machines has what spark.executor.memory and spark.executor.cores ask for"
+                )
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told_of:
+            self._told_of.add(text)
+            _log.warning("%s", text)
 
     def _opened(self) -> SparkApplication:
         if self._application is None:
-            self._application = SparkApplication(self._settings, self._jars, self._name)
+            application = self._application = SparkApplication(self._settings, self._jars, self._name)
+            try:
+                application.start()
+            except BaseException:
+                self._application = None
+                raise
             _log.debug("Spark: started")
         return self._application
 
@@ -108,3 +158,11 @@ class SparkThread:
             _log.debug("Spark has not tidied up: %s", explain(error))
         if self._application is not None:
             self._application.stop()
+
+
+def _end(application: SparkApplication, *, at_once: bool = False) -> None:
+    """End what an application is at: its jobs if possible, else its Java."""
+    if application.is_started and not at_once:
+        application.cancel()
+    else:
+        application.kill()

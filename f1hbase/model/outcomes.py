@@ -129,6 +129,7 @@ class UnitState:
         session_drivers: Everybody who drove in the session, as lines of earlier versions say it.
         objects: What a landing zone's manifest names.
         validator: What its records were made of, in words of the source's own; empty where that is not known.
+        is_unreadable: Whether what is remembered of it cannot be read: records of it may be there, and nobody can say.
     """
 
     scope_prefix: str
@@ -146,6 +147,7 @@ class UnitState:
     session_drivers: frozenset[int] | None = None
     objects: Sequence[Mapping[str, Any]] = ()
     validator: str = ""
+    is_unreadable: bool = False
 
     @property
     def was_stored(self) -> bool:

@@ -225,8 +225,8 @@ class ParallelF1DataCollector:
             if not self._interrupts:
                 _log.error("%s", error)
                 self._result.crashed.append(str(error))
-                if error.exit_code == EXIT_UNREACHABLE:
-                    self._result.exit_code = EXIT_UNREACHABLE
+                if error.exit_code != EXIT_FAILED:
+                    self._result.exit_code = error.exit_code
             return False
         return not self._interrupts
 

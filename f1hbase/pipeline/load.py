@@ -250,7 +250,7 @@ def _verdict(result: Result, going_on: Sequence[SessionPlan]) -> tuple[int, str]
         parts.append(f"{count(overall.failed, 'unit')} failed")
     if result.exit_code == EXIT_INTERRUPTED:
         parts.append("interrupted")
-    parts += result.crashed
+    parts += [reason.removesuffix(".") for reason in result.crashed]
     verdict = (
         f"not all is loaded: {'; '.join(parts)}. What is done stays done; run again to load the rest." if parts else ""
     )

@@ -173,7 +173,7 @@ def is_recording(text: str) -> bool:
     """
     place = _place(text)
     if isinstance(place, Path):
-        return recorded.is_recording(place)
+        return is_local_recording(text)
     if _is_of_raw_lines(place):
         return True
     try:
@@ -181,6 +181,12 @@ def is_recording(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(marker, dict) and marker.get("layout") == RAW_LIVE
+
+
+def is_local_recording(text: str) -> bool:
+    """Return whether a text names a recording on this machine; no store is asked."""
+    place = _place(text)
+    return isinstance(place, Path) and recorded.is_recording(place)
 
 
 def recipe(config: Config, location: str) -> RecordingRecipe:

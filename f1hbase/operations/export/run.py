@@ -25,7 +25,7 @@ from f1hbase.model.text import count, duration, size
 from f1hbase.model.units import Scope, Unit, endpoints_of
 from f1hbase.operations.export.files import ExportEngine, FileJob, Written, write_file
 from f1hbase.operations.export.forms import Part
-from f1hbase.operations.export.layout import manifest_path
+from f1hbase.operations.export.layout import file_path, manifest_path
 from f1hbase.pipeline.display import Counter, LineCounter, MakeCounter
 from f1hbase.pipeline.load import run_async
 from f1hbase.pipeline.plan import make_plan, selected
@@ -50,7 +50,7 @@ class ExportResult:
         rows: The rows written, by endpoint.
         bytes: The bytes written, by endpoint.
         partial: The files of which not all is loaded, and what is missing.
-        failures: The files that could not be written, and why.
+        failures: The files that could not be written as something stored cannot be read, and why.
         not_loaded: How many were left out, as nothing of them is loaded.
     """
 
@@ -140,6 +140,11 @@ def _job(
     result: ExportResult,
 ) -> FileJob | None:
     """Return what is to be written of a unit; None if nothing of it is loaded, or its file is as it should be."""
+    path = file_path(form, unit.endpoint, unit.scope)
+    if problem := _unreadable(unit, drivers, states):
+        # As of a damaged object: an earlier file stays, and is not written again with less in it.
+        _fail(result, path, problem)
+        return None
     completeness = Completeness(unit, states)
     if completeness.state == "absent":
         result.not_loaded += 1
@@ -186,12 +191,25 @@ def _write(reader: Reader, target: Objects, job: FileJob, states: Sequence[UnitS
 
 def _note(result: ExportResult, job: FileJob, written: Written) -> None:
     if written.error is not None:
-        _log.error("%s: %s", job.path, written.error)
-        result.failures[job.path] = written.error
+        _fail(result, job.path, written.error)
         return
     result.files += 1
     result.rows[job.unit.endpoint] += written.rows
     result.bytes[job.unit.endpoint] += written.bytes
+
+
+def _fail(result: ExportResult, path: str, problem: str) -> None:
+    _log.error("%s: %s", path, problem)
+    result.failures[path] = problem
+
+
+def _unreadable(unit: Unit, drivers: frozenset[int] | None, states: Sequence[UnitState]) -> str | None:
+    """Return why it cannot be said what is stored of a unit, if that is so."""
+    for state in states:
+        is_wanted = drivers is None or state.driver is None or state.driver in drivers
+        if state.is_unreadable and state.endpoint == unit.endpoint and is_wanted:
+            return state.error
+    return None
 
 
 def _manifest(target: Objects, path: str) -> dict[str, Any] | None:

@@ -269,9 +269,13 @@ def read_manifests(objects: Objects, paths: Sequence[str]) -> tuple[list[Manifes
             )
             unit = unit_of_path(path)
             if unit is not None:
-                problem = f"its manifest '{path}' cannot be read: {error}"
-                prefix, window = unit.scope.prefix, unit.window
-                unreadable.append(UnitState(prefix, unit.endpoint, unit.driver, window, Status.FAILED, error=problem))
+                problem = f"its manifest '{path}' cannot be read: {error}. Load it there again."
+                unreadable.append(
+                    UnitState(
+                        unit.scope.prefix, unit.endpoint, unit.driver, unit.window, Status.FAILED, error=problem,
+                        is_unreadable=True,
+                    )
+                )  # fmt: skip
     return found, unreadable
 
 

@@ -23,6 +23,7 @@ from f1hbase.errors import StoreError, UnreachableError
 from f1hbase.metrics import names
 from f1hbase.metrics.meter import METER
 from f1hbase.stores.hbase.frames import Changes, Frame, frame_writer
+from f1hbase.stores.hbase.shell import disabled
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -629,7 +630,7 @@ def _check(connection: Any, table: str) -> None:
     if name not in connection.tables():
         raise StoreError(f"HBase refuses: the table '{table}' does not exist any more")
     if not connection.is_table_enabled(name):
-        raise HBaseIOError(f"the table '{table}' is disabled; in hbase shell: enable '{table}'")
+        raise HBaseIOError(disabled(table))
 
 
 def _is_transient(error: BaseException) -> bool:

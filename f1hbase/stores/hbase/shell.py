@@ -22,6 +22,11 @@ class ShellError(F1HBaseError):
     """The shell could not be run, or its script failed; the message is the shell's own."""
 
 
+def disabled(table: str) -> str:
+    """Return that a table is disabled, and what to type."""
+    return f"the table '{table}' is disabled; in hbase shell: enable '{table}'"
+
+
 def find_shell() -> str | None:
     """Return where the `hbase` command is; None if it is not on the PATH."""
     return shutil.which("hbase")
