@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+from f1hbase.errors import StoreError
 from f1hbase.model.units import Scope
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.paths import scope_folder
@@ -59,9 +60,16 @@ def latest(objects: Objects, meeting: Scope) -> LeaseObject:
 
 
 def advance(objects: Objects, meeting: Scope, before: LeaseObject, content: dict[str, Any]) -> LeaseObject | None:
-    """Put a new lease object behind the one that was read; None if somebody else did so first."""
+    """Put a new lease object behind the one that was read; None if somebody else did so first.
+
+    Raises:
+        StoreError: If something is in its place that no listing shows, such as a link: nobody could go on for ever.
+    """
     mine = LeaseObject(before.number + 1, content)
-    if not objects.create(_path(meeting, mine.number), json.dumps(content, indent=1).encode()):
+    path = _path(meeting, mine.number)
+    if not objects.create(path, json.dumps(content, indent=1).encode()):
+        if max(_numbers(objects, meeting), default=0) < mine.number:
+            raise StoreError(f"'{objects.location}/{path}' is in the way of a lease, and no object: remove it.")
         return None
     numbers = _numbers(objects, meeting)
     if max(numbers, default=mine.number) > mine.number:
