@@ -22,7 +22,7 @@ from spark_runs import COMMANDS
 from stored_weekend import YEAR
 
 from f1hbase.cluster.reading import SparkReader
-from f1hbase.cluster.scans import RangeScan, ScanPart
+from f1hbase.cluster.scans import Found, RangeScan, ScanPart
 from f1hbase.cluster.session import SparkApplication, SparkSettings
 from f1hbase.cluster.thread import SparkThread
 from f1hbase.composition import open_reader
@@ -89,7 +89,7 @@ def _set(name: str, value: str, application: SparkApplication) -> None:
     application.context._jsc.hadoopConfiguration().set(name, value)
 
 
-def _nothing(about: object, answers: Iterator[bytes]) -> None:
+def _nothing(about: object, answers: Iterator[Found]) -> None:
     for _ in answers:
         pass
 
