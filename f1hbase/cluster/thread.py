@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from f1hbase.cluster.errors import SparkError, explain, is_of_spark
@@ -47,6 +48,8 @@ class SparkThread:
         call: Callable[[SparkApplication], _Result],
         display: TaskDisplay,
         stop: threading.Event | None = None,
+        *,
+        brief: bool = False,
     ) -> _Result:
         """Call something in Spark's thread, and show meanwhile how far it is.
 
@@ -54,12 +57,13 @@ class SparkThread:
             call: Is given the application.
             display: Shows how far it is.
             stop: Ends it early when it is set; None lets it end by itself.
+            brief: As of `SparkSettings`; only what is done first has a say.
 
         Raises:
             StoppedError: If it was ended early.
             SparkError: If Spark fails; says why.
         """
-        future = self._thread.submit(lambda: call(self._opened()))
+        future = self._thread.submit(lambda: call(self._opened(brief=brief)))
         self._under_way = future
         while not wait([future], _TICK_SECONDS).done:
             application = self._application
@@ -94,9 +98,9 @@ class SparkThread:
         self._thread.submit(self._close, last)
         self._thread.shutdown()
 
-    def _opened(self) -> SparkApplication:
+    def _opened(self, *, brief: bool) -> SparkApplication:
         if self._application is None:
-            self._application = SparkApplication(self._settings, self._jars, self._name)
+            self._application = SparkApplication(replace(self._settings, brief=brief), self._jars, self._name)
             _log.debug("Spark: started")
         return self._application
 
