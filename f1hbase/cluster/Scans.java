@@ -167,7 +167,7 @@ public final class Scans implements FlatMapFunction<byte[], byte[]> {
         qualifiers[column] = read();
       }
       blocks = qualifiers.length > 0 ? new Blocks(qualifiers) : null;
-      Scan scan = new Scan().addFamily(family).setCaching(rowsAnAnswer).setCacheBlocks(false);
+      Scan scan = new Scan().addFamily(family).setCaching(rowsAnAnswer).setCacheBlocks(false).setAsyncPrefetch(true);
       scan.withStartRow(read()).withStopRow(read());
       if (keysOnly) {
         scan.setFilter(new FilterList(new FirstKeyOnlyFilter(), new KeyOnlyFilter()));

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -219,9 +220,15 @@ class SparkApplication:
         """End it, and its Java; whatever it is at."""
         from pyspark import SparkContext
 
+        context: Any = SparkContext._active_spark_context
+        server = getattr(context, "_accumulatorServer", None)
+        if server is not None:
+            # It looks once a second whether it is to end, unless its Java hangs up meanwhile.
+            ending = threading.Thread(target=server.shutdown)
+            ending.start()
         with suppress(Exception):
-            if SparkContext._active_spark_context is not None:
-                SparkContext._active_spark_context.stop()
+            if context is not None:
+                context._jsc.stop()
         process = getattr(self._gateway, "proc", None)
         if process is not None:
             with suppress(Exception):
@@ -235,6 +242,12 @@ class SparkApplication:
                 process.wait()
             # Or PySpark would take the Java that is gone for its own.
             SparkContext._gateway = SparkContext._jvm = None
+        if server is not None:
+            ending.join()
+        if context is not None:
+            context._jsc = None
+            with suppress(Exception):
+                context.stop()
         logging.getLogger().removeHandler(self._unheard)
         if self._log_file.is_file() and (text := self._log_file.read_text(errors="replace").strip()):
             _log.debug("Spark's own words end in: %s", text[-_TO_LOG:])
