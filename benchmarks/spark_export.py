@@ -49,7 +49,7 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
     if not everybody:
         raise BenchmarkError(f"--only {' '.join(options.only)}: no contender is called so")
     rounds = options.rounds or _ROUNDS
-    runs = compete(everybody, rounds=rounds, warm_up=options.warm_up, tell=tell)
+    runs = compete(everybody, rounds=rounds, warm_up=False, tell=tell)
     digests = {one.digest() for one in everybody}
     load.drop()
     if len(digests) > 1:
