@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BRIEF_ROWS = 5_000_000
-"""Up to so many rows Java works for seconds: see `SparkSettings`."""
+_BRIEF_ROWS = 10_000_000
+"""Below so many rows Java's slow compiler takes longer than it saves: see `SparkSettings`."""
 
 
 class SparkReader:
