@@ -96,7 +96,7 @@ def probed(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Probe
     }  # fmt: skip
     probe = subprocess.run(
         [sys.executable, str(_PROBE), json.dumps(given)],
-        env=os.environ | {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1", "PYTHONPATH": str(ENTRY_POINT.parent)},
+        env=os.environ | {"PYTHONPATH": str(ENTRY_POINT.parent)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert probe.returncode == 0, probe.stderr
@@ -155,6 +155,10 @@ def test_only_what_is_missing_is_written_again(probed: Probed) -> None:
     first, again = probed.found["exports"]["snapshot"], probed.found["exports"]["again"]
     assert again["files"] == probed.found["lost"] > 0
     assert again["unchanged"] == first["files"] - probed.found["lost"]
+
+
+def test_java_compiles_quickly_where_there_is_little_to_read(probed: Probed) -> None:
+    assert "-XX:TieredStopAtLevel=1" in probed.found["java"]
 
 
 def test_duckdb_reads_what_was_loaded(probed: Probed) -> None:
