@@ -76,6 +76,7 @@ def main(
       metrics   what showing them to Prometheus costs
       spark     from a landing zone by each engine, ImportTsv and PerformanceEvaluation
       spark-growth   one meeting, two, four by Spark
+      spark-export   from a table to files by each engine
       all       all of these
 
     Starts an HBase and a replay server of its own and stops them at the end. Prints tables, and writes those that are

@@ -86,7 +86,7 @@ class CopiedZone:
 
 def run(stage: Stage, options: Options, tell: Tell) -> str:
     """Load the same meetings by each engine in turns, and return the table."""
-    zone = _zone(stage, options, tell)
+    zone = copied_zone(stage, options, tell)
     everybody = [
         one for one in _contenders(stage, zone)
         if not options.only or any(word in f"{one.name} ({one.processes})" for word in options.only)
@@ -101,7 +101,7 @@ def run(stage: Stage, options: Options, tell: Tell) -> str:
 
 def growth(stage: Stage, options: Options, tell: Tell) -> str:
     """Load one meeting, two, four by Spark, and return what that takes."""
-    zone = _zone(stage, options, tell)
+    zone = copied_zone(stage, options, tell)
     counts = [count for count in (1, 2, 4, 8, 16) if count <= len(zone.meetings)]
     name = "Spark, local[2]"
     lines = []
@@ -132,7 +132,7 @@ def growth(stage: Stage, options: Options, tell: Tell) -> str:
 # --- what is loaded ---
 
 
-def _zone(stage: Stage, options: Options, tell: Tell) -> CopiedZone:
+def copied_zone(stage: Stage, options: Options, tell: Tell) -> CopiedZone:
     """Return the zone that is there, or fill one."""
     path = (options.zone or stage.scratch / "spark-zone").resolve()
     if not (path / "_f1hbase.json").exists():
@@ -226,7 +226,9 @@ class EngineLoad:
         Raises:
             BenchmarkError: If not all is loaded, or not by that engine.
         """
-        options = [*self._options, *self._spark_options()] if self._is_spark else self._options
+        options = self._options
+        if self._is_spark:
+            options = [*options, *spark_options(self._stage), "--spark-staging", str(self._stage.scratch / "staging")]
         clock, begun = CpuClock(self._stage.pids), monotonic()
         process = start_command(self._stage, self.tables, "load", *options)
         lines: list[str] = []
@@ -263,14 +265,15 @@ class EngineLoad:
         """Drop its tables."""
         self._stage.drop(self.tables.data, self.tables.reports)
 
-    def _spark_options(self) -> list[str]:
-        settings = {
-            "spark.hadoop.hbase.zookeeper.property.clientPort": str(self._stage.hbase.zookeeper_port),
-            "spark.local.dir": str(self._stage.scratch),
-            "spark.jars": ",".join(self._stage.hbase.mapreduce_jars()),
-        }
-        words = [word for name, value in settings.items() for word in ("--spark-conf", f"{name}={value}")]
-        return [*words, "--spark-staging", str(self._stage.scratch / "staging")]
+
+def spark_options(stage: Stage) -> list[str]:
+    """Return what has Spark find the HBase of a stage, and its jars."""
+    settings = {
+        "spark.hadoop.hbase.zookeeper.property.clientPort": str(stage.hbase.zookeeper_port),
+        "spark.local.dir": str(stage.scratch),
+        "spark.jars": ",".join(stage.hbase.mapreduce_jars()),
+    }
+    return [word for name, value in settings.items() for word in ("--spark-conf", f"{name}={value}")]
 
 
 class ImportTsv:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import choices, contest, growth, memory, metrics, requesting, season, spark, startup, storage, zones
+from benchmarks import (
+    choices,
+    contest,
+    growth,
+    memory,
+    metrics,
+    requesting,
+    season,
+    spark,
+    spark_export,
+    startup,
+    storage,
+    zones,
+)
 from benchmarks.options import Options, Tell
 from benchmarks.stage import Stage
 
@@ -24,4 +37,5 @@ STUDIES: Mapping[str, Study] = {
     "metrics": metrics.run,
     "spark": spark.run,
     "spark-growth": spark.growth,
+    "spark-export": spark_export.run,
 }

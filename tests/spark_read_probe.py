@@ -22,7 +22,7 @@ from spark_runs import COMMANDS
 from stored_weekend import YEAR
 
 from f1hbase.cluster.reading import SparkReader
-from f1hbase.cluster.scans import RangeScan, ScanPart
+from f1hbase.cluster.scans import Found, RangeScan, ScanPart
 from f1hbase.cluster.session import SparkApplication, SparkSettings
 from f1hbase.cluster.thread import SparkThread
 from f1hbase.composition import open_reader
@@ -89,7 +89,12 @@ def _set(name: str, value: str, application: SparkApplication) -> None:
     application.context._jsc.hadoopConfiguration().set(name, value)
 
 
-def _nothing(about: object, answers: Iterator[bytes]) -> None:
+def _java_options(application: SparkApplication) -> list[str]:
+    java = application.jvm.java.lang.management.ManagementFactory.getRuntimeMXBean()
+    return list(java.getInputArguments())
+
+
+def _nothing(about: object, answers: Iterator[Found]) -> None:
     for _ in answers:
         pass
 
@@ -134,6 +139,7 @@ def main(folder: Path, port: int, zookeeper: str, hbase: Path, good: str, damage
         for name, root in (("no files", f"file://{folder}/nowhere"), ("no file system", "gs://bucket/hbase")):
             spark.do(partial(_set, "hbase.rootdir", root), TaskLines())
             errors[name] = probe.said(lambda: probe.export(good, folder / "x", snapshot=True, **some))
+        java = spark.do(_java_options, TaskLines())
     finally:
         spark.close()
     counts = {
@@ -141,7 +147,7 @@ def main(folder: Path, port: int, zookeeper: str, hbase: Path, good: str, damage
         for name, one in results.items()
     }
     print(json.dumps({
-        "exports": counts, "lost": len(lost), "verified": verified, "errors": errors,
+        "exports": counts, "lost": len(lost), "verified": verified, "errors": errors, "java": java,
     }))  # fmt: skip
 
 

@@ -62,6 +62,21 @@ def _damage(hbase: LocalHBase) -> None:
     table.put(lead + b"#0#2025-03-14T11:00:00+00:00", {b"location:x": b"1"})
     table.put(b"2025#1#2#4#99", {b"laps:st_speed": b"1"})
     table.put(lead.rpartition(b"#")[0] + b"#?", {b"weather:humidity": b"1"})
+    # What can be read, of a session whose files are written: numbers of one driver, and what is none of another.
+    ends = [key.split(b"#")[2] for key in (cars[0], cars[-1])]
+    others = [key for key in cars if key.split(b"#")[2] not in ends]
+    _, usual, unusual = sorted({key.rpartition(b"#")[0] for key in others})[:3]
+    numbers = [key for key in others if key.startswith(usual + b"#")]
+    table.delete(numbers[1], columns=[b"car:rpm"])
+    table.put(numbers[2], {b"car:rpm": b"-12"})
+    table.put(numbers[3], {b"car:rpm": b"40000"})
+    rows = [key for key in others if key.startswith(unusual + b"#")]
+    for key, value in zip(rows[1:], (b"1.5", b"2147483648", b"null"), strict=False):
+        table.put(key, {b"car:rpm": value})
+    table.put(rows[5], {b"car:unheard_of": b"7"})
+    for key, end in ((rows[6], b"-00:30"), (rows[7], b"0123+00:00")):
+        table.delete(key, columns=[b"car"])
+        table.put(key.replace(b"+00:00", end), {b"car:rpm": b"1"})
     connection.close()
 
 
@@ -81,7 +96,7 @@ def probed(hbase: LocalHBase, tmp_path_factory: pytest.TempPathFactory) -> Probe
     }  # fmt: skip
     probe = subprocess.run(
         [sys.executable, str(_PROBE), json.dumps(given)],
-        env=os.environ | {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1", "PYTHONPATH": str(ENTRY_POINT.parent)},
+        env=os.environ | {"PYTHONPATH": str(ENTRY_POINT.parent)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert probe.returncode == 0, probe.stderr
@@ -142,6 +157,10 @@ def test_only_what_is_missing_is_written_again(probed: Probed) -> None:
     assert again["unchanged"] == first["files"] - probed.found["lost"]
 
 
+def test_java_compiles_quickly_where_there_is_little_to_read(probed: Probed) -> None:
+    assert "-XX:TieredStopAtLevel=1" in probed.found["java"]
+
+
 def test_duckdb_reads_what_was_loaded(probed: Probed) -> None:
     for endpoint in ("car_data", "laps"):
         counts = {
@@ -157,6 +176,15 @@ def test_duckdb_reads_what_was_loaded(probed: Probed) -> None:
 def test_a_row_that_cannot_be_read_is_said_in_the_same_words(probed: Probed) -> None:
     assert probed.found["exports"]["damaged"]["failures"] == probed.failures
     assert probed.failures
+
+
+def test_rows_that_are_not_as_samples_are_are_exported_as_by_the_local_engine(probed: Probed) -> None:
+    assert _content(probed.folder / "damaged") == _content(probed.local / "damaged")
+    files = f"read_parquet('{probed.folder}/damaged/car_data/**/*.parquet')"
+    extra = "\n".join(text for (text,) in duckdb.execute(f"SELECT extra FROM {files} WHERE extra NOT NULL").fetchall())
+    for text in ('"rpm":40000', '"rpm":1.5', '"rpm":2147483648', '"unheard_of":7', '0123+00:00"'):
+        assert text in extra
+    assert duckdb.execute(f"SELECT count(*) FROM {files} WHERE rpm = -12").fetchall() == [(1,)]
 
 
 def test_killed_by_spark_and_gone_on_with_by_the_local_engine_it_is_whole(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_BRIEF_ROWS = 10_000_000
+"""Below so many rows Java's slow compiler takes longer than it saves: see `SparkSettings`."""
+
 
 class SparkReader:
     """Reads tables by Spark.
@@ -83,7 +86,7 @@ class SparkReader:
         display = self._show()
         try:
             display.begin(name)
-            return self._spark.do(read, display)
+            return self._spark.do(read, display, brief=sum(part.expected for part in parts) < _BRIEF_ROWS)
         finally:
             display.close()
 

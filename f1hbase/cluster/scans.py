@@ -1,7 +1,7 @@
 """Ranges of HBase's rows for Python workers, read by executors from region servers or from the files of a snapshot.
 
 A class of Java (`Scans.java`) reads, and hands the rows on in the form of the Thrift gateway's answers, so that they
-are decoded as those are. Knows no endpoint.
+are decoded as those are, or in columns where all of them are whole numbers. Knows no endpoint.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from f1hbase.cluster.blocks import Block, read_block
 from f1hbase.cluster.errors import SparkError, explain
 from f1hbase.cluster.hbase import HBaseByJava
 from f1hbase.stores.hbase.scans import ROWS_A_CALL, KeyRange
 
 _log = logging.getLogger(__name__)
 
-Work = Callable[[Any, Iterator[bytes]], object]
-"""Makes something in a worker: is given what a part is about, and the answers (Thrift's to `scannerGetList`) of its
-ranges, in the order of their keys."""
+Found = bytes | Block
+"""Some rows: an answer of Thrift's to `scannerGetList`, or a block, where columns of numbers were named."""
+
+Work = Callable[[Any, Iterator[Found]], object]
+"""Makes something in a worker: is given what a part is about, and the rows of its ranges in the order of their keys."""
 
 ROWS_A_TASK = 100_000
 """What has fewer rows shares a task of Spark with others, as each takes some hundredths of a second by itself."""
 
-_RESULT = "number int, result binary"
+_MESSAGE = struct.Struct(">2i")
+_ALONG, _BLOCK = 0, 2
+"""What kind of message it is, as of `Scans.java`; all others are answers."""
 
 _SNAPSHOT = "f1hbase-"
 _SNAPSHOT_SECONDS = 86_400
@@ -53,12 +58,14 @@ class RangeScan:
         family: Only rows that have cells in this column family, and only those cells.
         keys: The range of their keys.
         keys_only: Whether no cells are wanted at all.
+        numbers: Columns without the family; rows with whole numbers in these and in no others come as blocks.
     """
 
     table: str
     family: str
     keys: KeyRange
     keys_only: bool = False
+    numbers: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +154,19 @@ class TableScans(HBaseByJava):
         Raises:
             SparkError: If what is made of a part has not come back.
         """
-        from pyspark.sql import DataFrame
+        from pyspark.rdd import RDD
+        from pyspark.serializers import NoOpSerializer
 
-        def worked(batches: Iterable[Any]) -> Iterable[Any]:
-            yield from _worked(batches, work)
+        def worked(messages: Iterable[bytes]) -> Iterable[tuple[int, object]]:
+            return _worked(messages, work)
 
         tasks = self._spark.java_class("java.util.ArrayList")()
         for numbers in grouped([part.expected for part in parts]):
             tasks.add(b"".join(packed(number, parts[number], snapshots) for number in numbers))
-        session = self._spark.session
-        read = self._spark.java_class("f1hbase.Scans").read
-        answers = DataFrame(read(session._jsparkSession, tasks, self._conf, ROWS_A_CALL), session)
-        rows = answers.mapInArrow(worked, _RESULT).collect()
-        # Pickled a moment ago by workers of this very application.
-        results = {row["number"]: pickle.loads(row["result"]) for row in rows}  # noqa: S301
+        context = self._spark.context
+        messages = self._spark.java_class("f1hbase.Scans").read(context._jsc, tasks, self._conf, ROWS_A_CALL)
+        # Not by Spark SQL: to begin with that takes longer than many an export does.
+        results = dict(RDD(messages, context, NoOpSerializer()).mapPartitions(worked).collect())
         if len(results) != len(parts):
             raise SparkError(f"Spark has lost {len(parts) - len(results):,} of {len(parts):,} parts: run it again.")
         return [results[number] for number in range(len(parts))]
@@ -230,8 +236,8 @@ def packed(number: int, part: ScanPart, snapshots: Mapping[str, Snapshot]) -> by
         texts = [text.encode() for text in (scan.table, snapshot.name, snapshot.restored, scan.family)]
         fields += [struct.pack(">i", number), struct.pack(">i", len(about)), about]
         fields += [struct.pack(">H", len(text)) + text for text in texts]
-        fields.append(struct.pack(">?", scan.keys_only))
-        fields += [struct.pack(">i", len(key)) + key for key in scan.keys]
+        fields.append(struct.pack(">?i", scan.keys_only, len(scan.numbers)))
+        fields += [struct.pack(">i", len(one)) + one for one in (*scan.numbers, *scan.keys)]
         about = b""  # it goes with the first answer of all
     return b"".join(fields)
 
@@ -261,15 +267,18 @@ def grouped(sizes: Sequence[int], most: int = ROWS_A_TASK) -> list[list[int]]:
     return tasks
 
 
-def _worked(batches: Iterable[Any], work: Work) -> Iterator[Any]:
-    """Yield what is made of each part as one row of Arrow's."""
-    import pyarrow as pa
+def _worked(messages: Iterable[bytes], work: Work) -> Iterator[tuple[int, object]]:
+    """Yield what is made of each part, with its number."""
+    for number, group in groupby(map(_read, messages), itemgetter(0)):
+        _, about = next(group)
+        yield number, work(about, (found for _, found in group))  # noqa: B031 - goes on where `next` has ended
 
-    rows = ((row["number"], row["along"], row["answer"]) for batch in batches for row in batch.to_pylist())
-    for number, group in groupby(rows, itemgetter(0)):
-        _, about, first = next(group)
-        answers = chain([first], (answer for _, _, answer in group))  # noqa: B031 - goes on where `next` has ended
-        result = pickle.dumps(work(pickle.loads(about), answers))  # noqa: S301 - by the process that runs the application
-        yield pa.RecordBatch.from_arrays(
-            [pa.array([number], pa.int32()), pa.array([result], pa.binary())], names=["number", "result"]
-        )
+
+def _read(message: bytes) -> tuple[int, Any]:
+    """Return what part a message is of, and what it says."""
+    number, kind = _MESSAGE.unpack_from(message)
+    if kind == _BLOCK:
+        return number, read_block(message, _MESSAGE.size)
+    content = message[_MESSAGE.size :]
+    # Pickled by the process that runs the application.
+    return number, pickle.loads(content) if kind == _ALONG else content  # noqa: S301

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ CELLS_JAR = Path(__file__).with_name("cells.jar")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _MAPREDCP_SECONDS = 600.0
 """How long `hbase mapredcp` may take: the local HBase's fetches the jars when it is asked for the first time."""
+
+_BRIEF_JAVA = "-XX:TieredStopAtLevel=1"
+"""Of Java's two compilers the quick one only. Where 7.3 million rows are read, the other one takes five to seven
+processor seconds, and saves one and a half of them (from a table) or seven (from a snapshot); measured."""
 
 _UNDER_SPARK_SUBMIT = "PYSPARK_GATEWAY_PORT"
 _TO_LOG = 2_000
@@ -51,11 +57,13 @@ class SparkSettings:
         master: As of `spark-submit --master`; None for `local[*]`, or what `spark-submit` says.
         conf: Further settings of Spark, by name.
         staging: The folder for HBase's files until HBase has taken them, as Hadoop names it; None for one below `/tmp`.
+        brief: Whether it will be over in a minute.
     """
 
     master: str | None = None
     conf: tuple[tuple[str, str], ...] = ()
     staging: str | None = None
+    brief: bool = False
 
 
 def check_installed() -> None:
@@ -141,7 +149,6 @@ class SparkApplication:
         """
         from pyspark import SparkConf, SparkContext
         from pyspark.java_gateway import launch_gateway
-        from pyspark.sql import SparkSession
 
         if SparkContext._active_spark_context is not None:
             self._delete_folder()
@@ -156,7 +163,7 @@ class SparkApplication:
         master = self._settings.master or given.get("spark.master") or (None if submitted else "local[*]")
         is_local = master is not None and master.startswith("local")
         conf = SparkConf()
-        for key, value in (_defaults(self._name, is_local=is_local) | given).items():
+        for key, value in (_defaults(self._name, is_local=is_local, brief=self._settings.brief) | given).items():
             conf.set(key, value)
         if master is not None:
             conf.set("spark.master", master)
@@ -168,7 +175,6 @@ class SparkApplication:
                 # What Spark's Java says goes to a file of its own, the end of which is told if it fails.
                 self._gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
             self.context = SparkContext(gateway=self._gateway, conf=conf)
-            self.session: Any = SparkSession(self.context)
             _silence(self.context)
             if not is_local:
                 self.context.addPyFile(str(_zipped(self._folder)))
@@ -203,6 +209,13 @@ class SparkApplication:
         except Exception as error:  # noqa: BLE001 - Py4J's, as it is no public class of Spark
             _log.debug("Spark does not tell its settings: %s", explain(error))
             return []
+
+    @cached_property
+    def session(self) -> Any:
+        """Spark SQL, which takes two processor seconds and more to begin with."""
+        from pyspark.sql import SparkSession
+
+        return SparkSession(self.context)
 
     def java_class(self, name: str) -> Any:
         """Return a class of Java.
@@ -265,9 +278,15 @@ class SparkApplication:
         from pyspark import SparkContext
 
         self.is_started = False
+        context: Any = SparkContext._active_spark_context
+        server = getattr(context, "_accumulatorServer", None)
+        if server is not None:
+            # It looks once a second whether it is to end, unless its Java hangs up meanwhile.
+            ending = threading.Thread(target=server.shutdown)
+            ending.start()
         with suppress(Exception):
-            if SparkContext._active_spark_context is not None:
-                SparkContext._active_spark_context.stop()
+            if context is not None:
+                context._jsc.stop()
         process = getattr(self._gateway, "proc", None)
         if process is not None:
             with suppress(Exception):
@@ -281,6 +300,12 @@ class SparkApplication:
                 process.wait()
             # Or PySpark would take the Java that is gone for its own.
             SparkContext._gateway = SparkContext._jvm = None
+        if server is not None:
+            ending.join()
+        if context is not None:
+            context._jsc = None
+            with suppress(Exception):
+                context.stop()
         logging.getLogger().removeHandler(self._unheard)
         if text := self.printed.strip():
             _log.debug("Spark's own words end in: %s", text[-_TO_LOG:])
@@ -313,7 +338,7 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> list[tuple[str, st
     return [(name, meant[0]) for name, meant in found if meant]
 
 
-def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
+def _defaults(name: str, *, is_local: bool, brief: bool) -> dict[str, str]:
     defaults = {
         "spark.app.name": name,
         "spark.ui.showConsoleProgress": "false",
@@ -330,6 +355,9 @@ def _defaults(name: str, *, is_local: bool) -> dict[str, str]:
         # All of it is on this machine: nobody else needs to reach it.
         here = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         defaults |= here | {"spark.executorEnv.PYTHONPATH": str(_PACKAGE.parent)}
+        if brief:
+            # Those that the user gives in spark.driver.extraJavaOptions come behind them, and go before them.
+            defaults["spark.driver.defaultJavaOptions"] = _BRIEF_JAVA
     return defaults
 
 

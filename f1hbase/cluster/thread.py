@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -55,6 +56,8 @@ class SparkThread:
         call: Callable[[SparkApplication], _Result],
         display: TaskDisplay,
         stop: threading.Event | None = None,
+        *,
+        brief: bool = False,
     ) -> _Result:
         """Call something in Spark's thread, and show meanwhile how far it is.
 
@@ -62,12 +65,13 @@ class SparkThread:
             call: Is given the application.
             display: Shows how far it is.
             stop: Ends it early when it is set; None lets it end by itself.
+            brief: As of `SparkSettings`; only what is done first has a say.
 
         Raises:
             StoppedError: If it was ended early.
             SparkError: If Spark fails; says why.
         """
-        future = self._thread.submit(lambda: call(self._opened()))
+        future = self._thread.submit(lambda: call(self._opened(brief=brief)))
         self._under_way = future
         until: float | None = None
         self._looked_at = monotonic()
@@ -139,9 +143,10 @@ class SparkThread:
             self._told_of.add(text)
             _log.warning("%s", text)
 
-    def _opened(self) -> SparkApplication:
+    def _opened(self, *, brief: bool) -> SparkApplication:
         if self._application is None:
-            application = self._application = SparkApplication(self._settings, self._jars, self._name)
+            settings = replace(self._settings, brief=brief)
+            application = self._application = SparkApplication(settings, self._jars, self._name)
             try:
                 application.start()
             except BaseException:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from f1hbase.frames.schemas import TIME, Column, Kind, columns_of, schema_of
 from f1hbase.model.catalog import ALL_ENDPOINTS
+from f1hbase.model.columns import SampleArrays
 from f1hbase.model.records import compact_json
 from f1hbase.model.samples import Record, Samples
 from f1hbase.model.times import lenient_time
@@ -38,6 +39,8 @@ def batch_of(endpoint_name: str, part: Samples | Sequence[Record]) -> pa.RecordB
         part: The records; none is changed.
     """
     endpoint = ALL_ENDPOINTS[endpoint_name]
+    if isinstance(part, SampleArrays) and (batch := _batch_of_arrays(part)) is not None:
+        return batch
     extras: Extras = {}
     if isinstance(part, Samples):
         values = dict(zip(endpoint.fields, part.columns, strict=True))
@@ -54,6 +57,20 @@ def batch_of(endpoint_name: str, part: Samples | Sequence[Record]) -> pa.RecordB
         )
     arrays.append(_extra(extras, len(part)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(endpoint_name))
+
+
+def _batch_of_arrays(samples: SampleArrays) -> pa.RecordBatch | None:
+    """Return samples as a batch; None if a value is not within the bounds of its column."""
+    schema = schema_of(samples.endpoint.name)
+    # A column for each field, in their order: of numbers there is no other kind.
+    types = iter(schema.types)
+    count = len(samples)
+    try:
+        arrays = [pa.repeat(pa.scalar(place, next(types)), count, memory_pool=POOL) for place in samples.places]
+        arrays += [one.cast(next(types), memory_pool=POOL) for one in (samples.dates, *samples.numbers)]
+    except (pa.ArrowInvalid, OverflowError):
+        return None
+    return pa.RecordBatch.from_arrays([*arrays, pa.nulls(count, next(types))], schema=schema)
 
 
 def _arrays(columns: Sequence[Column], values: Sequence[Any], extras: Extras) -> list[pa.Array]:

@@ -74,4 +74,33 @@ class SampleTexts(SampleColumns):
         return len(self._keys[0])
 
 
+class SampleArrays(SampleColumns):
+    """Samples of one car whose columns are Arrow arrays; other values are made when they are asked for.
+
+    Args:
+        endpoint: The endpoint.
+        places: The meeting's key, the session's, and the driver's number, which are those of all.
+        dates: The dates, as texts.
+        numbers: Those of all other fields, in the order of the endpoint's: arrays of whole numbers.
+    """
+
+    def __init__(self, endpoint: Endpoint, places: Sequence[int], dates: Any, numbers: Sequence[Any]) -> None:
+        super().__init__(endpoint, ())
+        self._columns = None
+        self.places = places
+        self.dates = dates
+        self.numbers = numbers
+
+    @property
+    def columns(self) -> Sequence[Sequence[Any]]:
+        """The values of each field."""
+        if self._columns is None:
+            arrays = [self.dates, *self.numbers]
+            self._columns = [*([place] * len(self) for place in self.places), *(one.to_pylist() for one in arrays)]
+        return self._columns
+
+    def __len__(self) -> int:
+        return len(self.dates)
+
+
 _NUMBERS: Memo[bytes | None, int | None] = Memo(lambda text: None if text is None else int(text))

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
-from f1hbase.model.columns import SampleColumns
+from f1hbase.model.columns import SampleArrays, SampleColumns
 from f1hbase.model.memo import Memo
 from f1hbase.model.samples import Record, Samples, are_as_openf1
 from f1hbase.model.units import SEPARATOR
@@ -61,15 +61,23 @@ class RowDecoder:
         if records:
             yield records
 
+    def samples(self, lead: bytes, dates: Any, numbers: Sequence[Any]) -> SampleArrays | None:
+        """Return the records of some rows of samples, whose parts are at hand; None if they are of no driver.
+
+        Args:
+            lead: What their keys have before the date.
+            dates: The dates, an Arrow array of texts, spelt as OpenF1 does.
+            numbers: The values of each of `expected_columns`, Arrow arrays of whole numbers.
+        """
+        places = _places_of(lead)
+        return None if places is None else SampleArrays(self._endpoint, places, dates, numbers)
+
     def _samples(self, rows: Rows) -> SampleColumns | None:
         """Return rows of one driver as columns; None if one of them is not as samples are."""
         # They are in order: what the first and the last one begin with, all do.
         lead = lead_of(rows.keys[0])
-        if lead != lead_of(rows.keys[-1]):
-            return None
-        try:
-            _, meeting_key, session_key, driver = map(int, lead.split(_HASH))
-        except ValueError:
+        places = _places_of(lead)
+        if places is None or lead != lead_of(rows.keys[-1]):
             return None
         length = len(lead) + 1
         # All at once, in a third of the time; a key with a line break in it is none of samples'.
@@ -80,9 +88,7 @@ class RowDecoder:
             values = [list(map(_WHOLE_NUMBERS.__getitem__, column)) for column in rows.columns]
         except ValueError:
             return None
-        count = len(dates)
-        places = [[meeting_key] * count, [session_key] * count, [driver] * count]
-        return SampleColumns(self._endpoint, [*places, dates, *values])
+        return SampleColumns(self._endpoint, [*([place] * len(dates) for place in places), dates, *values])
 
     def _records(self, rows: Rows) -> list[Record]:
         endpoint = self._endpoint
@@ -116,6 +122,15 @@ class RowDecoder:
                 f"the row {key!r} of the table '{self._table}' cannot be read ({error}). Nothing of "
                 "f1hbase wrote it so: delete it, or load it again with --refresh."
             ) from error
+
+
+def _places_of(lead: bytes) -> tuple[int, int, int] | None:
+    """Return the meeting, session and driver of samples; None if a lead is not as theirs are."""
+    try:
+        _, meeting_key, session_key, driver = map(int, lead.split(_HASH))
+    except ValueError:
+        return None
+    return meeting_key, session_key, driver
 
 
 def lead_of(key: bytes) -> bytes:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from f1hbase.cluster.blocks import Block
 from f1hbase.cluster.errors import SparkError
 from f1hbase.cluster.reading import SparkReader, open_spark_reader
-from f1hbase.cluster.scans import RangeScan, ScanPart
+from f1hbase.cluster.scans import Found, RangeScan, ScanPart
 from f1hbase.errors import ConfigError
-from f1hbase.model.catalog import ALL_ENDPOINTS
+from f1hbase.model.catalog import ALL_ENDPOINTS, Endpoint
 from f1hbase.model.text import count
 from f1hbase.model.units import ALL_TIME, SEPARATOR
 from f1hbase.operations.export.files import FileJob, Written, write_file
@@ -23,7 +24,7 @@ from f1hbase.sources.hbase import key_range
 from f1hbase.sources.hbase_rows import RowDecoder, by_lead, expected_columns
 from f1hbase.stores.files.objects import Objects
 from f1hbase.stores.files.urls import Location
-from f1hbase.stores.hbase.answers import rows_of
+from f1hbase.stores.hbase.answers import Run, rows_of
 
 if TYPE_CHECKING:
     from f1hbase.config import Config
@@ -57,8 +58,12 @@ class SparkExport:
         for job in jobs:
             endpoint = ALL_ENDPOINTS[job.unit.endpoint]
             table = tables.of(endpoint.dataset)
+            columns = expected_columns(endpoint.name) if endpoint.numeric else ()
+            numbers = [column.partition(b":")[2] for column in columns]
             ranges = [
-                RangeScan(table, endpoint.family, key_range(endpoint, unit.scope, unit.driver, ALL_TIME))
+                RangeScan(
+                    table, endpoint.family, key_range(endpoint, unit.scope, unit.driver, ALL_TIME), numbers=numbers
+                )
                 for unit in job.units
             ]
             parts.append(ScanPart((job, table), ranges, job.expected))
@@ -92,27 +97,44 @@ def open_engine(config: Config, location: str, show: Callable[[], TaskDisplay]) 
     return SparkExport(reader, settings.patience.total_seconds())
 
 
-def _write(location: Location, patience: float, about: tuple[FileJob, str], answers: Iterator[bytes]) -> Written:
+def _write(location: Location, patience: float, about: tuple[FileJob, str], found: Iterator[Found]) -> Written:
     """Write the file of a job, in a worker."""
     job, table = about
-    return write_file(job, Objects(location, patience), lambda make: _made(job, table, answers, make))
+    return write_file(job, Objects(location, patience), lambda make: _made(job, table, found, make))
 
 
-def _made(job: FileJob, table: str, answers: Iterator[bytes], make: Callable[[Part], object]) -> Iterable[object]:
+def _made(job: FileJob, table: str, found: Iterator[Found], make: Callable[[Part], object]) -> Iterable[object]:
     """Yield what is made of the records of a file, in the order in which the local export reads them."""
     endpoint = ALL_ENDPOINTS[job.unit.endpoint]
-    decoder, columns = RowDecoder(endpoint, table), expected_columns(endpoint.name)
-    runs = (run for answer in answers for run in rows_of(answer, columns))
+    decoder = RowDecoder(endpoint, table)
     if not endpoint.sampled or job.drivers is not None:
-        for run in runs:
-            yield from map(make, decoder.parts([run]))
+        for run in _runs(found, endpoint):
+            yield from map(make, _parts(run, decoder))
         return
     # The keys are in the order of texts: 1, 16, 4. The local export seeks drivers by number.
     by_driver: dict[int, list[object]] = {}
-    for run in runs:
-        for lead, some in by_lead([run]):
+    for run in _runs(found, endpoint):
+        for lead, some in [(run.lead, run)] if isinstance(run, Block) else by_lead([run]):
             driver = lead.rpartition(_HASH)[2]
             if driver.isdigit():  # any other row is none of the endpoint's, and is passed over
-                by_driver.setdefault(int(driver), []).extend(map(make, decoder.parts([some])))
+                by_driver.setdefault(int(driver), []).extend(map(make, _parts(some, decoder)))
     for _, made in sorted(by_driver.items()):
         yield from made
+
+
+def _runs(found: Iterator[Found], endpoint: Endpoint) -> Iterator[Run | Block]:
+    columns = expected_columns(endpoint.name)
+    for one in found:
+        if isinstance(one, Block):
+            yield one
+        else:
+            yield from rows_of(one, columns)
+
+
+def _parts(run: Run | Block, decoder: RowDecoder) -> Iterable[Part]:
+    if isinstance(run, Block):
+        samples = decoder.samples(run.lead, run.times, run.columns)
+        if samples is not None:
+            return [samples]
+        run = run.rows()
+    return decoder.parts([run])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from f1hbase.cluster.reading import SparkReader, open_spark_reader
-from f1hbase.cluster.scans import RangeScan, ScanPart
+from f1hbase.cluster.scans import Found, RangeScan, ScanPart
 from f1hbase.errors import ConfigError
 from f1hbase.model.catalog import ALL_ENDPOINTS
 from f1hbase.model.memo import Memo
@@ -117,11 +117,12 @@ def open_auditor(config: Config, location: str, show: Callable[[], TaskDisplay])
     return SparkAuditor(connector, reader.tables, reader)
 
 
-def _count(about: tuple[str, FamilyCount, bool], answers: Iterator[bytes]) -> tuple[list[Tally], Stray | None]:
+def _count(about: tuple[str, FamilyCount, bool], answers: Iterator[Found]) -> tuple[list[Tally], Stray | None]:
     """Count the rows of a family in a scope, in a worker."""
     family, counter, deep = about
     columns = _columns(family)
     for answer in answers:
+        assert isinstance(answer, bytes)  # no columns of numbers are named
         if deep:
             for key, cells in _rows(answer, columns):
                 counter.add(key, cells)
