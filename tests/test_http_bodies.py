@@ -19,6 +19,7 @@ from f1hbase.model.catalog import ENDPOINTS
 from f1hbase.sources.http.body import LARGE_BYTES, pieces, read_beginning, read_body
 from f1hbase.sources.http.errors import GiveUpError, RequestError, SlowQueryError, TooLargeError, TransientError
 from f1hbase.sources.http.session import new_session
+from f1hbase.sources.livetiming.client import ArchiveClient
 from f1hbase.sources.openf1.client import OpenF1Client
 from f1hbase.sources.openf1.formats import decode_answer
 from f1hbase.sources.openf1.query import Query
@@ -171,6 +172,19 @@ async def test_a_file_that_comes_in_drops_is_not_waited_for() -> None:
         with pytest.raises(SlowQueryError, match="too slowly"):
             async for _ in pieces(response, MOST, patience=0.1):
                 pass
+
+
+@pytest.mark.parametrize("status", ["200 OK", "500 No"])
+async def test_a_file_that_breaks_the_rules_after_its_beginning_is_not_waited_for(status: str) -> None:
+    pieces = [b"5\r\nhello\r\n", b"zz\r\n", b""]
+    headers = ("Transfer-Encoding: chunked", "Content-Type: text/plain")
+    async with (
+        asyncio.timeout(10),
+        answering(lambda: iter(pieces), *headers, status=status, pause=0.1) as url,
+        ArchiveClient(url, 0.5) as client,
+    ):
+        with pytest.raises(TransientError):
+            await client.fetch("Index.json")
 
 
 async def test_one_large_answer_at_a_time_is_in_memory_and_time_stands_still_for_those_that_wait() -> None:

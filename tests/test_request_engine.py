@@ -21,6 +21,7 @@ from samples import START, a_scope, exact, sample
 from f1hbase.credentials import Credentials
 from f1hbase.model.answers import Answer, Records, RequestStats
 from f1hbase.model.catalog import ENDPOINTS, Endpoint
+from f1hbase.model.coverage import union
 from f1hbase.model.rates import parse_rates
 from f1hbase.model.times import parse_time
 from f1hbase.model.units import ALL_TIME, Scope, Unit, Window, slice_time
@@ -539,6 +540,24 @@ async def test_units_outside_of_the_session_of_an_endpoint_that_only_fails_fail_
     async with engine(server.url, tmp_path, retries=1, before_look=enough) as source:
         fetched = await source.fetch(units)
     assert set(fetched.errors) == set(units)
+
+
+async def test_an_endpoint_that_hangs_is_not_asked_for_in_ever_smaller_parts(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Hanging(OpenF1Client):
+        async def fetch(self, query: Query, held: AsyncExitStack | None = None) -> HttpAnswer:
+            asked.append(str(query))
+            raise SlowQueryError("no answer within 2 s", seconds=2.0)
+
+    unit = Unit("car_data", a_scope(date_end=START + timedelta(hours=2)))
+    queue = a_queue(Hanging("http://api.test/v1", 1.0), tmp_path)
+    fetched = Fetched()
+    await queue.fetch([unit], fetched.deliver)
+    assert union(failed.window for failed in fetched.errors) == [unit.window]
+    assert not any(map(len, fetched.records.values()))
+    # The whole, the times before and after the session, and what was under way meanwhile.
+    assert len(asked) <= 3, asked
 
 
 @pytest.mark.parametrize("error", [TooMuchError("HTTP 422"), SlowQueryError("HTTP 500"), TransientError("HTTP 504")])

@@ -5,6 +5,7 @@ It is unpacked here and not by aiohttp, which unpacks whatever has come at once:
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from io import BytesIO
@@ -66,18 +67,20 @@ async def pieces(response: aiohttp.ClientResponse, most: int, *, patience: float
     Args:
         response: The answer; its session must not unpack.
         most: How many bytes it may have, unpacked.
-        patience: After how many seconds it must come at 4 KB a second; None where the session limits the time.
+        patience: After how many seconds it must come at 4 KB a second, and how long nothing may come; None where the
+            caller limits the time.
 
     Raises:
         RequestError: As of `read_body`.
         SlowQueryError: If it comes too slowly.
+        TimeoutError: If nothing comes any more.
     """
     unpacker = _Unpacker(response)
     length = response.content_length
     if length is not None and length > most:
         raise TooLargeError(f"the answer is larger than {most:,} bytes: {length:,}", most)
     began, came, size = monotonic(), 0, 0
-    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+    async for chunk in _chunks(response, patience):
         came += len(chunk)
         seconds = monotonic() - began
         if patience is not None and came < (seconds - patience) * _LEAST_BYTES_A_SECOND:
@@ -95,19 +98,41 @@ async def pieces(response: aiohttp.ClientResponse, most: int, *, patience: float
     unpacker.end()
 
 
-async def read_beginning(response: aiohttp.ClientResponse, most: int = _LARGEST_REFUSAL_BYTES) -> bytes:
-    """Return the beginning of a body, unpacked as far as it can be: the words of a refusal."""
+async def read_beginning(
+    response: aiohttp.ClientResponse, most: int = _LARGEST_REFUSAL_BYTES, *, patience: float | None = None
+) -> bytes:
+    """Return the beginning of a body, unpacked as far as it can be: the words of a refusal.
+
+    Args:
+        response: The answer; its session must not unpack.
+        most: How many bytes of it.
+        patience: After how many seconds of silence it is taken to end; None where the caller limits the time.
+    """
     body = bytearray()
     try:
         unpacker = _Unpacker(response)
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        async for chunk in _chunks(response, patience):
             for piece in unpacker.feed(chunk):
                 body += piece[: most - len(body)]
                 if len(body) >= most:
                     return bytes(body)
-    except (GiveUpError, TransientError):
+    except (GiveUpError, TransientError, TimeoutError):
         pass  # the status says more
     return bytes(body)
+
+
+async def _chunks(response: aiohttp.ClientResponse, patience: float | None) -> AsyncIterator[bytes]:
+    """Yield a body as it comes.
+
+    aiohttp's own limit of silence (`sock_read`) does not hold here: of a body that breaks HTTP's rules after its head
+    has come, it drops the limit and tells nobody (3.13), so that whoever reads would wait for ever.
+    """
+    while True:
+        async with asyncio.timeout(patience):
+            chunk = await response.content.read(CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
 
 
 class _Unpacker:

@@ -110,7 +110,7 @@ class ArchiveClient:
                 return NotModified(asked_at)
             content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
             if response.status != 200:
-                body = await read_beginning(response)
+                body = await read_beginning(response, patience=self._timeout)
                 if response.status == 404 or (response.status == 403 and _is_xml(body)):
                     return None
                 if 300 <= response.status < 400:

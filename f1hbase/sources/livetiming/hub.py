@@ -138,11 +138,11 @@ class Hub:
         negotiate = URL(f"{self.url}/negotiate")
         # The load balancer in front of the hub tells by a cookie where the rest of the connection belongs.
         async with session.options(negotiate, headers=headers, allow_redirects=False) as response:
-            await read_beginning(response, _MOST_BYTES)
+            await read_beginning(response, _MOST_BYTES, patience=self._timeout)
         async with session.post(
             negotiate.with_query(negotiateVersion="1"), headers=headers, allow_redirects=False
         ) as response:
-            body = await read_beginning(response, _MOST_BYTES)
+            body = await read_beginning(response, _MOST_BYTES, patience=self._timeout)
             if response.status != 200:
                 raise self._of_status(response.status, excerpt(body))
         token = self._connection_token(body)

@@ -359,7 +359,9 @@ class _Fetch:
             if not parts:
                 if isinstance(error, TooMuchError):
                     error = GiveUpError(f"{error} (and it cannot be cut smaller)")
-                await self._fail([unit for unit in batch.units if unit not in self._delivered], error)
+                # Where no record is expected, it is not too many of them that take so long.
+                hangs = isinstance(error, SlowQueryError) and not _reaches_session(batch)
+                await self._fail([unit for unit in batch.units if unit not in self._delivered], error, hangs=hangs)
                 return
             _log.info("%s: %s; asking in %s", batch, error, count(len(parts), "part"))
             if any(part.is_part for part in parts):
@@ -378,6 +380,8 @@ class _Fetch:
         if len(batch.units) > 1 and isinstance(error, TransientError):
             return split(batch)
         if not isinstance(error, SlowQueryError) or _failed_at_once(error) or not _reaches_session(batch):
+            return []
+        if self._queue.failed_in_a_row[batch.units[0].endpoint, batch.scope] >= _HOPELESS_UNITS:
             return []
         return [replace(part, retry_slow=False) for part in split(batch, _LEAST_SLOW_WINDOW)]
 
@@ -477,14 +481,15 @@ class _Fetch:
         if complete:
             self._delivered.add(unit)
 
-    async def _fail(self, units: Iterable[Unit], error: RequestError) -> None:
+    async def _fail(self, units: Iterable[Unit], error: RequestError, *, hangs: bool = False) -> None:
+        """Deliver units as failures; after some in a row, or when all requests hang, the others are not tried."""
         queue = self._queue
         for unit in units:
             _log.warning("not loaded yet: %s: %s", unit, error)
             await self._deliver_answer(unit, error=str(error))
             where = (unit.endpoint, unit.scope)
-            queue.failed_in_a_row[where] += 1
-            if queue.failed_in_a_row[where] == _HOPELESS_UNITS:
+            queue.failed_in_a_row[where] = max(queue.failed_in_a_row[where] + 1, _HOPELESS_UNITS if hangs else 0)
+            if queue.failed_in_a_row[where] >= _HOPELESS_UNITS:
                 rest = self._packer.remove(*where)
                 if rest:
                     _log.warning("%s: %d more are not tried now, as those before failed", unit, len(rest))
