@@ -163,6 +163,7 @@ def test_the_plurals_are_those_of_the_docs() -> None:
 def test_spaces_and_slashes_are_underscores() -> None:
     start = datetime(2024, 12, 8, 1, 30, tzinfo=UTC) - timedelta(hours=2)
     assert session_file_name(start, "São Paulo", "Sprint/Qualifying 2") == "2024-12-07_São_Paulo_Sprint_Qualifying_2"
+    assert session_file_name(start, "half a \ud83c", "Race") == "2024-12-07_half_a_-_Race"
 
 
 @pytest.mark.parametrize("order", [(9662, 9700), (9700, 9662)])

@@ -29,6 +29,8 @@ FOUND = {
     6716: "a file of the archive that broke HTTP's rules after its beginning was waited for for ever, now and then",
     6787: "a link in the place of the next lease made rollback try for ever",
     7153: "as 6716, of TimingData",
+    7550: "half a character in the place of a session, of which the layout 'extractor' makes a name, ended the worker",
+    7708: "a million empty texts where records were expected took 431 MB",
 }
 """What each of them found."""
 

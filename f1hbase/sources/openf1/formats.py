@@ -128,6 +128,8 @@ def _decoded_slices(body: bytes) -> Iterator[list[Any]]:
     records: list[msgspec.Raw] = []
     if len(body) > _WHOLE_JSON_BYTES:
         with suppress(ValueError, RecursionError):  # what is wrong with it, `decode_json` says
+            # Of anything but objects there may be ten times as many, which as pieces take a hundred bytes each.
+            _check_number(len(_objects.decode(body)), body)
             records = msgspec.json.decode(body, type=list[msgspec.Raw])
     if not records:
         if len(body) > LARGE_BYTES:
@@ -138,6 +140,13 @@ def _decoded_slices(body: bytes) -> Iterator[list[Any]]:
     _check_number(len(records), body)
     for start in range(0, len(records), SLICE_ROWS):
         yield decode_json(b"[" + b",".join(records[start : start + SLICE_ROWS]) + b"]")
+
+
+class _Object(msgspec.Struct, gc=False):
+    """A JSON object, whatever is in it."""
+
+
+_objects = msgspec.json.Decoder(list[_Object])
 
 
 class CsvAnswer:

@@ -169,7 +169,7 @@ def _day(start: datetime) -> str:
 
 def _spelt(text: str) -> str:
     """Return a text as a part of a name: spaces and slashes as `_`, and what no system takes as `-`."""
-    return re.sub(r'[:*?"<>|\\\x00-\x1f]', "-", re.sub(r"[ /]", "_", text))
+    return re.sub(r'[:*?"<>|\\\x00-\x1f\ud800-\udfff]', "-", re.sub(r"[ /]", "_", text))
 
 
 def _name(objects: Objects, scope: Scope) -> str:
