@@ -31,6 +31,7 @@ FOUND = {
     7153: "as 6716, of TimingData",
     7550: "half a character in the place of a session, of which the layout 'extractor' makes a name, ended the worker",
     7708: "a million empty texts where records were expected took 431 MB",
+    8229: "as 7708, of texts of a letter",
 }
 """What each of them found."""
 

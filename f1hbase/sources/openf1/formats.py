@@ -42,6 +42,9 @@ _MOST_OBJECTS = 500_000
 ones: 114 bytes a record (position), 12.9 a value (laps), four lists and objects a record (laps). What has more would
 need many times its size in memory, and its records are none."""
 
+_MOST_VALUES_A_RECORD = 100
+"""A lap has 46, with those of its segments; where there are more on average, most are in no record."""
+
 # The numbers of JSON: Python's int() and float() would take more than those.
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,99})", re.ASCII)  # int() refuses thousands of digits
 _FLOAT = re.compile(r"-?(0|[1-9]\d{0,99})(\.\d+([eE][+-]?\d+)?|[eE][+-]?\d+)", re.ASCII)
@@ -94,8 +97,13 @@ def _check_number(records: int, body: bytes) -> None:
 
 
 def _check_amount(body: bytes) -> None:
-    if len(body) > _WHOLE_JSON_BYTES and (
-        body.count(b",") > _MOST_VALUES or body.count(b"{") + body.count(b"[") > _MOST_OBJECTS
+    if len(body) <= _WHOLE_JSON_BYTES:
+        return
+    values, objects = body.count(b","), body.count(b"{")
+    if (
+        values > _MOST_VALUES
+        or objects + body.count(b"[") > _MOST_OBJECTS
+        or values > max(_MOST_RECORDS, _MOST_VALUES_A_RECORD * objects)
     ):
         raise GiveUpError(f"the answer has more values than any of the API's in {len(body):,} bytes: {excerpt(body)}")
 
