@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -171,3 +172,21 @@ def _told_seconds(stage: Stage, tables: Tables) -> float:
     finally:
         connection.close()
     return float(runs[-1][1][b"stats:seconds"])
+
+
+def rows_told(who: str, process: subprocess.Popen[str], printed: str, told: re.Pattern[str]) -> int:
+    """Return how many rows a command that has ended says that it has worked on.
+
+    Args:
+        who: Who ran it, for messages.
+        process: The command.
+        printed: All that it printed.
+        told: What says how many; its first group is the number.
+
+    Raises:
+        BenchmarkError: If it has failed, or does not say.
+    """
+    found = told.search(printed)
+    if process.returncode or found is None:
+        raise BenchmarkError(f"{who}: exit {process.returncode}\n{printed[-1500:]}")
+    return int(found[1].replace(",", ""))

@@ -22,7 +22,7 @@ from benchmarks import records
 from benchmarks.contenders import TOOL, Contender, PerformanceEvaluation
 from benchmarks.contest import compete
 from benchmarks.errors import BenchmarkError
-from benchmarks.loads import end_command, start_command
+from benchmarks.loads import end_command, rows_told, start_command
 from benchmarks.measuring import CpuClock, Measurement, TreeWatch
 from benchmarks.options import Options, Tell
 from benchmarks.records import Meeting, Records
@@ -245,13 +245,11 @@ class EngineLoad:
             end_command(process)
             raise
         ended, printed = monotonic(), "".join(lines)
-        rows = _ROWS.search(printed)
-        if process.returncode or rows is None:
-            raise BenchmarkError(f"{self.name}: exit {process.returncode}\n{printed[-1500:]}")
+        rows = rows_told(self.name, process, printed, _ROWS)
         if self._is_spark and not _SPARK_ROUND.search(printed):
             raise BenchmarkError(f"{self.name}: Spark did nothing\n{printed[-1500:]}")
         return Measurement(
-            rows=int(rows[1].replace(",", "")),
+            rows=rows,
             seconds=ended - begun,
             cpu={"clients": tree.cpu} | clock.spent(),
             peak={"tree": tree.peak},

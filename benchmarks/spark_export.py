@@ -11,7 +11,7 @@ from time import monotonic
 
 from benchmarks.contest import compete
 from benchmarks.errors import BenchmarkError
-from benchmarks.loads import end_command, start_command
+from benchmarks.loads import end_command, rows_told, start_command
 from benchmarks.measuring import CpuClock, Measurement, TreeWatch
 from benchmarks.options import Options, Tell
 from benchmarks.results import markdown_table, megabytes, number, ratio, spread, summarize
@@ -98,11 +98,8 @@ class Export:
             end_command(process)
             raise
         seconds = monotonic() - begun
-        rows = _ROWS.search(printed)
-        if process.returncode or rows is None:
-            raise BenchmarkError(f"{self.name}: exit {process.returncode}\n{printed[-1500:]}")
         return Measurement(
-            rows=int(rows[1].replace(",", "")),
+            rows=rows_told(self.name, process, printed, _ROWS),
             seconds=seconds,
             cpu={"clients": tree.cpu} | clock.spent(),
             peak={"tree": tree.peak},

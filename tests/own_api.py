@@ -10,14 +10,15 @@ import io
 import json
 import operator
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote
+
+from threaded_http import listening
 
 Record = Mapping[str, Any]
 
@@ -112,16 +113,9 @@ def own_api(records: Mapping[str, Sequence[Record]]) -> Iterator[OwnApi]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        api.url = f"http://127.0.0.1:{server.server_port}/v1"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as url:
+        api.url = f"{url}/v1"
+        yield api
 
 
 def _matches(record: Record, query: str) -> bool:

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -29,6 +29,7 @@ import pytest
 from hbase_server import free_ports
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+from threaded_http import listening
 
 FAKE_GCS = "github.com/fsouza/fake-gcs-server@v1.56.1"
 AZURITE = "azurite@3.35.0"
@@ -149,14 +150,8 @@ def _xml_uploads(server: str) -> Iterator[str]:
         upstream = server
         parts: dict[str, dict[int, bytes]] = {}  # noqa: RUF012 - one for each server
 
-    front = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    front.daemon_threads = True
-    threading.Thread(target=front.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{front.server_address[1]}"
-    finally:
-        front.shutdown()
-        front.server_close()
+    with listening(Handler) as url:
+        yield url
 
 
 class _XmlUploads(BaseHTTPRequestHandler):

@@ -6,13 +6,12 @@ import gzip
 import itertools
 import json
 import re
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.request import urlopen
 
 import happybase
@@ -20,6 +19,7 @@ import pytest
 from cli import Loader
 from hbase_server import LocalHBase
 from replay_server import ReplayServer
+from threaded_http import listening
 from verifying import differences, settings_of, simulate
 
 from f1hbase.model.catalog import ENDPOINTS
@@ -84,14 +84,8 @@ def stints_that_differ(api: ReplayServer) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as url:
+        yield f"{url}/v1"
 
 
 @pytest.mark.hbase
